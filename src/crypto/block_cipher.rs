@@ -1,0 +1,102 @@
+//! AES-256-GCM over one block (NIST SP 800-38D), in two implementations of one format.
+
+use aes_gcm::aead::inout::InOutBuf;
+use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+
+use super::{Forged, NONCE_LEN, Secret, TAG_LEN};
+
+/// The cipher that blocks are sealed with in this build.
+#[cfg(feature = "aws-lc")]
+pub type BlockCipher = AwsLcCipher;
+/// The cipher that blocks are sealed with in this build.
+#[cfg(not(feature = "aws-lc"))]
+pub type BlockCipher = PortableCipher;
+
+/// AES-256-GCM by AWS-LC: the fast one.
+#[cfg(feature = "aws-lc")]
+pub struct AwsLcCipher(aws_lc_rs::aead::LessSafeKey);
+
+#[cfg(feature = "aws-lc")]
+impl AwsLcCipher {
+    /// Expands `key`.
+    ///
+    /// # Panics
+    /// Never: every 32-byte string is an AES-256 key.
+    pub fn new(key: &Secret) -> Self {
+        let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, key.expose())
+            .expect("32 bytes are an AES-256 key");
+        Self(aws_lc_rs::aead::LessSafeKey::new(key))
+    }
+
+    /// Encrypts `data` in place and returns its tag.
+    ///
+    /// # Panics
+    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
+    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        use aws_lc_rs::aead::{Aad, Nonce};
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), data)
+            .expect("a block is shorter than AES-GCM's limit");
+        let mut bytes = [0; TAG_LEN];
+        bytes.copy_from_slice(tag.as_ref());
+        bytes
+    }
+
+    /// Decrypts `sealed` into `plain`, of the same length.
+    ///
+    /// # Errors
+    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain`
+    /// then holds nothing of the file.
+    pub fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_LEN],
+        plain: &mut [u8],
+    ) -> Result<(), Forged> {
+        use aws_lc_rs::aead::{Aad, Nonce};
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        self.0.open_separate_gather(nonce, Aad::from(aad), sealed, tag, plain).map_err(|_| Forged)
+    }
+}
+
+/// AES-256-GCM by the `aes-gcm` crate: pure Rust, for the wrap and where AWS-LC is not built.
+pub struct PortableCipher(Aes256Gcm);
+
+impl PortableCipher {
+    /// Expands `key`.
+    pub fn new(key: &Secret) -> Self {
+        Self(Aes256Gcm::new(key.expose().into()))
+    }
+
+    /// Encrypts `data` in place and returns its tag.
+    ///
+    /// # Panics
+    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
+    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+        self.0
+            .encrypt_inout_detached(nonce.into(), aad, InOutBuf::from(data))
+            .expect("a block is shorter than AES-GCM's limit")
+            .into()
+    }
+
+    /// Decrypts `sealed` into `plain`, of the same length.
+    ///
+    /// # Errors
+    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain`
+    /// then holds nothing of the file.
+    pub fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_LEN],
+        plain: &mut [u8],
+    ) -> Result<(), Forged> {
+        let buffer = InOutBuf::new(sealed, plain).map_err(|_| Forged)?;
+        self.0.decrypt_inout_detached(nonce.into(), aad, buffer, tag.into()).map_err(|_| Forged)
+    }
+}

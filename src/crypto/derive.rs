@@ -1,0 +1,82 @@
+//! Keys derived from a key (HKDF-SHA256, RFC 5869) and the MACs they make (HMAC-SHA256, RFC 2104).
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::{BlockCipher, DataKey, Forged, Secret};
+
+/// A key for HMAC-SHA256.
+#[derive(Debug, Clone)]
+pub struct MacKey(Secret);
+
+impl MacKey {
+    /// Bytes of a MAC.
+    pub const LEN: usize = 32;
+
+    /// The MAC of `message`.
+    pub fn mac(&self, message: &[u8]) -> [u8; Self::LEN] {
+        self.keyed(message).finalize().into_bytes().into()
+    }
+
+    /// Compares in constant time.
+    ///
+    /// # Errors
+    /// [`Forged`] when `mac` is not the MAC of `message`.
+    pub fn verify(&self, message: &[u8], mac: &[u8; Self::LEN]) -> Result<(), Forged> {
+        self.keyed(message).verify(mac.into()).map_err(|_| Forged)
+    }
+
+    fn keyed(&self, message: &[u8]) -> Hmac<Sha256> {
+        Hmac::<Sha256>::new_from_slice(self.0.expose())
+            .expect("HMAC takes a key of any length")
+            .chain_update(message)
+    }
+}
+
+/// What a file's data key is used through: the content cipher and the header's MAC key.
+pub struct FileKeys {
+    /// Seals and opens the file's blocks.
+    pub content: BlockCipher,
+    /// Authenticates the file's header, and by it commits to the data key.
+    pub header: MacKey,
+}
+
+impl FileKeys {
+    /// Derives both from the data key of the file named by `file_id`.
+    pub fn derive(key: &DataKey, file_id: &[u8; 16]) -> Self {
+        let source = Hkdf::<Sha256>::new(Some(file_id), key.expose());
+        Self {
+            content: BlockCipher::new(&expand(&source, b"atrest v1 content")),
+            header: MacKey(expand(&source, b"atrest v1 header")),
+        }
+    }
+}
+
+/// What the vault key is used through.
+#[derive(Debug, Clone)]
+pub struct VaultKeys {
+    /// Authenticates the vault's description.
+    pub description: MacKey,
+    /// Authenticates the vault's record of mounts.
+    pub state: MacKey,
+}
+
+impl VaultKeys {
+    /// Derives them from the vault key of the vault named by `volume_id`.
+    pub fn derive(key: &Secret, volume_id: &[u8; 16]) -> Self {
+        let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
+        Self {
+            description: MacKey(expand(&source, b"atrest v1 vault description")),
+            state: MacKey(expand(&source, b"atrest v1 vault state")),
+        }
+    }
+}
+
+fn expand(source: &Hkdf<Sha256>, label: &[u8]) -> Secret {
+    let mut key = Secret::from_bytes(&[0; 32]);
+    source
+        .expand(label, key.expose_mut())
+        .expect("32 bytes are within HKDF-SHA256's limit of 8160");
+    key
+}

@@ -1,0 +1,20 @@
+//! Format v1: bytes ↔ types. No I/O, and no randomness of its own.
+//!
+//! The byte tables and what each rule defends against are in the manual's
+//! format chapter.
+
+mod block;
+mod geometry;
+mod header;
+mod ids;
+
+pub use block::{BadBlock, BlockContent, block_head_len, open_block, seal_block};
+pub use geometry::{
+    BLOCK_LEN, BlockIndex, BlockSpan, FIRST_CAPACITY, HEADER_LEN, NEXT_CAPACITY, StoredLen,
+    UnsealedLength, stored_len,
+};
+pub use header::{BadHeader, Header, HeaderFlags, wrap_context};
+pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, VolumeId};
+
+/// The version of the format that this program writes and the only one that it reads.
+pub const FORMAT_VERSION: u16 = 1;

@@ -1,0 +1,19 @@
+//! Server-side encryption for a local directory.
+//!
+//! Layers, each of which knows only those below it:
+//!
+//! | layer | what it is |
+//! |---|---|
+//! | `cli` | one file a subcommand: parse, call, print; exit codes |
+//! | `fuse` | the only place that names `fuser`: decode, call `fs`, reply; errno decided once |
+//! | `fs` | POSIX semantics by operation family |
+//! | `store` | a vault on a backing directory: sealed files by block range, names, headers, epochs |
+//! | `keys` | the key file, its versions, states and protectors |
+//! | `format` | bytes ↔ types; no I/O |
+//! | `crypto` | AEAD, wrap, key derivation, secrets |
+//! | `sys` | the only `unsafe` |
+
+#![deny(unsafe_code)]
+
+pub mod crypto;
+pub mod format;

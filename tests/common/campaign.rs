@@ -1,0 +1,27 @@
+//! How long the random tests run: `ATREST_CAMPAIGN=short` (the default, what CI runs) or `full`.
+
+use std::env;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Campaign {
+    Short,
+    Full,
+}
+
+impl Campaign {
+    pub fn from_env() -> Campaign {
+        match env::var("ATREST_CAMPAIGN").as_deref() {
+            Ok("full") => Campaign::Full,
+            Ok("short" | "") | Err(_) => Campaign::Short,
+            Ok(other) => panic!("ATREST_CAMPAIGN is {other:?}; it is short or full"),
+        }
+    }
+
+    /// The figure of the campaign that was asked for.
+    pub fn pick<T>(short: T, full: T) -> T {
+        match Campaign::from_env() {
+            Campaign::Short => short,
+            Campaign::Full => full,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A vault made by the command line, with its key file and its mount point beside it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::process::{Outcome, run};
+use super::{Backing, Mounted, Scratch};
+
+/// The binary under test.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_atrest"))
+}
+
+/// Whether a bare directory stands in for the mount (`ATREST_TEST_BARE=1`).
+pub fn bare() -> bool {
+    std::env::var_os("ATREST_TEST_BARE").is_some_and(|value| value == "1")
+}
+
+/// A vault in a scratch directory of its own. Clones share it; the last one gone removes it.
+#[derive(Clone)]
+pub struct Vault {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    scratch: Scratch,
+    binary: PathBuf,
+    /// How many daemons have been started: each has a log file of its own.
+    mounts: AtomicU32,
+}
+
+impl Vault {
+    /// `atrest init`, on the backing that `ATREST_TEST_BACKING` names, else a disk.
+    pub fn init() -> Vault {
+        Vault::init_in(Scratch::new())
+    }
+
+    pub fn init_on(backing: Backing) -> Vault {
+        Vault::init_in(Scratch::on(backing))
+    }
+
+    /// `atrest init` in a scratch directory that the test has prepared.
+    pub fn init_in(scratch: Scratch) -> Vault {
+        let vault = Vault::prepare_in(scratch, binary().to_owned());
+        if !bare() {
+            run(vault.command(&["init"]).arg(vault.path()).arg("--key-file").arg(vault.key_file())).ok();
+        }
+        vault
+    }
+
+    /// The places only: the directory of the vault is there and empty, and nothing was run.
+    pub fn prepare() -> Vault {
+        Vault::prepare_in(Scratch::new(), binary().to_owned())
+    }
+
+    /// The places only, for a binary at another path (one that another user may run).
+    pub fn prepare_in(scratch: Scratch, binary: PathBuf) -> Vault {
+        for name in ["vault", "mnt", "home", "log"] {
+            scratch.make_dir(name);
+        }
+        Vault { shared: Arc::new(Shared { scratch, binary, mounts: AtomicU32::new(0) }) }
+    }
+
+    /// The backing directory.
+    pub fn path(&self) -> PathBuf {
+        self.scratch().join("vault")
+    }
+
+    /// Where [`Vault::mount`] mounts it.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.scratch().join("mnt")
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.scratch().join("key.json")
+    }
+
+    pub fn scratch(&self) -> &Scratch {
+        &self.shared.scratch
+    }
+
+    /// A log file that no mount has used yet.
+    pub fn next_log(&self) -> PathBuf {
+        let number = self.shared.mounts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.scratch().join(format!("log/daemon-{number}.log"))
+    }
+
+    /// The binary with these arguments, the key file in its environment, and nothing of the
+    /// person's own configuration in reach. Not yet run.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.shared.binary);
+        let home = self.scratch().join("home");
+        command
+            .args(args)
+            .env("HOME", &home)
+            .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("ATREST_KEY_FILE", self.key_file())
+            .env_remove("RUST_LOG");
+        command
+    }
+
+    /// Runs the binary with these arguments and then the vault's path: `vault.run(&["verify"])`.
+    #[track_caller]
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        run(self.command(args).arg(self.path()))
+    }
+
+    /// `atrest mount VAULT MOUNTPOINT` with these options.
+    #[track_caller]
+    pub fn mount(&self, options: &[&str]) -> Mounted {
+        Mounted::mount(self, options)
+    }
+
+    /// As [`Vault::mount`], for a test that wants to see it fail.
+    #[track_caller]
+    pub fn try_mount(&self, options: &[&str]) -> Result<Mounted, Outcome> {
+        Mounted::try_mount(self, options)
+    }
+}
