@@ -17,3 +17,7 @@
 
 pub mod crypto;
 pub mod format;
+pub mod fs;
+pub mod fuse;
+pub mod keys;
+pub mod store;
