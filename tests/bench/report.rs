@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::candidates::Candidate;
 use crate::results::{Results, geometric_mean};
-use crate::stage::{Place, Site};
+use crate::stage::{self, Place, Site};
 use crate::tools::Tools;
 use crate::workloads::Row;
 
@@ -41,6 +41,9 @@ impl Report<'_> {
         for site in self.sites {
             let _ = writeln!(text, "\n{} ({}):\n", site.place.name(), site.fstype);
             text.push_str(&aligned(&self.cells(site.place)));
+        }
+        if !stage::can_drop_caches() {
+            text.push_str("\nNot run as root: on disk, cold means a new mount over a warm backing.\n");
         }
         text.push_str("\nBehind each figure: how many times as fast as gocryptfs.\n");
         text

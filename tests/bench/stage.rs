@@ -101,7 +101,7 @@ impl<'a> Stage<'a> {
         }
         if self.site.place == Place::Disk {
             settle(&self.site.root)?;
-            if rustix::process::geteuid().is_root() {
+            if can_drop_caches() {
                 fs::write("/proc/sys/vm/drop_caches", "3").with(|| "dropping the caches".into())?;
             }
         }
@@ -156,6 +156,11 @@ pub fn raise_descriptor_limit() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     // Without it a daemon that holds a descriptor per file runs out, and says so itself.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// Whether this process may have the kernel drop its caches.
+pub fn can_drop_caches() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Writes back what is dirty on the filesystem that holds `path`.

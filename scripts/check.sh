@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Checks what a machine can check: formatting, lints, and the rules of the house.
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$top"
+
+failures=0
+# complain RULE  Reports the lines on standard input, if any, as breaches of RULE.
+complain() {
+  local found
+  found=$(cat)
+  [ -n "$found" ] || return 0
+  failures=$((failures + 1))
+  printf '%s:\n%s\n' "$1" "$found" >&2
+}
+
+# sources REGEX  The source files whose paths REGEX matches, without directories of tests.
+sources() { find src -name '*.rs' | grep -vE '/tests[/.]' | sort | grep -E "$1" || true; }
+# code REGEX FILE...  Where REGEX stands outside comments and before the file's tests.
+code() {
+  local regex=$1
+  shift
+  [ $# -gt 0 ] || return 0
+  regex=$regex awk '
+    FNR == 1 { tests = 0 }
+    /^#\[cfg\(test\)\]/ { tests = 1 }
+    !tests && $0 !~ /^[ \t]*\/\// && $0 ~ ENVIRON["regex"] { print FILENAME ":" FNR ": " $0 }' "$@"
+}
+
+# From the top down; a layer may name those after it.
+above=
+for layer in cli fuse fs store keys format crypto sys; do
+  mapfile -t files < <(sources "^src/${layer}[/.]")
+  if [ -n "$above" ]; then
+    complain "src/$layer names a layer above it" \
+      < <(code "(^|[^a-z_])(crate|atrest)::([{][^;]*[^a-z_])?($above)([^a-z_]|\$)" "${files[@]}")
+  fi
+  above=${above:+$above|}$layer
+done
+
+mapfile -t all < <(sources .)
+mapfile -t pure < <(sources '^src/(format|crypto)/')
+mapfile -t safe < <(printf '%s\n' "${all[@]}" | grep -v '^src/sys[/.]')
+mapfile -t no_fuse < <(printf '%s\n' "${all[@]}" | grep -v '^src/fuse[/.]')
+long() {
+  local file
+  for file in "${all[@]}"; do
+    awk '/^#\[cfg\(test\)\]/ { exit } { n++ } END { if (n > 500) print FILENAME ": " n " lines" }' "$file"
+  done
+}
+complain "I/O below the store" < <(code '(^|[^a-z_])(std::fs|std::net|rustix::|libc::)' "${pure[@]}")
+complain "unsafe outside src/sys" < <(code '(^|[^a-z_])unsafe *([{]|fn|impl|extern)' "${safe[@]}")
+complain "fuser outside src/fuse" < <(code '(^|[^a-z_])fuser::' "${no_fuse[@]}")
+complain "unchecked or unfinished" < <(code '[.]unwrap[(][)]|todo!|unimplemented!|dbg!' "${all[@]}")
+complain "notes to oneself" < <(grep -nE 'TODO|FIXME|XXX' "${all[@]}")
+complain "more than 500 lines before the tests" < <(long)
+complain "mounts left behind by a test" \
+  < <(awk '$3 ~ /^fuse/ && /atrest/ && $2 ~ /^\/(tmp|var\/tmp|dev\/shm)\// { print $2 }' /proc/self/mounts)
+
+cargo fmt --check || failures=$((failures + 1))
+cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
+
+if [ "$failures" -gt 0 ]; then
+  echo "check.sh: $failures check(s) failed" >&2
+  exit 1
+fi

@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# Shared by the scripts beside it: sourced, not run.
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+release=${CARGO_TARGET_DIR:-$top/target}/release
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# need WHAT:PACKAGE...  Installs the Debian packages whose WHAT, a program or a file, is not there.
+need() {
+  local pair packages=()
+  for pair in "$@"; do
+    command -v "${pair%:*}" >/dev/null || [ -e "${pair%:*}" ] || packages+=("${pair#*:}")
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  if ! command -v apt-get >/dev/null; then
+    echo "Please install what stands in Debian's packages: ${packages[*]}" >&2
+    return 1
+  fi
+  echo "Installing ${packages[*]}" >&2
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+}
+
+need_rust() {
+  command -v cargo >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; return 1; }
+  need cc:gcc
+}
+
+build() {
+  need_rust
+  cargo build --release --manifest-path "$top/Cargo.toml"
+}
+
+# The release build of the program, made first when it is not there.
+atrest() {
+  [ -x "$release/atrest" ] || build
+  "$release/atrest" "$@"
+}
