@@ -54,7 +54,11 @@ pub fn assert_same(found: &[u8], expected: &[u8], what: &str) {
     if found == expected {
         return;
     }
-    let at = found.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(found.len().min(expected.len()));
+    let at = found
+        .iter()
+        .zip(expected)
+        .position(|(a, b)| a != b)
+        .unwrap_or(found.len().min(expected.len()));
     let near = |bytes: &[u8]| bytes[at.min(bytes.len())..(at + 16).min(bytes.len())].to_vec();
     panic!(
         "{what}: differs at byte {at}: found {:?} of {}, expected {:?} of {}",

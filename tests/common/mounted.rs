@@ -108,14 +108,17 @@ impl Mounted {
 
     /// What the daemon has logged so far.
     pub fn log(&self) -> String {
-        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(&self.log)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// `atrest status MOUNTPOINT --json`.
     #[track_caller]
     pub fn status_json(&self) -> serde_json::Value {
         let outcome = run_command(self.on_mountpoint(&["status", "--json"])).ok();
-        serde_json::from_str(&outcome.stdout).unwrap_or_else(|e| panic!("status is no JSON: {e}: {outcome}"))
+        serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|e| panic!("status is no JSON: {e}: {outcome}"))
     }
 
     /// How often the daemon was asked for a FUSE operation, by the name that status gives it.
@@ -135,7 +138,8 @@ impl Mounted {
     /// The daemon's resident memory in KiB.
     #[track_caller]
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the daemon's status");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the daemon's status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a figure")
     }
@@ -191,7 +195,11 @@ impl Mounted {
             return;
         }
         self.try_unmount().ok();
-        assert!(!is_mounted(&self.mountpoint), "umount returned 0 and {} is mounted", self.mountpoint.display());
+        assert!(
+            !is_mounted(&self.mountpoint),
+            "umount returned 0 and {} is mounted",
+            self.mountpoint.display()
+        );
         self.check_log();
     }
 
@@ -210,9 +218,12 @@ impl Mounted {
             let found = loud.iter().any(|line| line.contains(text.as_str()));
             assert!(found, "no WARN or ERROR line with {text:?} in the daemon's log:\n{log}");
         }
-        let is_expected = |line: &str| self.expected.iter().any(|text| line.contains(text.as_str()));
-        let stray: Vec<&str> =
-            loud.into_iter().filter(|line| loudness(line) > self.allow && !is_expected(line)).collect();
+        let is_expected =
+            |line: &str| self.expected.iter().any(|text| line.contains(text.as_str()));
+        let stray: Vec<&str> = loud
+            .into_iter()
+            .filter(|line| loudness(line) > self.allow && !is_expected(line))
+            .collect();
         assert!(stray.is_empty(), "the daemon logged what no test expects:\n{}", stray.join("\n"));
     }
 
@@ -257,7 +268,8 @@ fn run_command(mut command: Command) -> Outcome {
 
 /// How loud a line of the log is, by the level's word in it.
 fn loudness(line: &str) -> Allow {
-    let has = |level: &str| line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == level);
+    let has =
+        |level: &str| line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == level);
     if has("ERROR") || line.contains("panicked at") {
         Allow::Errors
     } else if has("WARN") {
@@ -277,12 +289,14 @@ pub fn is_mounted(mountpoint: &Path) -> bool {
 /// The live processes that run a binary named atrest with this mount point among their arguments.
 pub fn daemons_of(mountpoint: &Path) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let pids =
+        processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let mut words = arguments.split(|byte| *byte == 0);
         let program = words.next().unwrap_or_default();
-        program.ends_with(b"atrest") && words.any(|word| word == mountpoint.as_os_str().as_encoded_bytes())
+        program.ends_with(b"atrest")
+            && words.any(|word| word == mountpoint.as_os_str().as_encoded_bytes())
     })
     .collect()
 }
@@ -300,7 +314,8 @@ pub fn is_dead(process: Pid) -> bool {
     if test_kill_process(process).is_err() {
         return true;
     }
-    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
+    let stat =
+        fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).unwrap_or_default();
     match stat.rsplit_once(')') {
         // All threads must be gone, or one of them may still be in a write.
         Some((_, rest)) => rest.trim_start().starts_with(['Z', 'X']) && threads_of(process) <= 1,

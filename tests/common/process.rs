@@ -71,7 +71,10 @@ pub fn run_within(limit: Duration, command: &mut Command) -> Outcome {
     let what = format!("{command:?}");
     let mut stdout = tempfile::tempfile().expect("a file for the output");
     let mut stderr = tempfile::tempfile().expect("a file for the output");
-    command.stdin(Stdio::null()).stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+    command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().unwrap())
+        .stderr(stderr.try_clone().unwrap());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("can't run {what}: {e}"));
     let status = match wait_until(limit, || child.try_wait().expect("waitpid")) {
         Some(status) => status,
@@ -120,7 +123,8 @@ pub fn require(program: &str) -> PathBuf {
 /// parties' test programs that scripts/test.sh builds (`ATREST_TEST_PROGRAMS`).
 fn found(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let built = std::env::var_os("ATREST_TEST_PROGRAMS").map(PathBuf::from).or_else(default_programs);
+    let built =
+        std::env::var_os("ATREST_TEST_PROGRAMS").map(PathBuf::from).or_else(default_programs);
     std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
         .chain(built)

@@ -45,7 +45,8 @@ impl Vault {
     pub fn init_in(scratch: Scratch) -> Vault {
         let vault = Vault::prepare_in(scratch, binary().to_owned());
         if !bare() {
-            run(vault.command(&["init"]).arg(vault.path()).arg("--key-file").arg(vault.key_file())).ok();
+            run(vault.command(&["init"]).arg(vault.path()).arg("--key-file").arg(vault.key_file()))
+                .ok();
         }
         vault
     }
