@@ -1,0 +1,60 @@
+//! The side that asks.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::sockopt::socket_peercred;
+
+use super::super::exit::{Context, Exit, Failure};
+use super::super::progress::Progress;
+use super::{Place, Reply, Request, told};
+
+/// A connection to a daemon, for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    pid: u32,
+}
+
+impl Client {
+    /// Connects to the daemon at a place. None if none listens there, or it isn't the expected
+    /// user's: in `/tmp` anybody could have put a socket.
+    pub fn connect(place: &Place) -> Option<Self> {
+        let stream = UnixStream::connect(place.path()).ok()?;
+        let peer = socket_peercred(&stream).ok()?;
+        if peer.uid.as_raw() != place.user() {
+            return None;
+        }
+        let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
+        Some(Self { stream, pid })
+    }
+
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a request and waits for its end.
+    ///
+    /// # Errors
+    /// What the daemon failed with, or [`Exit::Failed`] if it did not answer.
+    pub fn ask(
+        mut self,
+        request: Request,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<serde_json::Value, Failure> {
+        let lost = || format!("the daemon (process {}) did not answer", self.pid);
+        let mut line = serde_json::to_vec(&request).or_fail(Exit::Failed, lost)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).or_fail(Exit::Failed, lost)?;
+        for line in BufReader::new(&self.stream).lines() {
+            let line = line.or_fail(Exit::Failed, lost)?;
+            match serde_json::from_str(&line).or_fail(Exit::Failed, lost)? {
+                Reply::Progress(step) => progress(step),
+                Reply::Done(value) => return Ok(value),
+                Reply::Failed { exit, sentence } => return Err(told(exit, sentence)),
+            }
+        }
+        Err(Failure::new(Exit::Failed, lost()))
+    }
+}
