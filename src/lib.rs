@@ -17,4 +17,8 @@
 
 pub mod crypto;
 pub mod format;
+pub mod fs;
+pub mod fuse;
+pub mod keys;
+pub mod store;
 pub mod sys;

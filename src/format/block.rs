@@ -10,11 +10,21 @@ const N: usize = NONCE_LEN;
 const FLAGS: usize = N + 2;
 const BODY: usize = FLAGS + 2;
 
-/// Bytes from a block's start to its first ciphertext byte, and where `n` stands before it.
-///
-/// Returns the range of the block that must be read to know `n`: (offset in the block, length).
-pub fn block_head_len(index: BlockIndex) -> (usize, usize) {
-    (sealed_part(index).start, BODY)
+/// Bytes of a block before its ciphertext: nonce, `n`, flags.
+pub const BLOCK_HEAD_LEN: usize = BODY;
+
+/// The offset of a block's head in the block: block 0 has the file's header before it.
+pub fn block_head_offset(index: BlockIndex) -> u64 {
+    sealed_part(index).start as u64
+}
+
+/// How many plaintext bytes the block with this head says it holds, unauthenticated. A hole
+/// holds as many as fit.
+pub fn claimed_fill(head: &[u8; BLOCK_HEAD_LEN], index: BlockIndex) -> usize {
+    if is_zero(head) {
+        return index.capacity();
+    }
+    usize::from(u16::from_le_bytes([head[N], head[N + 1]])).min(index.capacity())
 }
 
 /// What an opened block was.

@@ -28,6 +28,7 @@ pub mod mapping;
 pub mod mounted;
 pub mod process;
 pub mod scratch;
+pub mod twin;
 pub mod users;
 pub mod vault;
 
@@ -37,5 +38,6 @@ pub use mapping::Mapping;
 pub use mounted::{Allow, Mounted};
 pub use process::{Outcome, require, run, run_within, wait_until};
 pub use scratch::{Backing, Scratch};
+pub use twin::Twin;
 pub use users::{User, require_root};
 pub use vault::Vault;

@@ -1,4 +1,4 @@
-//! What ordinary programs may expect of the mount, one family of operations a file.
+//! What several users may expect of one mount: root only, since root alone can become others.
 
 #[path = "../common/mod.rs"]
 mod common;

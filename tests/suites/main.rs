@@ -1,4 +1,4 @@
-//! What ordinary programs may expect of the mount, one family of operations a file.
+//! Other people's programs and test suites, and long random campaigns, on the mount.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,0 +1,223 @@
+//! Changing attributes.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+
+use super::nodes::Whereabouts;
+use super::place::Place;
+use super::{Attr, Caller, Fs, FsError, Inode};
+
+/// A time to set.
+#[derive(Debug, Clone, Copy)]
+pub enum Time {
+    /// The moment of the change.
+    Now,
+    /// This one.
+    At(SystemTime),
+}
+
+/// What to change; `None` stays as it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change {
+    /// Permission bits with suid, sgid and sticky.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Length in bytes.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<Time>,
+    /// Last change of the content.
+    pub mtime: Option<Time>,
+}
+
+/// What an attribute is changed through: a name, or the open file itself.
+enum Target<'a> {
+    Place(&'a Place),
+    File(BorrowedFd<'a>),
+}
+
+impl Fs {
+    /// Changes attributes of an inode; returns those it then has.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; [`FsError::File`] where the length can't be changed.
+    pub fn setattr(
+        &self,
+        inode: Inode,
+        change: &Change,
+        caller: &Caller,
+    ) -> Result<Attr, FsError> {
+        if let Some(size) = change.size {
+            self.with_file(inode, true, |file| file.truncate(size))?;
+            // The kernel leaves this to the file system, and does not say so in a way that
+            // arrives here: whoever may not set these bits takes them off.
+            if caller.uid != 0 && change.mode.is_none() {
+                self.drop_privilege_bits(inode)?;
+            }
+        }
+        if let Some(file) = self.open.find(inode) {
+            use std::os::fd::AsFd;
+            self.apply(&Target::File(file.backing().as_fd()), change)?;
+        } else if let Whereabouts::Gone(_) = self.nodes.whereabouts(inode) {
+            self.nodes.update_gone(inode, |attr| change.apply_to(attr));
+        } else if !change.is_empty() {
+            let _tree = self.tree.read();
+            self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), change)?;
+        }
+        self.getattr(inode)
+    }
+
+    /// Takes suid, and sgid where the group may execute, off a file that was written to.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn drop_privilege_bits(&self, inode: Inode) -> Result<(), FsError> {
+        let attr = self.getattr(inode)?;
+        let mut dropped = attr.mode & !0o4000;
+        if attr.mode & 0o010 != 0 {
+            dropped &= !0o2000;
+        }
+        if dropped == attr.mode || attr.kind != FileType::RegularFile {
+            return Ok(());
+        }
+        let change = Change { mode: Some(dropped), ..Change::default() };
+        let _tree = self.tree.read();
+        match self.open.find(inode) {
+            Some(file) => {
+                use std::os::fd::AsFd;
+                self.apply(&Target::File(file.backing().as_fd()), &change)
+            }
+            None => self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), &change),
+        }
+    }
+
+    fn apply(&self, target: &Target<'_>, change: &Change) -> Result<(), FsError> {
+        if change.uid.is_some() || change.gid.is_some() {
+            target.chown(change.uid, change.gid)?;
+        }
+        // After the owner: changing that takes suid and sgid off.
+        if let Some(mode) = change.mode {
+            target.chmod(mode)?;
+        }
+        if change.atime.is_some() || change.mtime.is_some() {
+            target.set_times(&timestamps(change))?;
+        }
+        Ok(())
+    }
+
+    /// Gives what was just made at `place` to the caller: the owner, and the group unless the
+    /// directory passes its own on. Returns whether that changed anything.
+    pub(super) fn give_to(
+        &self,
+        caller: &Caller,
+        place: &Place,
+        made: &Stat,
+    ) -> Result<bool, FsError> {
+        if caller.uid == self.euid && caller.gid == self.egid {
+            return Ok(false);
+        }
+        let inherits = rustix::fs::fstat(place.dir())?.st_mode & 0o2000 != 0;
+        let uid = (made.st_uid != caller.uid).then_some(caller.uid);
+        let gid = (!inherits && made.st_gid != caller.gid).then_some(caller.gid);
+        if uid.is_none() && gid.is_none() {
+            return Ok(false);
+        }
+        let target = Target::Place(place);
+        target.chown(uid, gid)?;
+        let kind = FileType::from_raw_mode(made.st_mode);
+        if made.st_mode & 0o6000 != 0 && kind != FileType::Symlink {
+            target.chmod(made.st_mode & 0o7777)?;
+        }
+        Ok(true)
+    }
+}
+
+impl Target<'_> {
+    fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
+        let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+        match self {
+            Self::Place(place) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::chownat(place.dir(), place.name(), uid, gid, flags)
+            }
+            Self::File(fd) => rustix::fs::fchown(fd, uid, gid),
+        }
+    }
+
+    fn chmod(&self, mode: u32) -> rustix::io::Result<()> {
+        let mode = Mode::from_raw_mode(mode);
+        match self {
+            Self::Place(place) => {
+                rustix::fs::chmodat(place.dir(), place.name(), mode, AtFlags::empty())
+            }
+            Self::File(fd) => rustix::fs::fchmod(fd, mode),
+        }
+    }
+
+    fn set_times(&self, times: &Timestamps) -> rustix::io::Result<()> {
+        match self {
+            Self::Place(place) => {
+                let flags = AtFlags::SYMLINK_NOFOLLOW;
+                rustix::fs::utimensat(place.dir(), place.name(), times, flags)
+            }
+            Self::File(fd) => rustix::fs::futimens(fd, times),
+        }
+    }
+}
+
+impl Change {
+    fn is_empty(&self) -> bool {
+        self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.atime.is_none()
+            && self.mtime.is_none()
+    }
+
+    /// The same change to attributes that are only remembered.
+    fn apply_to(&self, attr: &mut Attr) {
+        let now = SystemTime::now();
+        let time = |time| match time {
+            Time::Now => now,
+            Time::At(time) => time,
+        };
+        attr.mode = self.mode.map_or(attr.mode, |mode| mode & 0o7777);
+        attr.uid = self.uid.unwrap_or(attr.uid);
+        attr.gid = self.gid.unwrap_or(attr.gid);
+        attr.atime = self.atime.map_or(attr.atime, time);
+        attr.mtime = self.mtime.map_or(attr.mtime, time);
+        attr.ctime = now;
+    }
+}
+
+fn timestamps(change: &Change) -> Timestamps {
+    Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) }
+}
+
+fn timespec(time: Option<Time>) -> Timespec {
+    match time {
+        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        Some(Time::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
+        Some(Time::At(time)) => match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => exact(after.as_secs() as i64, after.subsec_nanos()),
+            Err(error) => before_epoch(error.duration()),
+        },
+    }
+}
+
+/// A time before 1970: whole seconds round down, the nanoseconds count up from there.
+fn before_epoch(before: Duration) -> Timespec {
+    match before.subsec_nanos() {
+        0 => exact(-(before.as_secs() as i64), 0),
+        nanos => exact(-(before.as_secs() as i64) - 1, 1_000_000_000 - nanos),
+    }
+}
+
+fn exact(seconds: i64, nanoseconds: u32) -> Timespec {
+    Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }
+}

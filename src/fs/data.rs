@@ -1,0 +1,145 @@
+//! Content: opening, reading, writing, syncing, space.
+
+use std::sync::Arc;
+
+use super::open_files::OpenFile;
+use super::{Fs, FsError, Inode};
+
+/// How [`Fs::allocate`] treats a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocate {
+    /// Reserve it, and make the file long enough.
+    Extend,
+    /// Reserve it; the length stays.
+    KeepSize,
+    /// Make it read as zeros and give its space back; the length stays.
+    PunchHole,
+    /// Make it read as zeros, reserve it, and make the file long enough.
+    Zero,
+    /// Make it read as zeros and reserve it; the length stays.
+    ZeroKeepSize,
+}
+
+/// Bytes that [`Fs::copy`] moves at a time.
+const COPY_CHUNK: usize = 1024 * 1024;
+
+impl Fs {
+    /// Opens a file for one more user; [`Fs::release`] ends that.
+    ///
+    /// # Errors
+    /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
+    pub fn open(&self, inode: Inode, for_writing: bool) -> Result<(), FsError> {
+        self.acquire(inode, for_writing).map(|_| ())
+    }
+
+    /// Ends one use of an open file.
+    ///
+    /// # Errors
+    /// [`FsError::File`] when the header could not be brought up to date.
+    pub fn release(&self, inode: Inode) -> Result<(), FsError> {
+        self.in_file(inode, self.open.release(inode))
+    }
+
+    /// Hands up to `len` bytes from `offset` of an open file to `take`.
+    ///
+    /// # Errors
+    /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
+    pub fn read<T>(
+        &self,
+        inode: Inode,
+        offset: u64,
+        len: usize,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, FsError> {
+        self.in_file(inode, self.opened(inode)?.read_with(offset, len, take))
+    }
+
+    /// Writes all of `data` at `offset` of an open file, durably if `sync` says so.
+    ///
+    /// # Errors
+    /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
+    pub fn write(&self, inode: Inode, offset: u64, data: &[u8], sync: bool) -> Result<(), FsError> {
+        let file = self.opened(inode)?;
+        self.in_file(inode, file.write(offset, data))?;
+        if sync { self.in_file(inode, file.sync(false)) } else { Ok(()) }
+    }
+
+    /// Makes an open file's content durable, and with `metadata` its times and modes too.
+    ///
+    /// # Errors
+    /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
+    pub fn fsync(&self, inode: Inode, metadata: bool) -> Result<(), FsError> {
+        self.in_file(inode, self.opened(inode)?.sync(metadata))
+    }
+
+    /// Reserves, zeroes or gives back `len` bytes from `offset` of an open file.
+    ///
+    /// # Errors
+    /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
+    pub fn allocate(
+        &self,
+        inode: Inode,
+        offset: u64,
+        len: u64,
+        how: Allocate,
+    ) -> Result<(), FsError> {
+        let file = self.opened(inode)?;
+        let zero = matches!(how, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize);
+        let reserve = how != Allocate::PunchHole;
+        let extend = matches!(how, Allocate::Extend | Allocate::Zero);
+        if zero {
+            self.in_file(inode, file.punch(offset, len))?;
+        }
+        if reserve {
+            self.in_file(inode, file.allocate(offset, len, extend))?;
+        }
+        Ok(())
+    }
+
+    /// The first content from `offset` on.
+    ///
+    /// # Errors
+    /// [`FsError::PastEnd`] where there is none; [`FsError::File`]; [`FsError::Stale`].
+    pub fn seek_data(&self, inode: Inode, offset: u64) -> Result<u64, FsError> {
+        self.in_file(inode, self.opened(inode)?.next_data(offset))?.ok_or(FsError::PastEnd)
+    }
+
+    /// The first hole from `offset` on; the end of the file counts as one.
+    ///
+    /// # Errors
+    /// [`FsError::PastEnd`] where `offset` is not below the end; [`FsError::File`];
+    /// [`FsError::Stale`].
+    pub fn seek_hole(&self, inode: Inode, offset: u64) -> Result<u64, FsError> {
+        self.in_file(inode, self.opened(inode)?.next_hole(offset))?.ok_or(FsError::PastEnd)
+    }
+
+    /// Copies up to `len` bytes between two open files, from one key to the other; returns how
+    /// many, fewer where the source ends.
+    ///
+    /// # Errors
+    /// As reading and writing; what was copied before a failure stays copied.
+    pub fn copy(
+        &self,
+        (from, from_offset): (Inode, u64),
+        (to, to_offset): (Inode, u64),
+        len: u64,
+    ) -> Result<u64, FsError> {
+        let (source, target) = (self.opened(from)?, self.opened(to)?);
+        let mut copied = 0;
+        while copied < len {
+            let want = (len - copied).min(COPY_CHUNK as u64) as usize;
+            let chunk = source.read_with(from_offset + copied, want, <[u8]>::to_vec);
+            let chunk = self.in_file(from, chunk)?;
+            if chunk.is_empty() {
+                break;
+            }
+            self.in_file(to, target.write(to_offset + copied, &chunk))?;
+            copied += chunk.len() as u64;
+        }
+        Ok(copied)
+    }
+
+    fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {
+        self.open.find(inode).ok_or(FsError::Stale)
+    }
+}

@@ -1,0 +1,65 @@
+//! What can go wrong with an operation of the file system: what happened, not which number.
+
+use std::path::PathBuf;
+
+use log::Level;
+use rustix::io::Errno;
+
+use crate::store::FileError;
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FsError {
+    /// There is no such name.
+    #[error("there is no such name")]
+    NotFound,
+    /// The inode is known but can't be reached by any name any more.
+    #[error("the file can't be reached by a name any more")]
+    Stale,
+    /// The vault's own directory is not part of the mount.
+    #[error("the name is the vault's own")]
+    Reserved,
+    /// Neither the format nor the backing filesystem can do that.
+    #[error("that is not supported")]
+    Unsupported,
+    /// Flags or ranges that make no sense together.
+    #[error("the arguments make no sense")]
+    Invalid,
+    /// The offset is not below the end of the file.
+    #[error("there is nothing behind that offset")]
+    PastEnd,
+    /// The backing filesystem failed; its number is passed on.
+    #[error("the backing filesystem says: {0}")]
+    Backing(#[from] Errno),
+    /// A sealed file can't be read or written.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// The file's path in the mount, as far as it is known.
+        path: PathBuf,
+        /// What is the matter with it.
+        error: FileError,
+    },
+}
+
+impl FsError {
+    /// How loudly it belongs into the log.
+    pub fn level(&self) -> Level {
+        match self {
+            Self::File { error: FileError::Integrity(_) | FileError::Key(_), .. } => Level::Error,
+            Self::File { error: FileError::Io(error), .. }
+                if error.raw_os_error() == Some(Errno::IO.raw_os_error()) =>
+            {
+                Level::Error
+            }
+            Self::Backing(Errno::IO) => Level::Error,
+            Self::NotFound
+            | Self::Stale
+            | Self::Reserved
+            | Self::Unsupported
+            | Self::Invalid
+            | Self::PastEnd
+            | Self::Backing(_)
+            | Self::File { .. } => Level::Debug,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Finding names, and forgetting inodes.
+
+use std::ffi::{OsStr, OsString};
+
+use rustix::fs::StatVfs;
+
+use super::nodes::Whereabouts;
+use super::place::Place;
+use super::{Attr, Fs, FsError, Inode};
+use crate::store::Vault;
+
+/// A name that was found, or made.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// What it names.
+    pub attr: Attr,
+    /// Tells this file from an earlier one of the same number.
+    pub generation: u64,
+}
+
+impl Fs {
+    /// Finds `name` in `parent`. The inode is remembered until [`Fs::forget`].
+    ///
+    /// # Errors
+    /// [`FsError::NotFound`]; what the backing filesystem says.
+    pub fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, FsError> {
+        let _tree = self.tree.read();
+        let place = match self.place(parent, name) {
+            Err(FsError::Reserved) => return Err(FsError::NotFound),
+            place => place?,
+        };
+        self.entry(parent, &place)
+    }
+
+    /// Takes back `lookups` of an inode.
+    pub fn forget(&self, inode: Inode, lookups: u64) {
+        self.nodes.forget(inode, lookups);
+    }
+
+    /// What stat shows of an inode.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] where no place of it is known; what the backing filesystem says.
+    pub fn getattr(&self, inode: Inode) -> Result<Attr, FsError> {
+        if let Some(file) = self.open.find(inode) {
+            let stat = rustix::fs::fstat(file.backing())?;
+            return Ok(Attr::new(inode, &stat, file.len()));
+        }
+        if let Whereabouts::Gone(attr) = self.nodes.whereabouts(inode) {
+            return Ok(*attr);
+        }
+        let _tree = self.tree.read();
+        let place = self.places.of(&self.nodes, inode)?;
+        let attr = self.attr(&place, &place.stat()?)?;
+        if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn readlink(&self, inode: Inode) -> Result<OsString, FsError> {
+        let _tree = self.tree.read();
+        let place = self.places.of(&self.nodes, inode)?;
+        let target = rustix::fs::readlinkat(place.dir(), place.name(), Vec::new())?;
+        Ok(std::os::unix::ffi::OsStringExt::from_vec(target.into_bytes()))
+    }
+
+    /// The backing filesystem's space, and how long a name may be.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn statfs(&self) -> Result<StatVfs, FsError> {
+        let mut space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;
+        space.f_namemax = self.places.names().longest(space.f_namemax);
+        Ok(space)
+    }
+
+    /// Remembers what lies at `place` in `parent`, and shows it.
+    pub(super) fn entry(&self, parent: Inode, place: &Place) -> Result<Entry, FsError> {
+        let attr = self.attr(place, &place.stat().map_err(not_found)?)?;
+        let generation = self.nodes.remember(&attr, self.link_to(parent, place));
+        Ok(Entry { attr, generation })
+    }
+
+}
+
+fn not_found(errno: rustix::io::Errno) -> FsError {
+    match errno {
+        rustix::io::Errno::NOENT => FsError::NotFound,
+        errno => errno.into(),
+    }
+}

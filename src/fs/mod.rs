@@ -1,0 +1,178 @@
+//! POSIX semantics of a mounted vault, by operation family. Nothing here knows FUSE, so all of
+//! it can be used, and tested, without a mount.
+
+mod attrs;
+mod data;
+mod dirs;
+mod entries;
+mod error;
+mod inode;
+mod lookup;
+mod maintain;
+mod nodes;
+mod open_files;
+mod place;
+mod rename;
+mod walk;
+mod xattrs;
+
+use std::ffi::OsStr;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::RwLock;
+use rustix::fs::{FileType, Stat};
+
+use crate::format::StoredLen;
+use crate::store::{FileError, Vault};
+use dirs::DirStreams;
+use nodes::{Link, Nodes};
+use open_files::{OpenFile, OpenFiles};
+use place::{Place, Places};
+
+pub use attrs::{Change, Time};
+pub use data::Allocate;
+pub use dirs::{DirEntry, DirEntryPlus};
+pub use error::FsError;
+pub use inode::{Attr, Inode};
+pub use lookup::Entry;
+pub use maintain::{Failure, Progress, RewrapSummary, VerifySummary};
+
+/// Directories that are kept open at most; see [`Fs::new`].
+const MOST_DIRS: usize = 256;
+
+/// Who asks for an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+    /// The process.
+    pub pid: u32,
+}
+
+/// A vault as a file system. It is the vault's only user, so what it remembers stays true.
+///
+/// Lock order: `tree`, then what `nodes`, `open` and the files themselves lock.
+#[derive(Debug)]
+pub struct Fs {
+    vault: Vault,
+    places: Places,
+    nodes: Nodes,
+    open: OpenFiles,
+    streams: DirStreams,
+    /// Held shared while a place is found and used, alone while names move or go.
+    tree: RwLock<()>,
+    /// Counts renames, for walks that must not miss a file that moved.
+    renames: AtomicU64,
+    euid: u32,
+    egid: u32,
+}
+
+impl Fs {
+    /// The file system of an open vault.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn new(vault: Vault) -> Result<Self, FsError> {
+        Ok(Self {
+            places: Places::new(&vault, MOST_DIRS)?,
+            nodes: Nodes::default(),
+            open: OpenFiles::new(vault.context().clone(), vault.access()),
+            streams: DirStreams::default(),
+            tree: RwLock::new(()),
+            renames: AtomicU64::new(0),
+            euid: rustix::process::geteuid().as_raw(),
+            egid: rustix::process::getegid().as_raw(),
+            vault,
+        })
+    }
+
+    /// The vault below.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Ends the use of the vault: commits what is still open and marks a clean end.
+    ///
+    /// # Errors
+    /// What failed; the mount counts as crashed then, and nothing that was fsynced is lost.
+    pub fn close(&self) -> Result<(), crate::store::VaultError> {
+        self.open.commit_all().map_err(|error| match error {
+            FileError::Io(error) => crate::store::VaultError::Io(error),
+            other => crate::store::VaultError::Io(std::io::Error::other(other.to_string())),
+        })?;
+        self.vault.close()
+    }
+
+    /// Inodes that the kernel knows at the moment.
+    pub fn known_inodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The attributes of what lies at `place`.
+    fn attr(&self, place: &Place, stat: &Stat) -> Result<Attr, FsError> {
+        let inode = self.places.inode(stat)?;
+        let size = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => self.file_size(inode, place, stat.st_size as u64),
+            _ => stat.st_size as u64,
+        };
+        Ok(Attr::new(inode, stat, size))
+    }
+
+    /// The plaintext size of a file. Stat always works: where the size in the vault is not that
+    /// of a sealed file it is shown as it is, and only opening the file fails.
+    fn file_size(&self, inode: Inode, place: &Place, stored: u64) -> u64 {
+        match StoredLen::from_stored(stored) {
+            Ok(StoredLen::Exact(len)) => len,
+            Ok(StoredLen::InBlock(_)) => match self.open.find(inode) {
+                Some(file) => file.len(),
+                None => open_files::length_in_last_block(place, stored).unwrap_or(stored),
+            },
+            Err(_) => stored,
+        }
+    }
+
+    fn link_to(&self, parent: Inode, place: &Place) -> Link {
+        Link::new(parent, place.name())
+    }
+
+    fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {
+        self.places.child(&self.nodes, parent, name)
+    }
+
+    /// Names the file in an error.
+    fn in_file<T>(&self, inode: Inode, result: Result<T, FileError>) -> Result<T, FsError> {
+        result.map_err(|error| FsError::File { path: self.places.path(&self.nodes, inode), error })
+    }
+
+    /// Runs `work` on the file's one shared [`OpenFile`], opening it for as long as that takes.
+    fn with_file<T>(
+        &self,
+        inode: Inode,
+        for_writing: bool,
+        work: impl FnOnce(&OpenFile) -> Result<T, FileError>,
+    ) -> Result<T, FsError> {
+        let file = self.acquire(inode, for_writing)?;
+        let result = self.in_file(inode, work(&file));
+        drop(file);
+        let released = self.in_file(inode, self.open.release(inode));
+        result.and_then(|value| released.map(|()| value))
+    }
+
+    fn acquire(&self, inode: Inode, for_writing: bool) -> Result<std::sync::Arc<OpenFile>, FsError> {
+        let _tree = self.tree.read();
+        let acquired = self.open.acquire(
+            inode,
+            || self.places.of(&self.nodes, inode),
+            for_writing,
+            |stat| Ok(self.places.inode(stat)? == inode),
+        );
+        acquired.map_err(|error| match error {
+            FsError::File { error, .. } => {
+                FsError::File { path: self.places.path(&self.nodes, inode), error }
+            }
+            other => other,
+        })
+    }
+}

@@ -1,0 +1,194 @@
+//! The sealed files that somebody has open, one for each inode however often it is opened.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::place::Place;
+use super::{FsError, Inode};
+use crate::store::{Access, Context, FileError, RealFile, SealedFile};
+
+/// A file of a real vault.
+pub type OpenFile = SealedFile<RealFile>;
+
+/// The open files, by inode. Each is held open by as many users as acquired it.
+#[derive(Debug)]
+pub struct OpenFiles {
+    files: DashMap<Inode, Shared>,
+    context: Arc<Context>,
+    access: Access,
+}
+
+struct Shared {
+    file: Arc<OpenFile>,
+    users: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "open file with {} users", self.users.load(Ordering::Relaxed))
+    }
+}
+
+impl OpenFiles {
+    /// For the files of one vault.
+    pub fn new(context: Arc<Context>, access: Access) -> Self {
+        Self { files: DashMap::new(), context, access }
+    }
+
+    /// The file, if somebody has it open.
+    pub fn find(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        self.files.get(&inode).map(|shared| Arc::clone(&shared.file))
+    }
+
+    /// Opens the file for one more user, from `place` if it is not open yet.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    pub fn acquire(
+        &self,
+        inode: Inode,
+        place: impl FnOnce() -> Result<Place, FsError>,
+        for_writing: bool,
+        is_inode: impl FnOnce(&rustix::fs::Stat) -> Result<bool, FsError>,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        match self.files.entry(inode) {
+            Entry::Occupied(shared) => {
+                let shared = shared.get();
+                if for_writing && !shared.file.backing().is_writable() {
+                    shared.file.backing().make_writable(reopen_writable(shared.file.backing())?);
+                }
+                shared.users.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::clone(&shared.file))
+            }
+            Entry::Vacant(vacant) => {
+                let (fd, writable) = self.open_backing(&place()?, for_writing)?;
+                let stat = rustix::fs::fstat(&fd)?;
+                if !is_inode(&stat)? {
+                    return Err(FsError::Stale);
+                }
+                let file = self.seal(fd, writable, stat.st_size as u64)?;
+                vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
+                Ok(file)
+            }
+        }
+    }
+
+    /// Takes over a new, empty file that is open as `fd`, for one user.
+    ///
+    /// # Errors
+    /// None that a new file gives: those of [`SealedFile::open`].
+    pub fn adopt(&self, inode: Inode, fd: OwnedFd) -> Result<(), FsError> {
+        let file = self.seal(fd, true, 0)?;
+        self.files.insert(inode, Shared { file, users: AtomicU64::new(1) });
+        Ok(())
+    }
+
+    /// One user less; the last one leaves the header on disk up to date.
+    ///
+    /// # Errors
+    /// [`FileError`]: the file is closed all the same.
+    pub fn release(&self, inode: Inode) -> Result<(), FileError> {
+        let mut committed = Ok(());
+        // The commit happens under the entry's lock: nobody reads the header before it is done.
+        self.files.remove_if(&inode, |_, shared| {
+            let last = shared.users.fetch_sub(1, Ordering::Relaxed) == 1;
+            if last {
+                committed = shared.file.commit();
+            }
+            last
+        });
+        committed
+    }
+
+    /// Commits the headers of all files that are still open; returns the first failure.
+    ///
+    /// # Errors
+    /// [`FileError`]: the others were committed all the same.
+    pub fn commit_all(&self) -> Result<(), FileError> {
+        let results: Vec<_> = self.files.iter().map(|shared| shared.file.commit()).collect();
+        results.into_iter().collect()
+    }
+
+    /// Runs `work` on every file that is open.
+    pub fn each<T>(&self, work: impl Fn(&OpenFile) -> T) -> Vec<(Inode, T)> {
+        let open: Vec<_> =
+            self.files.iter().map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
+        open.into_iter().map(|(inode, file)| (inode, work(&file))).collect()
+    }
+
+    fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
+        let file = SealedFile::open(RealFile::new(fd, writable), size, Arc::clone(&self.context));
+        file.map(Arc::new)
+            .map_err(|error| FsError::File { path: std::path::PathBuf::new(), error })
+    }
+
+    /// Opens for both reading and writing where that is allowed, so that a block can be read
+    /// back before part of it is written.
+    fn open_backing(&self, place: &Place, for_writing: bool) -> Result<(OwnedFd, bool), FsError> {
+        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let open = |access| {
+            rustix::fs::openat(place.dir(), place.name(), access | flags, Mode::empty())
+        };
+        if self.access == Access::ReadOnly {
+            return Ok((open(OFlags::RDONLY)?, false));
+        }
+        match open(OFlags::RDWR) {
+            Ok(fd) => Ok((fd, true)),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) if !for_writing => {
+                match open(OFlags::RDONLY) {
+                    Ok(fd) => Ok((fd, false)),
+                    Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDONLY | flags),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDWR | flags),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
+/// which the kernel has checked and the mount needs: a write-only file must be read back.
+fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
+    let mode = Mode::from_raw_mode(place.stat()?.st_mode);
+    let chmod = |mode| rustix::fs::chmodat(place.dir(), place.name(), mode, AtFlags::empty());
+    chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
+    let opened = rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty());
+    chmod(mode)?;
+    Ok((opened?, flags.contains(OFlags::RDWR)))
+}
+
+/// A writable descriptor of a file that is open for reading.
+fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
+    use std::os::fd::AsRawFd;
+    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let open = || rustix::fs::open(&*path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    match open() {
+        Err(Errno::ACCESS) => {
+            let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
+            rustix::fs::fchmod(file, mode | Mode::RUSR | Mode::WUSR)?;
+            let opened = open();
+            rustix::fs::fchmod(file, mode)?;
+            Ok(opened?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
+/// The length of a file that nobody has open and whose size alone does not tell it.
+///
+/// # Errors
+/// [`FileError`]; what the backing filesystem says.
+pub fn length_in_last_block(place: &Place, size: u64) -> Result<u64, FileError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty())
+        .map_err(io::Error::from)?;
+    crate::store::plain_len(&RealFile::new(fd, false), size)
+}

@@ -1,0 +1,53 @@
+//! Moving names.
+
+use std::ffi::OsStr;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::RenameFlags;
+
+use super::{Fs, FsError, Inode};
+
+impl Fs {
+    /// Moves `name` in `parent` to `new_name` in `new_parent`, replacing what is there, unless
+    /// `flags` say NOREPLACE or EXCHANGE.
+    ///
+    /// # Errors
+    /// [`FsError::Invalid`] for other flags; what the backing filesystem says.
+    pub fn rename(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        new_parent: Inode,
+        new_name: &OsStr,
+        flags: RenameFlags,
+    ) -> Result<(), FsError> {
+        let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE;
+        if flags.intersects(!known) {
+            return Err(FsError::Invalid);
+        }
+        let _tree = self.tree.write();
+        let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
+        let moved = from.stat()?;
+        let replaced = to.stat().ok();
+        if flags.is_empty() {
+            rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;
+        } else {
+            rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
+        }
+        self.renames.fetch_add(1, Ordering::Release);
+        let moved = self.places.inode(&moved)?;
+        let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
+        match replaced {
+            Some(stat) if flags.contains(RenameFlags::EXCHANGE) => {
+                let other = self.places.inode(&stat)?;
+                self.nodes.rename(other, &to_link, from_link.clone());
+            }
+            Some(stat) if self.places.inode(&stat)? != moved => {
+                self.name_is_gone(new_parent, &to, &stat)?;
+            }
+            Some(_) | None => {}
+        }
+        self.nodes.rename(moved, &from_link, to_link);
+        Ok(())
+    }
+}

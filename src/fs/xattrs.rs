@@ -1,0 +1,102 @@
+//! Extended attributes.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use rustix::fs::XattrFlags;
+
+use super::{Fs, FsError, Inode};
+
+/// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
+const LONGEST: usize = 65536;
+
+/// What an attribute is reached through: there are no calls with a directory descriptor.
+enum Target<'a> {
+    File(BorrowedFd<'a>),
+    Path(&'a Path),
+}
+
+impl Fs {
+    /// Sets an attribute; `flags` may ask that it be new, or be there.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn setxattr(
+        &self,
+        inode: Inode,
+        name: &OsStr,
+        value: &[u8],
+        flags: XattrFlags,
+    ) -> Result<(), FsError> {
+        self.on_target(inode, |target| match target {
+            Target::File(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
+            Target::Path(path) => rustix::fs::lsetxattr(path, name, value, flags),
+        })
+    }
+
+    /// An attribute's value.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn getxattr(&self, inode: Inode, name: &OsStr) -> Result<Vec<u8>, FsError> {
+        self.on_target(inode, |target| {
+            with_room(|room| match target {
+                Target::File(fd) => rustix::fs::fgetxattr(fd, name, room),
+                Target::Path(path) => rustix::fs::lgetxattr(*path, name, room),
+            })
+        })
+    }
+
+    /// The names of all attributes, each ended by a zero byte.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn listxattr(&self, inode: Inode) -> Result<Vec<u8>, FsError> {
+        self.on_target(inode, |target| {
+            with_room(|room| match target {
+                Target::File(fd) => rustix::fs::flistxattr(fd, room),
+                Target::Path(path) => rustix::fs::llistxattr(*path, room),
+            })
+        })
+    }
+
+    /// Removes an attribute.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn removexattr(&self, inode: Inode, name: &OsStr) -> Result<(), FsError> {
+        self.on_target(inode, |target| match target {
+            Target::File(fd) => rustix::fs::fremovexattr(fd, name),
+            Target::Path(path) => rustix::fs::lremovexattr(*path, name),
+        })
+    }
+
+    fn on_target<T>(
+        &self,
+        inode: Inode,
+        call: impl FnOnce(&Target<'_>) -> rustix::io::Result<T>,
+    ) -> Result<T, FsError> {
+        if let Some(file) = self.open.find(inode) {
+            return Ok(call(&Target::File(file.backing().as_fd()))?);
+        }
+        let _tree = self.tree.read();
+        let place = self.places.of(&self.nodes, inode)?;
+        Ok(call(&Target::Path(&place.proc_path()))?)
+    }
+}
+
+/// Calls with a small buffer, and with the largest there can be where that is too small.
+fn with_room(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut small = [0; 256];
+    match call(&mut small) {
+        Ok(len) => Ok(small[..len].to_vec()),
+        Err(rustix::io::Errno::RANGE) => {
+            let mut large = vec![0; LONGEST];
+            let len = call(&mut large)?;
+            large.truncate(len);
+            Ok(large)
+        }
+        Err(errno) => Err(errno),
+    }
+}

@@ -1,0 +1,569 @@
+//! One method for each operation: decode, call, reply.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+
+use super::convert;
+use super::counters::{Counters, Operation};
+use super::errno::errno;
+use super::seek::{Seek, Seeker, Sought};
+use crate::fs::{Allocate, Caller, Change, Entry, Fs, FsError, Inode};
+
+/// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
+/// every change comes through the kernel, so it is never wrong.
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of the largest request.
+const MAX_REQUEST: u32 = 1024 * 1024;
+/// Requests that the kernel may have under way without anybody waiting for them.
+const MAX_BACKGROUND: u16 = 64;
+
+/// How the mount behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The kernel keeps what is written and hands it on later, in large pieces.
+    pub writeback: bool,
+}
+
+/// What the daemon keeps of a mount while [`Adapter`] belongs to the session.
+#[derive(Debug, Default)]
+pub struct Connection {
+    counters: Counters,
+    notifier: OnceLock<Notifier>,
+}
+
+impl Connection {
+    /// How often each operation was asked for.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Gives the adapter the way to tell the kernel something unasked. The first one stays.
+    pub fn attach(&self, notifier: Notifier) {
+        // There is one session to a connection, so there is no second one to lose.
+        let _ = self.notifier.set(notifier);
+    }
+}
+
+/// Answers the kernel out of a file system.
+#[derive(Debug)]
+pub struct Adapter {
+    fs: Arc<Fs>,
+    connection: Arc<Connection>,
+    settings: Settings,
+    seeker: Seeker,
+}
+
+impl Adapter {
+    /// Answers out of `fs`, counting in `connection`.
+    pub fn new(fs: Arc<Fs>, connection: Arc<Connection>, settings: Settings) -> Self {
+        Self { fs, connection, settings, seeker: Seeker::default() }
+    }
+
+    fn count(&self, operation: Operation) {
+        self.connection.counters.count(operation);
+    }
+}
+
+/// Logs an error as loudly as it deserves and turns it into its number.
+fn refuse(error: &FsError) -> Errno {
+    log::log!(error.level(), "{error}");
+    errno(error)
+}
+
+fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
+    match entry {
+        Ok(entry) => {
+            reply.entry(&TTL, &convert::attr(&entry.attr), Generation(entry.generation));
+        }
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
+    match value {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let mut wanted = vec![
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+            InitFlags::FUSE_ASYNC_DIO,
+        ];
+        if self.settings.writeback {
+            wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
+        }
+        for capability in wanted {
+            if config.add_capabilities(capability).is_err() {
+                log::info!("the kernel does not offer {capability:?}: slower, not wrong");
+            }
+        }
+        // Each of these answers with the nearest that is allowed, which is then what holds.
+        let _ = config.set_max_write(MAX_REQUEST);
+        let _ = config.set_max_readahead(MAX_REQUEST).map_err(|most| config.set_max_readahead(most));
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Operation::lookup);
+        match self.fs.lookup(convert::inode(parent), name) {
+            Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
+            entry => reply_entry(reply, entry),
+        }
+    }
+
+    fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
+        self.count(Operation::forget);
+        self.fs.forget(convert::inode(inode), lookups);
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(Operation::getattr);
+        match self.fs.getattr(convert::inode(inode)) {
+            Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.count(Operation::setattr);
+        let change = Change {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(convert::time),
+            mtime: mtime.map(convert::time),
+        };
+        match self.fs.setattr(convert::inode(inode), &change, &convert::caller(request)) {
+            Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
+        self.count(Operation::readlink);
+        match self.fs.readlink(convert::inode(inode)) {
+            Ok(target) => reply.data(target.as_encoded_bytes()),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Operation::mknod);
+        let caller = convert::caller(request);
+        reply_entry(reply, self.fs.mknod(convert::inode(parent), name, mode, rdev, &caller));
+    }
+
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Operation::mkdir);
+        let caller = convert::caller(request);
+        reply_entry(reply, self.fs.mkdir(convert::inode(parent), name, mode, &caller));
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::unlink);
+        reply_empty(reply, self.fs.unlink(convert::inode(parent), name));
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::rmdir);
+        reply_empty(reply, self.fs.rmdir(convert::inode(parent), name));
+    }
+
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        self.count(Operation::symlink);
+        let (parent, caller) = (convert::inode(parent), convert::caller(request));
+        reply_entry(reply, self.fs.symlink(parent, name, target.as_os_str(), &caller));
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::rename);
+        let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
+        let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
+        reply_empty(reply, self.fs.rename(parent, name, new_parent, new_name, flags));
+    }
+
+    fn link(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        self.count(Operation::link);
+        reply_entry(reply, self.fs.link(convert::inode(inode), convert::inode(parent), name));
+    }
+
+    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Operation::open);
+        let for_writing = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        match self.fs.open(convert::inode(inode), for_writing) {
+            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.count(Operation::read);
+        let mut reply = Some(reply);
+        let read = self.fs.read(convert::inode(inode), offset, size as usize, |content| {
+            reply.take().into_iter().for_each(|reply| reply.data(content));
+        });
+        if let (Err(error), Some(reply)) = (read, reply) {
+            reply.error(refuse(&error));
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.count(Operation::write);
+        let inode = convert::inode(inode);
+        // The kernel syncs after what it wrote back from its cache; the rest is up to us.
+        let sync = flags.0 & libc::O_DSYNC != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let mut written = self.fs.write(inode, offset, data, sync);
+        if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            written = self.fs.drop_privilege_bits(inode);
+        }
+        match written {
+            Ok(()) => reply.written(data.len() as u32),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    /// Answered once with «no such operation»: the kernel then writes back at close all the same
+    /// and saves itself the question.
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.count(Operation::flush);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::release);
+        reply_empty(reply, self.fs.release(convert::inode(inode)));
+    }
+
+    fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        self.count(Operation::fsync);
+        reply_empty(reply, self.fs.fsync(convert::inode(inode), !datasync));
+    }
+
+    /// Answered once with «no such operation»: the kernel then lists without opening.
+    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.count(Operation::opendir);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        self.count(Operation::readdir);
+        let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
+            let kind = convert::kind(entry.kind);
+            !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.count(Operation::readdirplus);
+        let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
+            let (attr, generation) = match &found.entry {
+                Some(entry) => (convert::attr(&entry.attr), entry.generation),
+                None => (convert::dot(found.listed.inode), 0),
+            };
+            let (next, name) = (found.listed.next, &found.listed.name);
+            !reply.add(attr.ino, next, name, &TTL, &attr, Generation(generation))
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.count(Operation::fsyncdir);
+        reply_empty(reply, self.fs.fsync_dir(convert::inode(inode)));
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.count(Operation::statfs);
+        match self.fs.statfs() {
+            Ok(space) => reply.statfs(
+                space.f_blocks,
+                space.f_bfree,
+                space.f_bavail,
+                space.f_files,
+                space.f_ffree,
+                space.f_bsize as u32,
+                space.f_namemax as u32,
+                space.f_frsize as u32,
+            ),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::setxattr);
+        let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
+        reply_empty(reply, self.fs.setxattr(convert::inode(inode), name, value, flags));
+    }
+
+    fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(Operation::getxattr);
+        reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
+    }
+
+    fn listxattr(&self, _: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(Operation::listxattr);
+        reply_xattr(reply, size, self.fs.listxattr(convert::inode(inode)));
+    }
+
+    fn removexattr(&self, _: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Operation::removexattr);
+        reply_empty(reply, self.fs.removexattr(convert::inode(inode), name));
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.count(Operation::create);
+        let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
+        let exclusive = flags & libc::O_EXCL != 0;
+        match self.fs.create(parent, name, mode, exclusive, &caller) {
+            Ok(entry) => reply.created(
+                &TTL,
+                &convert::attr(&entry.attr),
+                Generation(entry.generation),
+                FileHandle(0),
+                FopenFlags::FOPEN_KEEP_CACHE,
+            ),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.count(Operation::ioctl);
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Operation::fallocate);
+        const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+        let how = match mode {
+            0 => Allocate::Extend,
+            libc::FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
+            PUNCH_KEEP => Allocate::PunchHole,
+            libc::FALLOC_FL_ZERO_RANGE => Allocate::Zero,
+            ZERO_KEEP => Allocate::ZeroKeepSize,
+            _ => return reply.error(Errno::EOPNOTSUPP),
+        };
+        reply_empty(reply, self.fs.allocate(convert::inode(inode), offset, length, how));
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.count(Operation::lseek);
+        let sought = match whence {
+            libc::SEEK_DATA => Sought::Data,
+            libc::SEEK_HOLE => Sought::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        let notifier = self.connection.notifier.get().filter(|_| self.settings.writeback);
+        let seek = Seek { inode: convert::inode(inode), offset, sought, reply };
+        self.seeker.answer(&self.fs, notifier, seek);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        from: INodeNo,
+        _: FileHandle,
+        from_offset: u64,
+        to: INodeNo,
+        _: FileHandle,
+        to_offset: u64,
+        len: u64,
+        flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.count(Operation::copy_file_range);
+        if !flags.is_empty() {
+            return reply.error(Errno::EINVAL);
+        }
+        // The count in the reply has 32 bits; the caller asks again for the rest.
+        let len = len.min(1 << 30);
+        let (from, to) = ((convert::inode(from), from_offset), (convert::inode(to), to_offset));
+        match self.fs.copy(from, to, len) {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Between `fuser`'s types and the file system's.
+
+use std::time::SystemTime;
+
+use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
+
+use crate::fs::{Attr, Caller, Inode, Time};
+
+pub(super) fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+pub(super) fn inode(number: INodeNo) -> Inode {
+    Inode(number.0)
+}
+
+pub(super) fn time(time: TimeOrNow) -> Time {
+    match time {
+        TimeOrNow::Now => Time::Now,
+        TimeOrNow::SpecificTime(time) => Time::At(time),
+    }
+}
+
+/// A kind that `fuser` has no word for is shown as a regular file; opening it fails.
+pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
+    use rustix::fs::FileType as Kind;
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Socket => FileType::Socket,
+        Kind::CharacterDevice => FileType::CharDevice,
+        Kind::BlockDevice => FileType::BlockDevice,
+        Kind::RegularFile | Kind::Unknown => FileType::RegularFile,
+    }
+}
+
+pub(super) fn attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.inode.0),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: attr.atime,
+        mtime: attr.mtime,
+        ctime: attr.ctime,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: kind(attr.kind),
+        perm: attr.mode as u16,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        blksize: crate::format::BLOCK_LEN as u32,
+        flags: 0,
+    }
+}
+
+/// The answer that a name is not there, which the kernel may keep: inode 0.
+pub(super) fn nothing() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: SystemTime::UNIX_EPOCH,
+        mtime: SystemTime::UNIX_EPOCH,
+        ctime: SystemTime::UNIX_EPOCH,
+        crtime: SystemTime::UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+/// `.` and `..` in a listing with attributes: the kernel takes number and kind, and looks nothing
+/// up. Number 0 would hide the name, so the real one is shown.
+pub(super) fn dot(inode: Inode) -> FileAttr {
+    FileAttr { ino: INodeNo(inode.0), kind: FileType::Directory, ..nothing() }
+}

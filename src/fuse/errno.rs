@@ -1,0 +1,26 @@
+//! The one place where an error becomes a number.
+
+use fuser::Errno;
+
+use crate::fs::FsError;
+use crate::store::FileError;
+
+/// The errno of an error.
+pub fn errno(error: &FsError) -> Errno {
+    match error {
+        FsError::NotFound => Errno::ENOENT,
+        FsError::Stale => Errno::ESTALE,
+        FsError::Reserved => Errno::EPERM,
+        FsError::Unsupported => Errno::EOPNOTSUPP,
+        FsError::Invalid => Errno::EINVAL,
+        FsError::PastEnd => Errno::ENXIO,
+        FsError::Backing(errno) => Errno::from_i32(errno.raw_os_error()),
+        FsError::File { error, .. } => match error {
+            FileError::Io(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),
+            FileError::Integrity(_) => Errno::EIO,
+            // What fscrypt says of a file whose key is not at hand.
+            FileError::Key(_) => Errno::from_i32(libc::ENOKEY),
+            FileError::TooLong => Errno::EFBIG,
+        },
+    }
+}

@@ -1,0 +1,186 @@
+//! The backing file below a sealed file, behind one small trait, so that an in-memory, a
+//! crash-replaying or a fault-injecting one can stand in for the real one.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+
+use rustix::fs::{FallocateFlags, SeekFrom, Timespec, Timestamps};
+use rustix::io::Errno;
+
+/// One file of the backing directory. Offsets and lengths are in bytes of that file.
+pub trait Backing: Send + Sync {
+    /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `buf` at `offset`.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; part of `buf` may have been written.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// [`Backing::write_at`] that leaves the file's modification time and mode as they were.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+
+    /// Makes content and length durable, and with `metadata` the times and modes too.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn sync(&self, metadata: bool) -> io::Result<()>;
+
+    /// Gives back a range, which reads as zeros afterwards; the length stays.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Reserves space for a range; content and length stay.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// The first offset from `offset` on that holds data.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; `Ok(None)` where there is none.
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
+
+    /// The first offset from `offset` on that holds none; the file's end counts as one.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; `Ok(None)` past the end.
+    fn next_hole(&self, offset: u64) -> io::Result<Option<u64>>;
+}
+
+/// A file of a real backing directory, open for reading, or for both.
+#[derive(Debug)]
+pub struct RealFile {
+    opened: OwnedFd,
+    writable: OnceLock<OwnedFd>,
+    opened_writable: bool,
+}
+
+impl RealFile {
+    /// Takes over `fd`, which is open for reading and, if `writable`, for writing.
+    pub fn new(fd: OwnedFd, writable: bool) -> Self {
+        Self { opened: fd, writable: OnceLock::new(), opened_writable: writable }
+    }
+
+    /// Whether the file can be written through this handle.
+    pub fn is_writable(&self) -> bool {
+        self.opened_writable || self.writable.get().is_some()
+    }
+
+    /// Adds a writable descriptor of the same file; the first one given stays.
+    pub fn make_writable(&self, fd: OwnedFd) {
+        // A second one loses the race and is closed: both name the same file.
+        let _ = self.writable.set(fd);
+    }
+
+    fn for_writing(&self) -> BorrowedFd<'_> {
+        self.writable.get().unwrap_or(&self.opened).as_fd()
+    }
+}
+
+impl AsFd for RealFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.opened.as_fd()
+    }
+}
+
+impl Backing for RealFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            match rustix::io::pread(&self.opened, &mut buf[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            match rustix::io::pwrite(self.for_writing(), &buf[done..], offset + done as u64) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => done += n,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let before = rustix::fs::fstat(&self.opened)?;
+        self.write_at(buf, offset)?;
+        let keep_mtime = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+            last_modification: Timespec {
+                tv_sec: before.st_mtime,
+                tv_nsec: before.st_mtime_nsec as _,
+            },
+        };
+        rustix::fs::futimens(&self.opened, &keep_mtime)?;
+        // A write by an unprivileged daemon clears these bits, which nobody asked for.
+        if before.st_mode & 0o6000 != 0 {
+            rustix::fs::fchmod(&self.opened, rustix::fs::Mode::from_raw_mode(before.st_mode))?;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        Ok(rustix::fs::ftruncate(self.for_writing(), len)?)
+    }
+
+    fn sync(&self, metadata: bool) -> io::Result<()> {
+        Ok(if metadata {
+            rustix::fs::fsync(&self.opened)?
+        } else {
+            rustix::fs::fdatasync(&self.opened)?
+        })
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(self.for_writing(), flags, offset, len)?)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let flags = FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(self.for_writing(), flags, offset, len)?)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<u64>> {
+        found(rustix::fs::seek(&self.opened, SeekFrom::Data(offset)))
+    }
+
+    fn next_hole(&self, offset: u64) -> io::Result<Option<u64>> {
+        found(rustix::fs::seek(&self.opened, SeekFrom::Hole(offset)))
+    }
+}
+
+fn found(offset: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
+    match offset {
+        Ok(offset) => Ok(Some(offset)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}

@@ -1,0 +1,54 @@
+//! Buffers that a thread keeps between requests.
+
+use std::cell::RefCell;
+
+use crate::format::BLOCK_LEN;
+
+/// Bytes that start at a multiple of the block length and are kept for the next request.
+#[derive(Debug, Default)]
+pub struct Aligned(Vec<u8>);
+
+impl Aligned {
+    /// More than this is given back after a request: twice the largest that the kernel sends.
+    const KEEP: usize = 2 * 1024 * 1024 + 16 * BLOCK_LEN;
+
+    /// `len` bytes of unspecified content.
+    pub fn take(&mut self, len: usize) -> &mut [u8] {
+        if self.0.len() < len + BLOCK_LEN {
+            self.0 = vec![0; (len + BLOCK_LEN).next_multiple_of(64 * 1024)];
+        }
+        let start = self.0.as_ptr().align_offset(BLOCK_LEN);
+        &mut self.0[start..start + len]
+    }
+
+    fn trim(&mut self) {
+        if self.0.len() > Self::KEEP {
+            self.0 = Vec::new();
+        }
+    }
+}
+
+/// What one request works in: sealed blocks as they lie in the vault, and plaintext.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// Whole blocks, as read from or to be written to the vault.
+    pub sealed: Aligned,
+    /// Plaintext of whole blocks, one behind the other.
+    pub plain: Aligned,
+}
+
+/// Runs `work` with this thread's buffers.
+///
+/// # Panics
+/// When `work` itself calls this: one request at a time runs on a thread.
+pub fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
+    thread_local! {
+        static BUFFERS: RefCell<Buffers> = RefCell::default();
+    }
+    BUFFERS.with_borrow_mut(|buffers| {
+        let result = work(buffers);
+        buffers.sealed.trim();
+        buffers.plain.trim();
+        result
+    })
+}

@@ -1,0 +1,147 @@
+//! The vault's description: what can be known of a vault without its key.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+
+use super::VaultError;
+use super::own_files::OwnFiles;
+use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
+use crate::format::{FORMAT_VERSION, KeyVersion, MasterKeyId, VolumeId};
+use crate::keys::{DEFAULT_KEY, KeyRing};
+
+const FILE: &str = "vault.json";
+
+/// How names are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NameMode {
+    /// As they are.
+    Plain,
+}
+
+impl NameMode {
+    /// The mode's name in the description and in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// What `.atrest/vault.json` says, authenticated by the vault key that it carries.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Description {
+    /// The format's version.
+    pub format: u16,
+    /// The vault's id.
+    pub vault: VolumeId,
+    /// How names are stored.
+    pub names: NameMode,
+    /// The master key that wraps the vault key.
+    pub key: MasterKeyId,
+    /// The version of that master key.
+    pub key_version: KeyVersion,
+    wrapped_vault_key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Authenticated {
+    #[serde(flatten)]
+    description: Description,
+    mac: String,
+}
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    format: u16,
+}
+
+impl Description {
+    /// Describes a new vault, with a new vault key.
+    pub(super) fn create(ring: &KeyRing, names: NameMode) -> Result<(Self, Secret), VaultError> {
+        let vault_key = Secret::random();
+        let vault = ring.volume_id();
+        let (key, key_version, wrapped) =
+            ring.wrap(DEFAULT_KEY, vault.as_bytes(), &vault_key)?;
+        let wrapped_vault_key = BASE64_STANDARD.encode(wrapped.to_bytes());
+        let format = FORMAT_VERSION;
+        Ok((Self { format, vault, names, key, key_version, wrapped_vault_key }, vault_key))
+    }
+
+    /// Reads the description; it is to be believed only after [`Description::unlock`].
+    pub(super) fn read(own: &OwnFiles) -> Result<(Self, MacOfDescription), VaultError> {
+        let bytes = own.read(FILE).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => VaultError::NotAVault,
+            _ => VaultError::Io(error),
+        })?;
+        let any: AnyVersion =
+            serde_json::from_slice(&bytes).map_err(|_| VaultError::Damaged(FILE))?;
+        if any.format != FORMAT_VERSION {
+            return Err(VaultError::Version(any.format));
+        }
+        let read: Authenticated =
+            serde_json::from_slice(&bytes).map_err(|_| VaultError::Damaged(FILE))?;
+        Ok((read.description, MacOfDescription(read.mac)))
+    }
+
+    /// Writes the description, authenticated by its vault key.
+    pub(super) fn write(&self, own: &OwnFiles, vault_key: &Secret) -> Result<(), VaultError> {
+        let mac = self.mac_key(vault_key).mac(&self.to_bytes()?);
+        let file = Authenticated { description: self.clone(), mac: BASE64_STANDARD.encode(mac) };
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(std::io::Error::from)?;
+        bytes.push(b'\n');
+        Ok(own.replace(FILE, &bytes)?)
+    }
+
+    /// Unwraps the vault key and authenticates the description by it.
+    pub(super) fn unlock(
+        &self,
+        mac: &MacOfDescription,
+        ring: &KeyRing,
+    ) -> Result<Secret, VaultError> {
+        if ring.volume_id() != self.vault {
+            return Err(VaultError::OtherKeyFile { vault: self.vault, keys: ring.volume_id() });
+        }
+        let wrapped = decode::<{ WrappedKey::LEN }>(&self.wrapped_vault_key)?;
+        let wrapped = WrappedKey::from_bytes(&wrapped);
+        let vault_key = ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped)?;
+        self.mac_key(&vault_key)
+            .verify(&self.to_bytes()?, &decode::<{ MacKey::LEN }>(&mac.0)?)
+            .map_err(|_| VaultError::Damaged(FILE))?;
+        Ok(vault_key)
+    }
+
+    /// The description with its vault key wrapped by the newest version, or `None` when it is.
+    pub(super) fn rewrap(
+        &self,
+        ring: &KeyRing,
+        vault_key: &Secret,
+    ) -> Result<Option<Self>, VaultError> {
+        if ring.key_by_id(&self.key)?.current() == self.key_version {
+            return Ok(None);
+        }
+        let (key, key_version, wrapped) =
+            ring.wrap_by_id(&self.key, self.vault.as_bytes(), vault_key)?;
+        let wrapped_vault_key = BASE64_STANDARD.encode(wrapped.to_bytes());
+        Ok(Some(Self { key, key_version, wrapped_vault_key, ..self.clone() }))
+    }
+
+    fn mac_key(&self, vault_key: &Secret) -> MacKey {
+        VaultKeys::derive(vault_key, self.vault.as_bytes()).description
+    }
+
+    /// What the MAC covers: all fields but itself, in their order.
+    fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
+        Ok(serde_json::to_vec(self).map_err(std::io::Error::from)?)
+    }
+}
+
+/// The MAC that stands beside a description.
+#[derive(Debug)]
+pub(super) struct MacOfDescription(String);
+
+/// Decodes base64 of exactly `N` bytes.
+pub(super) fn decode<const N: usize>(text: &str) -> Result<[u8; N], VaultError> {
+    let bytes = BASE64_STANDARD.decode(text).ok();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(VaultError::Damaged(FILE))
+}

@@ -1,0 +1,27 @@
+//! A vault on a backing directory: sealed files by block range, headers, epochs, names.
+//!
+//! Content I/O crosses the [`Backing`] trait, so that tests put other files below.
+
+mod backing;
+mod buffers;
+mod context;
+mod description;
+mod epochs;
+mod error;
+mod gaps;
+mod names;
+mod own_files;
+mod range_lock;
+mod sealed;
+mod vault;
+mod verify;
+
+pub use backing::{Backing, RealFile};
+pub use context::Context;
+pub use description::{Description, NameMode};
+pub use epochs::EpochRecord;
+pub use error::{FileError, IntegrityError};
+pub use names::Names;
+pub use sealed::{Rewrapped, SealedFile, plain_len};
+pub use vault::{Access, OWN_DIR, Vault, VaultError};
+pub use verify::{Extent, FileReport};

@@ -1,0 +1,103 @@
+//! The vault's own files, below `.atrest/`: small, and replaced as a whole.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// More than this no file of the vault's own has.
+const LONGEST: u64 = 1024 * 1024;
+
+/// The directory `.atrest/` of a vault.
+#[derive(Debug)]
+pub struct OwnFiles(OwnedFd);
+
+impl OwnFiles {
+    /// Opens it below the vault's directory.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none; what the backing filesystem says.
+    pub fn open(vault: impl AsFd) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(vault, super::OWN_DIR, flags, Mode::empty())?))
+    }
+
+    /// Makes it, with mode 0700.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn create(vault: impl AsFd) -> io::Result<Self> {
+        rustix::fs::mkdirat(&vault, super::OWN_DIR, Mode::RWXU)?;
+        Self::open(vault)
+    }
+
+    /// All of the file `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `InvalidData` where it is absurdly long; what the backing filesystem says.
+    pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
+        }
+        Ok(bytes)
+    }
+
+    /// Replaces the file `name`, durably: at any moment, crash or not, it is the old or the new.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; the old one is then still there.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.new");
+        let written = self.write_new(&temporary, bytes).and_then(|()| {
+            rustix::fs::renameat(&self.0, &temporary, &self.0, name)?;
+            Ok(rustix::fs::fsync(&self.0)?)
+        });
+        if written.is_err() {
+            // What is left of it would only be in the way; the failure itself is what is told.
+            let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
+        }
+        written
+    }
+
+    /// Opens the lock file, making it if need be.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn open_lock(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(
+            &self.0,
+            name,
+            flags,
+            Mode::RUSR | Mode::WUSR,
+            ResolveFlags::NO_SYMLINKS,
+        );
+        match opened {
+            Err(Errno::ROFS | Errno::ACCESS) => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.into())
+            }
+            opened => Ok(opened?.into()),
+        }
+    }
+
+    fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let mut file = File::from(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?);
+        file.write_all(bytes)?;
+        file.sync_all()
+    }
+}
+
+impl AsFd for OwnFiles {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

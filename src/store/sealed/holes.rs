@@ -1,0 +1,122 @@
+//! Space without content: reserving, punching and finding it.
+
+use super::write::check_len;
+use super::{Meta, SealedFile};
+use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, NEXT_CAPACITY};
+use crate::store::{Backing, FileError};
+
+impl<B: Backing> SealedFile<B> {
+    /// Reserves space for `len` bytes from `offset`; with `extend` the file becomes long enough
+    /// to hold them.
+    ///
+    /// # Errors
+    /// [`FileError`]: the length is then what it was.
+    pub fn allocate(&self, offset: u64, len: u64, extend: bool) -> Result<(), FileError> {
+        let end = offset.checked_add(len).ok_or(FileError::TooLong)?;
+        check_len(end)?;
+        let _alone = self.ranges.exclusive(BlockSpan::ALL);
+        let mut meta = self.meta.lock();
+        self.load(&mut meta, None)?;
+        let span = BlockSpan::covering(offset, len);
+        self.backing.allocate(span.first.stored(), span.count() * BLOCK_LEN as u64)?;
+        if extend && end > meta.len {
+            meta.touched = true;
+            self.extend(&mut meta, end)?;
+        }
+        Ok(())
+    }
+
+    /// Makes `len` bytes from `offset` read as zeros and gives back the space of whole blocks;
+    /// the length stays.
+    ///
+    /// # Errors
+    /// [`FileError`]: some of the range may be zeros then.
+    pub fn punch(&self, offset: u64, len: u64) -> Result<(), FileError> {
+        let _alone = self.ranges.exclusive(BlockSpan::ALL);
+        let mut meta = self.meta.lock();
+        self.load(&mut meta, None)?;
+        let end = offset.saturating_add(len).min(meta.len);
+        if offset >= end || meta.keys().is_none() {
+            return Ok(());
+        }
+        self.own_epoch(&mut meta)?;
+        self.tail.lock().take();
+        meta.touched = true;
+        let span = BlockSpan::covering(offset, end - offset);
+        let whole = whole_blocks(span, offset, end, meta.len);
+        for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
+            self.zero_in_block(&mut meta, index, offset, end)?;
+        }
+        if whole.count() > 0 {
+            meta.gaps.add(whole);
+            self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Zeroes what `offset..end` covers of one block.
+    fn zero_in_block(
+        &self,
+        meta: &mut Meta,
+        index: BlockIndex,
+        offset: u64,
+        end: u64,
+    ) -> Result<(), FileError> {
+        let mut block = [0; BLOCK_LEN];
+        let mut plain = [0; NEXT_CAPACITY];
+        let Some(held) = self.open_one(meta, index, &mut block, &mut plain)? else {
+            return Ok(());
+        };
+        let from = (offset.max(index.start()) - index.start()) as usize;
+        let to = ((end.min(index.end()) - index.start()) as usize).min(held);
+        let Some(zeroed) = plain.get_mut(from..to) else { return Ok(()) };
+        zeroed.fill(0);
+        let Some(keys) = meta.keys() else { return Ok(()) };
+        keys.seal(index, &plain[..held], &mut block);
+        self.write_block(meta, index, &mut block)
+    }
+
+    /// The first byte from `offset` on that is, or may be, content; `None` where only hole
+    /// follows. Bytes a block holds count as content even when they are zeros.
+    ///
+    /// # Errors
+    /// [`FileError::Io`].
+    pub fn next_data(&self, offset: u64) -> Result<Option<u64>, FileError> {
+        let len = self.len();
+        if offset >= len {
+            return Ok(None);
+        }
+        let found = self.backing.next_data(BlockIndex::of(offset).stored())?;
+        Ok(found.map(|at| plain_offset(at, offset)).filter(|&at| at < len))
+    }
+
+    /// The first byte from `offset` on that is in a hole; the file's end counts as one. `None`
+    /// where `offset` is not below the end.
+    ///
+    /// # Errors
+    /// [`FileError::Io`].
+    pub fn next_hole(&self, offset: u64) -> Result<Option<u64>, FileError> {
+        let len = self.len();
+        if offset >= len {
+            return Ok(None);
+        }
+        let found = self.backing.next_hole(BlockIndex::of(offset).stored())?;
+        Ok(Some(found.map_or(len, |at| plain_offset(at, offset).min(len))))
+    }
+}
+
+/// Of `span`, the blocks all of whose content `offset..end` covers, but for block 0, which holds
+/// the header.
+fn whole_blocks(span: BlockSpan, offset: u64, end: u64, len: u64) -> BlockSpan {
+    let from_start = span.first != BlockIndex(0) && offset == span.first.start();
+    let last = BlockIndex(span.end.0 - 1);
+    let to_end = end == last.end().min(len);
+    let first = if from_start { span.first } else { span.first.next() };
+    let end = if to_end { span.end } else { last };
+    BlockSpan { first, end: end.max(first) }
+}
+
+/// The plaintext offset of what lies at `stored` in the backing file, not before `from`.
+fn plain_offset(stored: u64, from: u64) -> u64 {
+    BlockIndex(stored / BLOCK_LEN as u64).start().max(from)
+}

@@ -1,0 +1,268 @@
+//! A sealed file: plaintext by byte range over a backing file of blocks.
+
+mod holes;
+mod load;
+mod read;
+mod resize;
+mod write;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::gaps::Gaps;
+use super::range_lock::RangeLocks;
+use super::{Backing, Context, FileError, IntegrityError};
+use crate::crypto::FileKeys;
+use crate::format::{
+    BLOCK_HEAD_LEN, BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header,
+    HeaderFlags, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill, open_block, seal_block,
+};
+
+/// A file of the vault, as long as anybody has it open. All its users share one of these.
+///
+/// Lock order: a range of `ranges`, then `meta`, then `tail`.
+pub struct SealedFile<B> {
+    backing: B,
+    context: Arc<Context>,
+    /// Held over backing reads and writes of the blocks in the range; all blocks for anything
+    /// that shortens the file, block 0 for anything that writes the header.
+    ranges: RangeLocks,
+    meta: Mutex<Meta>,
+    /// The plaintext of the last block after a write that ended the file in it, so that the
+    /// next append need not read it back. Taken and put only by who holds that block's range.
+    tail: Mutex<Option<Tail>>,
+}
+
+/// What is known of the file besides its content.
+struct Meta {
+    /// Plaintext bytes.
+    len: u64,
+    seal: Seal,
+    /// Zero blocks from this plaintext offset on are legal holes.
+    holes_from: u64,
+    /// Blocks that this mount knows were never written.
+    gaps: Gaps,
+    /// The last block may hold more than the length says: a crash can leave that.
+    stale_tail: bool,
+    /// Something was changed that the header on disk does not say yet.
+    touched: bool,
+}
+
+/// Whether and how the file is sealed.
+enum Seal {
+    /// Empty: no header, no key.
+    Empty,
+    /// There is content, whose header was not read yet.
+    Unread,
+    /// A crash left a length and no header: nothing in it was ever fsynced, all reads as zeros.
+    Lost,
+    /// Read, or made, and authenticated.
+    Open(Open),
+}
+
+struct Open {
+    keys: Arc<BlockKeys>,
+    /// As it stands on disk, or will with the first write of block 0.
+    header: HeaderOnDisk,
+}
+
+/// What blocks of one life of the file are sealed with.
+struct BlockKeys {
+    file: FileId,
+    keys: FileKeys,
+}
+
+impl BlockKeys {
+    fn seal(&self, index: BlockIndex, plain: &[u8], block: &mut [u8]) {
+        seal_block(&self.keys.content, &self.file, index, plain, block);
+    }
+
+    fn open(&self, index: BlockIndex, block: &[u8], plain: &mut [u8]) -> Result<BlockContent, BadBlock> {
+        open_block(&self.keys.content, &self.file, index, block, plain)
+    }
+}
+
+#[derive(Clone)]
+struct HeaderOnDisk {
+    fields: Header,
+    bytes: [u8; HEADER_LEN],
+}
+
+impl HeaderOnDisk {
+    fn new(fields: Header, keys: &BlockKeys) -> Self {
+        let bytes = fields.to_bytes(&keys.keys.header);
+        Self { fields, bytes }
+    }
+}
+
+/// A block's plaintext, zeros behind its content.
+struct Tail {
+    index: BlockIndex,
+    plain: Box<[u8; NEXT_CAPACITY]>,
+}
+
+/// What [`SealedFile::rewrap`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rewrapped {
+    /// The header was written anew.
+    Done,
+    /// The newest version wraps it already.
+    AlreadyNew,
+    /// There is no content, so no key.
+    Empty,
+}
+
+impl<B: Backing> SealedFile<B> {
+    /// Opens a backing file of `size` bytes. The header is read with the first content.
+    ///
+    /// # Errors
+    /// [`FileError::Integrity`] when no sealed file has that size; [`FileError::Io`].
+    pub fn open(backing: B, size: u64, context: Arc<Context>) -> Result<Self, FileError> {
+        let len = plain_len(&backing, size)?;
+        let seal = if size == 0 { Seal::Empty } else { Seal::Unread };
+        let meta = Meta { len, seal, ..Meta::empty() };
+        Ok(Self {
+            backing,
+            context,
+            ranges: RangeLocks::default(),
+            meta: Mutex::new(meta),
+            tail: Mutex::new(None),
+        })
+    }
+
+    /// The backing file.
+    pub fn backing(&self) -> &B {
+        &self.backing
+    }
+
+    /// The plaintext length in bytes.
+    pub fn len(&self) -> u64 {
+        self.meta.lock().len
+    }
+
+    /// Whether the file has no content.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes content and length durable, and with `metadata` the times and modes too.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]: nothing can be said then of what is durable.
+    pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
+        self.commit()?;
+        Ok(self.backing.sync(metadata)?)
+    }
+
+    /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
+    ///
+    /// # Errors
+    /// [`FileError::Io`].
+    pub fn commit(&self) -> Result<(), FileError> {
+        if !self.meta.lock().touched {
+            return Ok(());
+        }
+        let _alone = self.ranges.exclusive(BlockSpan::one(BlockIndex(0)));
+        let mut meta = self.meta.lock();
+        if let Some(header) = meta.newer_header(&self.context) {
+            self.backing.write_unseen(&header.bytes, 0)?;
+            meta.put_header(header);
+        }
+        meta.touched = false;
+        Ok(())
+    }
+
+    /// Wraps the data key with the newest version of its master key: one header write.
+    ///
+    /// # Errors
+    /// [`FileError`] when the header can't be opened, its key not be used, or not be written.
+    pub fn rewrap(&self) -> Result<Rewrapped, FileError> {
+        let _alone = self.ranges.exclusive(BlockSpan::one(BlockIndex(0)));
+        let mut meta = self.meta.lock();
+        self.load(&mut meta, None)?;
+        let Seal::Open(open) = &mut meta.seal else { return Ok(Rewrapped::Empty) };
+        let Some(fields) = self.context.rewrap(&open.header.fields)? else {
+            return Ok(Rewrapped::AlreadyNew);
+        };
+        let rewrapped = HeaderOnDisk::new(fields, &open.keys);
+        self.backing.write_unseen(&rewrapped.bytes, 0)?;
+        open.header = rewrapped;
+        Ok(Rewrapped::Done)
+    }
+
+    /// Before content of an earlier mount is taken away, a header of this mount is made durable:
+    /// otherwise a crash would leave what the earlier header calls tampering.
+    fn own_epoch(&self, meta: &mut Meta) -> Result<(), FileError> {
+        let Seal::Open(open) = &meta.seal else { return Ok(()) };
+        let (epochs, epoch) = (self.context.epochs(), open.header.fields.epoch);
+        if epoch == epochs.current || epochs.crashed(epoch) {
+            return Ok(());
+        }
+        let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
+        self.backing.write_unseen(&owned.bytes, 0)?;
+        self.backing.sync(false)?;
+        meta.put_header(owned);
+        Ok(())
+    }
+}
+
+impl Meta {
+    /// The header as the file now is.
+    fn header_fields(&self, open: &Open, context: &Context) -> Header {
+        Header {
+            flags: HeaderFlags { holes: self.has_holes() },
+            committed_len: self.len,
+            epoch: context.epochs().current,
+            ..open.header.fields.clone()
+        }
+    }
+
+    /// The header to write, or `None` when the one on disk says all there is to say.
+    fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
+        let Seal::Open(open) = &self.seal else { return None };
+        let on_disk = &open.header.fields;
+        let stale = on_disk.committed_len != self.len
+            || on_disk.flags.holes != self.has_holes()
+            || context.epochs().crashed(on_disk.epoch);
+        stale.then(|| HeaderOnDisk::new(self.header_fields(open, context), &open.keys))
+    }
+
+    fn put_header(&mut self, header: HeaderOnDisk) {
+        if let Seal::Open(open) = &mut self.seal {
+            open.header = header;
+        }
+    }
+
+    fn has_holes(&self) -> bool {
+        self.holes_from < self.len || !self.gaps.is_empty()
+    }
+
+    fn may_be_hole(&self, index: BlockIndex) -> bool {
+        index.start() >= self.holes_from || self.gaps.contains(index)
+    }
+
+    /// The block behind the last one.
+    fn end(&self) -> BlockIndex {
+        BlockSpan::of_len(self.len).end
+    }
+}
+
+/// The plaintext length of a backing file of `size` bytes. It needs no key; where a crash left
+/// the length to the last block, what that block says of itself is believed only when it is read.
+///
+/// # Errors
+/// [`FileError::Integrity`] when no sealed file has that size; [`FileError::Io`].
+pub fn plain_len(backing: &impl Backing, size: u64) -> Result<u64, FileError> {
+    match StoredLen::from_stored(size)? {
+        StoredLen::Exact(len) => Ok(len),
+        StoredLen::InBlock(last) => {
+            let mut head = [0; BLOCK_HEAD_LEN];
+            let at = last.stored() + block_head_offset(last);
+            if backing.read_at(&mut head, at)? < head.len() {
+                return Err(IntegrityError::Vanished.into());
+            }
+            Ok(last.start() + claimed_fill(&head, last) as u64)
+        }
+    }
+}

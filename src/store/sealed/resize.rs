@@ -1,0 +1,187 @@
+//! Making a file longer or shorter.
+//!
+//! Growing sets the size and nothing else. Shrinking takes two steps: first the file is cut at
+//! the end of its new last block, then the size says how much of that block counts. In one step
+//! the bytes past the last block would be what is left of a block that was cut, and a later
+//! growth would read them as a damaged block.
+
+use super::write::check_len;
+use super::{Meta, Seal, SealedFile};
+use crate::format::{BLOCK_LEN, BlockContent, BlockIndex, BlockSpan, NEXT_CAPACITY, stored_len};
+use crate::store::{Backing, FileError, IntegrityError};
+
+impl<B: Backing> SealedFile<B> {
+    /// Sets the length; bytes that come with a growth read as zeros.
+    ///
+    /// # Errors
+    /// [`FileError`]; the length is then what it was.
+    pub fn truncate(&self, len: u64) -> Result<(), FileError> {
+        check_len(len)?;
+        let _alone = self.ranges.exclusive(BlockSpan::ALL);
+        let mut meta = self.meta.lock();
+        if len == 0 {
+            self.backing.set_len(0)?;
+            self.tail.lock().take();
+            *meta = Meta::empty();
+            return Ok(());
+        }
+        self.load(&mut meta, None)?;
+        if matches!(meta.seal, Seal::Lost) {
+            self.forget_lost(&mut meta)?;
+        }
+        meta.touched = true;
+        if len < meta.len {
+            self.shrink(&mut meta, len)
+        } else {
+            self.extend(&mut meta, len)
+        }
+    }
+
+    /// Makes the file `len` bytes long, at least as long as it is. The caller holds all blocks.
+    pub(super) fn extend(&self, meta: &mut Meta, len: u64) -> Result<(), FileError> {
+        let (before, first_life) = (meta.len, meta.keys().is_none());
+        self.ensure_key(meta)?;
+        self.grow(meta, len, BlockSpan::of_len(len).end)?;
+        if first_life && let Err(error) = self.write_first_block(meta) {
+            self.backing.set_len(before)?;
+            *meta = Meta::empty();
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Sets a new length, at least the old one. Blocks from the old end to before `written` will
+    /// stay unwritten. Where the last block may hold more than its length says, the caller holds
+    /// all blocks.
+    pub(super) fn grow(
+        &self,
+        meta: &mut Meta,
+        len: u64,
+        written: BlockIndex,
+    ) -> Result<(), FileError> {
+        if meta.stale_tail && meta.len > 0 && len > meta.len {
+            self.mend_tail(meta)?;
+        }
+        self.backing.set_len(stored_len(len))?;
+        let end = meta.end();
+        meta.len = len;
+        if end < written {
+            meta.gaps.add(BlockSpan { first: end, end: written });
+        }
+        Ok(())
+    }
+
+    fn shrink(&self, meta: &mut Meta, len: u64) -> Result<(), FileError> {
+        let last = BlockIndex::of(len - 1);
+        let fill = (len - last.start()) as usize;
+        let mut block = [0; BLOCK_LEN];
+        // Opened before anything is cut: a block that can't be read is not to be cut silently.
+        let resealed = self.reseal_at(meta, last, fill, &mut block)?;
+        self.own_epoch(meta)?;
+        self.tail.lock().take();
+        self.cut_backing(len)?;
+        meta.set_shorter(len);
+        if resealed {
+            meta.stale_tail = true;
+            self.write_block(meta, last, &mut block)?;
+        }
+        meta.stale_tail = false;
+        Ok(())
+    }
+
+    /// Cuts the backing file to `len` plaintext bytes, more than none, in the two steps.
+    pub(super) fn cut_backing(&self, len: u64) -> std::io::Result<()> {
+        match len.checked_sub(1) {
+            None => self.backing.set_len(0),
+            Some(last_byte) => {
+                self.backing.set_len(BlockIndex::of(last_byte).next().stored())?;
+                self.backing.set_len(stored_len(len))
+            }
+        }
+    }
+
+    /// After a crash the last block may hold more than its length says. It is sealed anew, and
+    /// durably, before a growth could bring that back.
+    fn mend_tail(&self, meta: &mut Meta) -> Result<(), FileError> {
+        let last = BlockIndex::of(meta.len - 1);
+        let fill = (meta.len - last.start()) as usize;
+        let mut block = [0; BLOCK_LEN];
+        if self.reseal_at(meta, last, fill, &mut block)? {
+            self.write_block(meta, last, &mut block)?;
+            self.backing.sync(false)?;
+        }
+        meta.stale_tail = false;
+        Ok(())
+    }
+
+    /// Seals into `block` the first `fill` bytes of the block at `index`; `false` where it holds
+    /// no more than that already.
+    fn reseal_at(
+        &self,
+        meta: &Meta,
+        index: BlockIndex,
+        fill: usize,
+        block: &mut [u8; BLOCK_LEN],
+    ) -> Result<bool, FileError> {
+        let mut plain = [0; NEXT_CAPACITY];
+        let (Some(held), Some(keys)) = (self.open_one(meta, index, block, &mut plain)?, meta.keys())
+        else {
+            return Ok(false);
+        };
+        if held > fill {
+            keys.seal(index, &plain[..fill], block);
+        }
+        Ok(held > fill)
+    }
+
+    /// Opens one block into `plain` and says how many bytes it holds; `None` for a legal hole.
+    pub(super) fn open_one(
+        &self,
+        meta: &Meta,
+        index: BlockIndex,
+        block: &mut [u8; BLOCK_LEN],
+        plain: &mut [u8; NEXT_CAPACITY],
+    ) -> Result<Option<usize>, FileError> {
+        let Some(keys) = meta.keys() else { return Ok(None) };
+        if self.backing.read_at(block, index.stored())? < BLOCK_LEN {
+            return Err(IntegrityError::Vanished.into());
+        }
+        match keys.open(index, block, plain)? {
+            BlockContent::Data(held) => Ok(Some(held)),
+            BlockContent::Hole if meta.may_be_hole(index) => Ok(None),
+            BlockContent::Hole => Err(IntegrityError::Zeroed(index.0).into()),
+        }
+    }
+
+    /// A crash left a length without a header. Before the file gets a key of its own, the blocks
+    /// of the lost one are given back; the length stays, and all of it is hole.
+    pub(super) fn forget_lost(&self, meta: &mut Meta) -> Result<(), FileError> {
+        let len = meta.len;
+        self.backing.set_len(0)?;
+        *meta = Meta::empty();
+        if len > 0 {
+            self.extend(meta, len)?;
+        }
+        meta.touched = true;
+        Ok(())
+    }
+}
+
+impl Meta {
+    pub(super) fn empty() -> Self {
+        Self {
+            len: 0,
+            seal: Seal::Empty,
+            holes_from: u64::MAX,
+            gaps: Default::default(),
+            stale_tail: false,
+            touched: false,
+        }
+    }
+
+    pub(super) fn set_shorter(&mut self, len: u64) {
+        self.len = len;
+        let end = self.end();
+        self.gaps.remove(BlockSpan { first: end, end: BlockIndex(u64::MAX) });
+    }
+}

@@ -1,0 +1,305 @@
+//! A vault: its directory, its lock, its description and its record of mounts.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::description::{Description, NameMode};
+use super::own_files::OwnFiles;
+use super::{Context, EpochRecord, Names};
+use crate::crypto::{MacKey, Secret, VaultKeys};
+use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::keys::{KeyError, KeyRing};
+
+/// The name in the vault's root of the directory that holds the vault's own files.
+pub const OWN_DIR: &str = ".atrest";
+const STATE: &str = "state.json";
+const LOCK: &str = "lock";
+
+/// Why a vault can't be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// No description is there.
+    #[error("it is not a vault: it has no {OWN_DIR}/vault.json (make one with `atrest init`)")]
+    NotAVault,
+    /// A vault is made in an empty directory alone.
+    #[error("it is not empty: a vault is made in a new or an empty directory")]
+    NotEmpty,
+    /// Not a directory, or not one that can be opened.
+    #[error("it can't be opened: {0}")]
+    Unreachable(io::Error),
+    /// A format that this program does not know.
+    #[error("it is of format version {0}, and this program reads version {FORMAT_VERSION}: use a newer atrest")]
+    Version(u16),
+    /// A file of the vault's own is not what was written.
+    #[error("its file {OWN_DIR}/{0} is damaged or was changed: restore it from a backup")]
+    Damaged(&'static str),
+    /// The keys are those of another vault.
+    #[error("the key file belongs to vault {keys}, not to this one, {vault}")]
+    OtherKeyFile {
+        /// The vault's id.
+        vault: VolumeId,
+        /// The id in the key file.
+        keys: VolumeId,
+    },
+    /// Somebody has it open.
+    #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
+    Locked(Option<u32>),
+    /// The backing filesystem failed.
+    #[error("the backing filesystem says: {0}")]
+    Io(#[from] io::Error),
+    /// The master key can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl From<Errno> for VaultError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+/// How a vault is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// For reading alone: nothing in the vault is written, not even the record of mounts.
+    ReadOnly,
+    /// For everything.
+    ReadWrite,
+}
+
+/// An open vault. One process has it at a time; see [`Vault::close`].
+#[derive(Debug)]
+pub struct Vault {
+    root: OwnedFd,
+    own: OwnFiles,
+    _lock: File,
+    access: Access,
+    description: Mutex<Description>,
+    vault_key: Secret,
+    context: Arc<Context>,
+}
+
+impl Vault {
+    /// Makes a vault in `dir`, which is made too if it is not there.
+    ///
+    /// # Errors
+    /// [`VaultError::NotEmpty`]; [`VaultError::Unreachable`]; [`VaultError::Io`]: nothing of a
+    /// vault is left behind then.
+    pub fn create(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
+        let made = match std::fs::create_dir(dir) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(VaultError::Unreachable(error)),
+        };
+        let created = create_in(dir, ring, names);
+        if made && created.is_err() {
+            // Only an empty directory goes; what is in the way is told by `created`.
+            let _ = std::fs::remove_dir(dir);
+        }
+        created
+    }
+
+    /// Reads a vault's description, which needs no key and is not authenticated.
+    ///
+    /// # Errors
+    /// [`VaultError`] when `dir` is not a vault of this format.
+    pub fn describe(dir: &Path) -> Result<Description, VaultError> {
+        Ok(Description::read(&own_files(&open_dir(dir)?)?)?.0)
+    }
+
+    /// Who has the vault in `dir` open, if anybody: the process id where it is known.
+    ///
+    /// # Errors
+    /// [`VaultError`] when `dir` is not a vault.
+    pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, VaultError> {
+        match lock(&own_files(&open_dir(dir)?)?) {
+            Ok(_) => Ok(None),
+            Err(VaultError::Locked(pid)) => Ok(Some(pid)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the vault in `dir` with its keys.
+    ///
+    /// # Errors
+    /// [`VaultError`]: nothing is changed then.
+    pub fn open(dir: &Path, ring: KeyRing, access: Access) -> Result<Self, VaultError> {
+        let root = open_dir(dir)?;
+        let own = own_files(&root)?;
+        let (description, mac) = Description::read(&own)?;
+        let vault_key = description.unlock(&mac, &ring)?;
+        let lock = lock(&own)?;
+        let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
+        let record = read_state(&own, &state_key)?;
+        let record = match access {
+            Access::ReadOnly => record.observe(),
+            Access::ReadWrite => {
+                let begun = record.begin();
+                write_state(&own, &state_key, &begun)?;
+                note_holder(&lock)?;
+                begun
+            }
+        };
+        let context = Arc::new(Context::new(ring, record));
+        Ok(Self {
+            root,
+            own,
+            _lock: lock,
+            access,
+            description: Mutex::new(description),
+            vault_key,
+            context,
+        })
+    }
+
+    /// Marks this mount as cleanly ended, after everything else has reached the disk. The caller
+    /// has committed all headers. Without this call the mount counts as crashed.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`]: the mount counts as crashed then.
+    pub fn close(&self) -> Result<(), VaultError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        rustix::fs::syncfs(&self.root)?;
+        let state_key = VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes()).state;
+        write_state(&self.own, &state_key, &self.context.epochs().end())
+    }
+
+    /// Brings the vault key to the newest version of its master key; whether it was not yet.
+    ///
+    /// # Errors
+    /// [`VaultError`]: the description is then the old one.
+    pub fn rewrap_vault_key(&self) -> Result<bool, VaultError> {
+        let mut description = self.description.lock();
+        let newer = description.rewrap(&self.context.ring().read(), &self.vault_key)?;
+        let Some(newer) = newer else { return Ok(false) };
+        newer.write(&self.own, &self.vault_key)?;
+        *description = newer;
+        Ok(true)
+    }
+
+    /// What all its files share.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// How its names are stored.
+    pub fn names(&self) -> Names {
+        Names::new(self.description.lock().names)
+    }
+
+    /// Its description.
+    pub fn description(&self) -> Description {
+        self.description.lock().clone()
+    }
+
+    /// How it was opened.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+}
+
+impl AsFd for Vault {
+    /// The vault's directory.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+}
+
+fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
+    if std::fs::read_dir(dir).map_err(VaultError::Unreachable)?.next().is_some() {
+        return Err(VaultError::NotEmpty);
+    }
+    let root = open_dir(dir)?;
+    let own = OwnFiles::create(&root)?;
+    let written = write_own_files(&own, ring, names);
+    if written.is_err() {
+        // Half a vault is none; what stopped it is told by `written`.
+        let _ = std::fs::remove_dir_all(dir.join(OWN_DIR));
+    }
+    written
+}
+
+fn write_own_files(own: &OwnFiles, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
+    let (description, vault_key) = Description::create(ring, names)?;
+    let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
+    own.open_lock(LOCK)?;
+    write_state(own, &state_key, &EpochRecord::default())?;
+    description.write(own, &vault_key)
+}
+
+fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|errno| VaultError::Unreachable(errno.into()))
+}
+
+fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {
+    OwnFiles::open(root).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => VaultError::NotAVault,
+        _ => VaultError::Io(error),
+    })
+}
+
+fn lock(own: &OwnFiles) -> Result<File, VaultError> {
+    let mut file = own.open_lock(LOCK)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)?;
+            Err(VaultError::Locked(pid.trim().parse().ok()))
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Leaves this process's id in the lock file, for who finds it locked.
+fn note_holder(mut lock: &File) -> Result<(), VaultError> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())?;
+    Ok(())
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    record: EpochRecord,
+    mac: String,
+}
+
+fn read_state(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
+    let damaged = || VaultError::Damaged(STATE);
+    let bytes = own.read(STATE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => damaged(),
+        _ => VaultError::Io(error),
+    })?;
+    let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    let mac = super::description::decode(&state.mac).map_err(|_| damaged())?;
+    key.verify(&state_bytes(&state.record)?, &mac).map_err(|_| damaged())?;
+    Ok(state.record)
+}
+
+fn write_state(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(), VaultError> {
+    let mac = BASE64_STANDARD.encode(key.mac(&state_bytes(record)?));
+    let state = State { record: record.clone(), mac };
+    let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
+    bytes.push(b'\n');
+    Ok(own.replace(STATE, &bytes)?)
+}
+
+/// What the state's MAC covers.
+fn state_bytes(record: &EpochRecord) -> Result<Vec<u8>, VaultError> {
+    Ok(serde_json::to_vec(record).map_err(io::Error::from)?)
+}
