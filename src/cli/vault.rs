@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::format::VolumeId;
-use crate::keys::{KeyError, KeyFile, NoPassphrase, OpenKeyFile};
-use crate::store::{Description, Vault, VaultError};
+use crate::format::{KeyVersion, VolumeId};
+use crate::fs::Fs;
+use crate::keys::{DEFAULT_KEY, KeyError, KeyFile, KeyRing, NoPassphrase, OpenKeyFile};
+use crate::store::{Access, Description, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
 
@@ -47,6 +48,41 @@ pub fn keys(vault: &VolumeId, named: Option<&Path>) -> Result<Keys, Failure> {
     let path = std::path::absolute(&path)?;
     let file = KeyFile::open(&path, vault, &NoPassphrase)?;
     Ok(Keys { path, file })
+}
+
+/// Opens a vault with its keys, and takes its lock.
+///
+/// # Errors
+/// [`Exit::Busy`] when another process has it open, and what else [`failure`] tells apart.
+pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
+    let opened = Vault::open(vault, keys.file.ring.clone(), access)
+        .map_err(|error| failure(vault, error))?;
+    Fs::new(opened)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.display())))
+}
+
+/// Reads the key file again, into an open vault: it may have changed before the vault was locked.
+///
+/// # Errors
+/// [`Exit::KeyFile`].
+pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
+    let context = fs.vault().context();
+    let file = KeyFile::open(&keys.path, &context.volume(), &keys.file.held())?;
+    *context.ring().write() = file.ring;
+    Ok(())
+}
+
+/// Adds a version to the master key, in the key file and in the vault that has it open.
+///
+/// # Errors
+/// [`Exit::KeyFile`]; nothing is changed then.
+pub fn rotate(keys: &Keys, fs: &Fs) -> Result<KeyVersion, Failure> {
+    let context = fs.vault().context();
+    let add = |ring: &mut KeyRing| ring.rotate(DEFAULT_KEY);
+    let held = keys.file.held();
+    let (version, file) = KeyFile::update(&keys.path, &context.volume(), &held, add)?;
+    *context.ring().write() = file.ring;
+    Ok(version)
 }
 
 /// The failure for what is wrong with a vault.

@@ -6,8 +6,8 @@ use std::os::unix::net::UnixStream;
 use rustix::net::sockopt::socket_peercred;
 
 use super::super::exit::{Context, Exit, Failure};
-use super::super::progress::Progress;
 use super::{Place, Reply, Request, told};
+use crate::fs::Progress;
 
 /// A connection to a daemon, for one request.
 #[derive(Debug)]
@@ -40,11 +40,11 @@ impl Client {
     /// What the daemon failed with, or [`Exit::Failed`] if it did not answer.
     pub fn ask(
         mut self,
-        request: Request,
+        request: &Request,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<serde_json::Value, Failure> {
         let lost = || format!("the daemon (process {}) did not answer", self.pid);
-        let mut line = serde_json::to_vec(&request).or_fail(Exit::Failed, lost)?;
+        let mut line = serde_json::to_vec(request).or_fail(Exit::Failed, lost)?;
         line.push(b'\n');
         self.stream.write_all(&line).or_fail(Exit::Failed, lost)?;
         for line in BufReader::new(&self.stream).lines() {

@@ -8,6 +8,8 @@ mod client;
 mod place;
 mod server;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 pub use client::Client;
@@ -15,10 +17,10 @@ pub use place::Place;
 pub use server::{Answers, Server};
 
 use super::exit::{Exit, Failure};
-use super::progress::Progress;
+use crate::fs::Progress;
 
 /// What a daemon can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// How it is.
@@ -27,6 +29,11 @@ pub enum Request {
     Rotate,
     /// To bring every header to the newest version.
     Rewrap,
+    /// To check every block at or below a path in the mount.
+    Verify {
+        /// The path, empty for the whole vault.
+        path: PathBuf,
+    },
 }
 
 /// What it answers.
@@ -56,7 +63,6 @@ fn told(exit: u8, sentence: String) -> Failure {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    use std::path::PathBuf;
     use std::sync::Arc;
 
     use serde_json::{Value, json};
@@ -69,18 +75,16 @@ mod tests {
         fn answer(
             &self,
             request: Request,
-            progress: &mut dyn FnMut(Progress) -> bool,
+            progress: &(dyn Fn(Progress) -> bool + Sync),
         ) -> Result<Value, Failure> {
             match request {
                 Request::Status => Ok(json!({"mounted": true})),
                 Request::Rotate => Err(Failure::new(Exit::KeyFile, "no key")),
                 Request::Rewrap => {
-                    let mut done = 0;
-                    while done < 1000 && progress(Progress { done, total: 1000 }) {
-                        done += 1;
-                    }
-                    Ok(json!(done))
+                    let steps = (1..=1000).map(|done| Progress { done, total: 1000 });
+                    Ok(json!(steps.take_while(|step| progress(*step)).count()))
                 }
+                Request::Verify { path } => Ok(json!(path)),
             }
         }
     }
@@ -103,13 +107,17 @@ mod tests {
         let metadata = fs::metadata(place.path()).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.uid()), (0o600, uid()));
 
-        let mut seen = 0;
+        let mut seen = Vec::new();
         let client = Client::connect(&place).unwrap();
         assert_eq!(client.pid(), std::process::id());
-        let done = client.ask(Request::Rewrap, &mut |_| seen += 1).unwrap();
-        assert_eq!((done, seen), (json!(1000), 1000));
+        let done = client.ask(&Request::Rewrap, &mut |step| seen.push(step.done)).unwrap();
+        assert_eq!(done, json!(1000));
+        // Some steps are left out, so that telling of them does not hold up the work.
+        assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
 
-        let ask = |request| Client::connect(&place).unwrap().ask(request, &mut |_| ());
+        let ask = |request| Client::connect(&place).unwrap().ask(&request, &mut |_| ());
+        let path = PathBuf::from("a/b");
+        assert_eq!(ask(Request::Verify { path }).unwrap(), json!("a/b"));
         assert_eq!(ask(Request::Status).unwrap(), json!({"mounted": true}));
         let failure = ask(Request::Rotate).unwrap_err();
         assert_eq!((failure.exit, failure.sentence.as_str()), (Exit::KeyFile, "no key"));

@@ -7,20 +7,22 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::net::sockopt::socket_peercred;
 use serde_json::Value;
 
 use super::super::exit::{Exit, Failure};
-use super::super::progress::Progress;
 use super::{Place, Reply, Request};
+use crate::fs::Progress;
 
 /// How long a client may take over its request, and over taking the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest request in bytes.
-const LONGEST: u64 = 4096;
+/// The longest request in bytes: a path takes up to 4096, escaped six times as much.
+const LONGEST: u64 = 32 * 1024;
+/// How often a client hears of progress.
+const RHYTHM: Duration = Duration::from_millis(50);
 
 /// Somebody who knows the answers.
 pub trait Answers: Send + Sync {
@@ -32,7 +34,7 @@ pub trait Answers: Send + Sync {
     fn answer(
         &self,
         request: Request,
-        progress: &mut dyn FnMut(Progress) -> bool,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure>;
 }
 
@@ -144,9 +146,10 @@ fn receive(stream: UnixStream, user: u32, work: &Arc<Work>, answers: &Arc<dyn An
 fn converse(mut stream: UnixStream, work: &Arc<Work>, answers: &dyn Answers) {
     let Some(request) = read_request(&stream) else { return };
     let answered = match (request, work.begin()) {
-        (Ok(request), Some(running)) => answers.answer(request, &mut |step| {
-            send(&mut stream, &Reply::Progress(step)) && running.may_go_on()
-        }),
+        (Ok(request), Some(running)) => {
+            let teller = Mutex::new(Teller { stream: &mut stream, told: None });
+            answers.answer(request, &|step| teller.lock().tell(step) && running.may_go_on())
+        }
         (Ok(_), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
         (Err(error), _) => Err(Failure::new(
             Exit::Failed,
@@ -154,6 +157,29 @@ fn converse(mut stream: UnixStream, work: &Arc<Work>, answers: &dyn Answers) {
         )),
     };
     send(&mut stream, &answered.into());
+}
+
+/// Tells the client of progress, not of every step.
+struct Teller<'a> {
+    stream: &'a mut UnixStream,
+    told: Option<(Instant, Progress)>,
+}
+
+impl Teller<'_> {
+    /// Whether the client is still there.
+    fn tell(&mut self, step: Progress) -> bool {
+        let is_due = match self.told {
+            // Steps of several threads can come out of order.
+            Some((_, told)) if told.done >= step.done => false,
+            Some((when, _)) => when.elapsed() >= RHYTHM || step.done == step.total,
+            None => true,
+        };
+        if is_due {
+            self.told = Some((Instant::now(), step));
+            return send(self.stream, &Reply::Progress(step));
+        }
+        true
+    }
 }
 
 /// The request; None from a client that leaves or waits too long.
