@@ -8,7 +8,9 @@ mod geometry;
 mod header;
 mod ids;
 
-pub use block::{BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block};
+pub use block::{
+    BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block,
+};
 pub use geometry::{
     BLOCK_LEN, BlockIndex, BlockSpan, FIRST_CAPACITY, HEADER_LEN, NEXT_CAPACITY, StoredLen,
     UnsealedLength, stored_len,

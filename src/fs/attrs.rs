@@ -3,7 +3,9 @@
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+};
 
 use super::nodes::Whereabouts;
 use super::place::Place;
@@ -46,12 +48,7 @@ impl Fs {
     ///
     /// # Errors
     /// What the backing filesystem says; [`FsError::File`] where the length can't be changed.
-    pub fn setattr(
-        &self,
-        inode: Inode,
-        change: &Change,
-        caller: &Caller,
-    ) -> Result<Attr, FsError> {
+    pub fn setattr(&self, inode: Inode, change: &Change, caller: &Caller) -> Result<Attr, FsError> {
         if let Some(size) = change.size {
             self.with_file(inode, true, |file| file.truncate(size))?;
             // The kernel leaves this to the file system, and does not say so in a way that

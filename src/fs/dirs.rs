@@ -64,9 +64,9 @@ impl DirStreams {
     fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {
         let mut streams = self.0.lock();
         streams.retain(|stream| stream.left_at.elapsed() < Self::FRESH);
-        let at = streams.iter().position(|stream| {
-            offset != 0 && stream.inode == inode && stream.next == offset
-        })?;
+        let at = streams
+            .iter()
+            .position(|stream| offset != 0 && stream.inode == inode && stream.next == offset)?;
         streams.remove(at)
     }
 

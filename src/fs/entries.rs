@@ -148,9 +148,9 @@ impl Fs {
     /// Gives what was just made at `place` to its caller; if that fails it is taken away again.
     fn settle(&self, place: &Place, caller: &Caller) -> Result<Stat, FsError> {
         let made = place.stat()?;
-        let given = self.give_to(caller, place, &made).and_then(|changed| {
-            if changed { Ok(place.stat()?) } else { Ok(made) }
-        });
+        let given = self
+            .give_to(caller, place, &made)
+            .and_then(|changed| if changed { Ok(place.stat()?) } else { Ok(made) });
         if given.is_err() {
             let directory = FileType::from_raw_mode(made.st_mode) == FileType::Directory;
             let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };

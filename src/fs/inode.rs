@@ -88,10 +88,7 @@ impl Attr {
 
 fn time(seconds: i64, nanoseconds: u64) -> SystemTime {
     let whole = Duration::from_secs(seconds.unsigned_abs());
-    let base = if seconds < 0 {
-        SystemTime::UNIX_EPOCH - whole
-    } else {
-        SystemTime::UNIX_EPOCH + whole
-    };
+    let base =
+        if seconds < 0 { SystemTime::UNIX_EPOCH - whole } else { SystemTime::UNIX_EPOCH + whole };
     base + Duration::from_nanos(nanoseconds)
 }

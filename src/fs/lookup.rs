@@ -82,7 +82,6 @@ impl Fs {
         let generation = self.nodes.remember(&attr, self.link_to(parent, place));
         Ok(Entry { attr, generation })
     }
-
 }
 
 fn not_found(errno: rustix::io::Errno) -> FsError {

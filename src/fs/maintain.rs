@@ -65,16 +65,17 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says of the vault's directory or description. What can't be
     /// done to single files is in the summary.
-    pub fn rewrap(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<RewrapSummary, VaultError> {
+    pub fn rewrap(
+        &self,
+        progress: &(dyn Fn(Progress) + Sync),
+    ) -> Result<RewrapSummary, VaultError> {
         let summary = Mutex::new(RewrapSummary::default());
         let count = self.counter(Path::new(""), progress)?;
         // A rename may carry a file from what is still to be walked to what was walked.
         loop {
             let renames = self.renames.load(Ordering::Acquire);
-            *summary.lock() = RewrapSummary {
-                rewrapped: summary.lock().rewrapped,
-                ..RewrapSummary::default()
-            };
+            *summary.lock() =
+                RewrapSummary { rewrapped: summary.lock().rewrapped, ..RewrapSummary::default() };
             self.rewrap_all(&summary, &count)?;
             if self.renames.load(Ordering::Acquire) == renames {
                 break;
@@ -123,7 +124,9 @@ impl Fs {
         // Files that are open and have no name any more are reached by no walk.
         for (inode, result) in self.open.each(OpenFile::rewrap) {
             let path = self.places.path(&self.nodes, inode);
-            summary.lock().add(&path, result.map_err(|error| FsError::File { path: path.clone(), error }));
+            summary
+                .lock()
+                .add(&path, result.map_err(|error| FsError::File { path: path.clone(), error }));
         }
         self.each_file(
             Path::new(""),
@@ -180,8 +183,7 @@ impl Fs {
         let inode = self.places.inode(visited.stat)?;
         let is_inode = |stat: &_| Ok(self.places.inode(stat)? == inode);
         let named = |error| FsError::File { path: visited.path.to_path_buf(), error };
-        let file =
-            self.open.acquire(inode, || Ok(visited.place.clone()), for_writing, is_inode)?;
+        let file = self.open.acquire(inode, || Ok(visited.place.clone()), for_writing, is_inode)?;
         let result = work(&file).map_err(named);
         drop(file);
         let released = self.open.release(inode).map_err(named);
@@ -226,10 +228,10 @@ impl VerifySummary {
                 if report.left_by_crash {
                     self.left_by_crash.push(path.to_path_buf());
                 }
-                let damage = report.damage.iter().map(|error| Failure {
-                    path: path.to_path_buf(),
-                    reason: error.to_string(),
-                });
+                let damage = report
+                    .damage
+                    .iter()
+                    .map(|error| Failure { path: path.to_path_buf(), reason: error.to_string() });
                 self.damaged.extend(damage);
             }
             Err(FsError::Backing(rustix::io::Errno::NOENT) | FsError::Stale) => {}

@@ -160,7 +160,11 @@ impl Fs {
         result.and_then(|value| released.map(|()| value))
     }
 
-    fn acquire(&self, inode: Inode, for_writing: bool) -> Result<std::sync::Arc<OpenFile>, FsError> {
+    fn acquire(
+        &self,
+        inode: Inode,
+        for_writing: bool,
+    ) -> Result<std::sync::Arc<OpenFile>, FsError> {
         let _tree = self.tree.read();
         let acquired = self.open.acquire(
             inode,

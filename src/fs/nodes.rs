@@ -102,13 +102,6 @@ impl Nodes {
         }
     }
 
-    /// Another name of a known inode.
-    pub fn link(&self, inode: Inode, link: Link) {
-        if let Some(mut node) = self.0.get_mut(&inode) {
-            node.add_link(link);
-        }
-    }
-
     /// One name less. `left` are the attributes afterwards.
     pub fn unlink(&self, link: &Link, left: Attr) {
         if let Some(mut node) = self.0.get_mut(&left.inode) {
@@ -139,11 +132,6 @@ impl Nodes {
     /// Inodes that are remembered.
     pub fn len(&self) -> usize {
         self.0.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 

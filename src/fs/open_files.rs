@@ -125,17 +125,15 @@ impl OpenFiles {
 
     fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
         let file = SealedFile::open(RealFile::new(fd, writable), size, Arc::clone(&self.context));
-        file.map(Arc::new)
-            .map_err(|error| FsError::File { path: std::path::PathBuf::new(), error })
+        file.map(Arc::new).map_err(|error| FsError::File { path: std::path::PathBuf::new(), error })
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read
     /// back before part of it is written.
     fn open_backing(&self, place: &Place, for_writing: bool) -> Result<(OwnedFd, bool), FsError> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let open = |access| {
-            rustix::fs::openat(place.dir(), place.name(), access | flags, Mode::empty())
-        };
+        let open =
+            |access| rustix::fs::openat(place.dir(), place.name(), access | flags, Mode::empty());
         if self.access == Access::ReadOnly {
             return Ok((open(OFlags::RDONLY)?, false));
         }

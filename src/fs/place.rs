@@ -9,8 +9,9 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 
+use super::inode::InodeNumbers;
 use super::nodes::{Link, Nodes, Whereabouts};
-use super::{FsError, Inode, InodeNumbers};
+use super::{FsError, Inode};
 use crate::store::{Names, OWN_DIR, Vault};
 
 /// A stored name in an open directory.

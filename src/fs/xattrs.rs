@@ -31,7 +31,7 @@ impl Fs {
     ) -> Result<(), FsError> {
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
-            Target::Path(path) => rustix::fs::lsetxattr(path, name, value, flags),
+            Target::Path(path) => rustix::fs::lsetxattr(*path, name, value, flags),
         })
     }
 

@@ -127,7 +127,8 @@ impl Filesystem for Adapter {
         }
         // Each of these answers with the nearest that is allowed, which is then what holds.
         let _ = config.set_max_write(MAX_REQUEST);
-        let _ = config.set_max_readahead(MAX_REQUEST).map_err(|most| config.set_max_readahead(most));
+        let _ =
+            config.set_max_readahead(MAX_REQUEST).map_err(|most| config.set_max_readahead(most));
         let _ = config.set_max_background(MAX_BACKGROUND);
         Ok(())
     }
@@ -262,14 +263,7 @@ impl Filesystem for Adapter {
         reply_empty(reply, self.fs.rename(parent, name, new_parent, new_name, flags));
     }
 
-    fn link(
-        &self,
-        _: &Request,
-        inode: INodeNo,
-        parent: INodeNo,
-        name: &OsStr,
-        reply: ReplyEntry,
-    ) {
+    fn link(&self, _: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(Operation::link);
         reply_entry(reply, self.fs.link(convert::inode(inode), convert::inode(parent), name));
     }
@@ -319,7 +313,8 @@ impl Filesystem for Adapter {
         self.count(Operation::write);
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
-        let sync = flags.0 & libc::O_DSYNC != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let sync =
+            flags.0 & libc::O_DSYNC != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let mut written = self.fs.write(inode, offset, data, sync);
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             written = self.fs.drop_privilege_bits(inode);

@@ -64,8 +64,7 @@ impl Context {
     pub(super) fn new_file(&self) -> Result<(Header, FileKeys), FileError> {
         let (file_id, key) = (FileId::random(), DataKey::random());
         let ring = self.ring.read();
-        let (master_key, version, wrapped) =
-            ring.wrap(DEFAULT_KEY, file_id.as_bytes(), &key)?;
+        let (master_key, version, wrapped) = ring.wrap(DEFAULT_KEY, file_id.as_bytes(), &key)?;
         let header = Header {
             file_id,
             volume_id: self.volume,

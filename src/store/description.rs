@@ -61,8 +61,7 @@ impl Description {
     pub(super) fn create(ring: &KeyRing, names: NameMode) -> Result<(Self, Secret), VaultError> {
         let vault_key = Secret::random();
         let vault = ring.volume_id();
-        let (key, key_version, wrapped) =
-            ring.wrap(DEFAULT_KEY, vault.as_bytes(), &vault_key)?;
+        let (key, key_version, wrapped) = ring.wrap(DEFAULT_KEY, vault.as_bytes(), &vault_key)?;
         let wrapped_vault_key = BASE64_STANDARD.encode(wrapped.to_bytes());
         let format = FORMAT_VERSION;
         Ok((Self { format, vault, names, key, key_version, wrapped_vault_key }, vault_key))
@@ -104,7 +103,8 @@ impl Description {
         }
         let wrapped = decode::<{ WrappedKey::LEN }>(&self.wrapped_vault_key)?;
         let wrapped = WrappedKey::from_bytes(&wrapped);
-        let vault_key = ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped)?;
+        let vault_key =
+            ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped)?;
         self.mac_key(&vault_key)
             .verify(&self.to_bytes()?, &decode::<{ MacKey::LEN }>(&mac.0)?)
             .map_err(|_| VaultError::Damaged(FILE))?;

@@ -76,7 +76,11 @@ mod tests {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             let (first, len, add) = ((seed >> 33) % 60, (seed >> 40) % 5, (seed >> 50) % 2 == 0);
             let end = (first + len).min(64);
-            if add { gaps.add(span(first, end)) } else { gaps.remove(span(first, end)) }
+            if add {
+                gaps.add(span(first, end))
+            } else {
+                gaps.remove(span(first, end))
+            }
             model[first as usize..end as usize].fill(add);
             for (index, &expected) in model.iter().enumerate() {
                 assert_eq!(gaps.contains(BlockIndex(index as u64)), expected);

@@ -90,7 +90,8 @@ impl OwnFiles {
     fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
-        let mut file = File::from(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?);
+        let mut file =
+            File::from(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?);
         file.write_all(bytes)?;
         file.sync_all()
     }

@@ -37,7 +37,9 @@ pub enum VaultError {
     #[error("it can't be opened: {0}")]
     Unreachable(io::Error),
     /// A format that this program does not know.
-    #[error("it is of format version {0}, and this program reads version {FORMAT_VERSION}: use a newer atrest")]
+    #[error(
+        "it is of format version {0}, and this program reads version {FORMAT_VERSION}: use a newer atrest"
+    )]
     Version(u16),
     /// A file of the vault's own is not what was written.
     #[error("its file {OWN_DIR}/{0} is damaged or was changed: restore it from a backup")]

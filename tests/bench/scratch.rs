@@ -29,9 +29,17 @@ pub struct Scratch {
 impl Scratch {
     /// Makes a directory below each of `parents`, under names no other run has.
     pub fn new(parents: &[PathBuf]) -> Result<Self> {
+        let home = std::env::temp_dir();
         let mut directories = Vec::new();
-        for parent in parents.iter().map(PathBuf::as_path).chain([std::env::temp_dir().as_path()]) {
-            directories.push(unique_below(parent)?);
+        for parent in parents.iter().chain([&home]) {
+            match unique_below(parent) {
+                Ok(directory) => directories.push(directory),
+                Err(error) => {
+                    // No guard yet: the empty ones made so far go here.
+                    directories.iter().for_each(|made| drop(fs::remove_dir(made)));
+                    return Err(error);
+                }
+            }
         }
         let guard = std::env::current_exe()
             .and_then(|program| {

@@ -58,8 +58,13 @@ impl Twin {
         let end = (from + length).min(self.expected.len() as u64);
         while source < end {
             let wanted = (end - source) as usize;
-            let copied =
-                rustix::fs::copy_file_range(&self.file, Some(&mut source), &self.file, Some(&mut target), wanted)?;
+            let copied = rustix::fs::copy_file_range(
+                &self.file,
+                Some(&mut source),
+                &self.file,
+                Some(&mut target),
+                wanted,
+            )?;
             assert_ne!(copied, 0, "{}: copied nothing before the end", self.path.display());
         }
         if from < end {
@@ -74,7 +79,11 @@ impl Twin {
     #[track_caller]
     pub fn check(&self, what: &str) {
         let what = format!("{}: {what}", self.path.display());
-        assert_eq!(self.file.metadata().expect("fstat").len(), self.expected.len() as u64, "{what}: length");
+        assert_eq!(
+            self.file.metadata().expect("fstat").len(),
+            self.expected.len() as u64,
+            "{what}: length"
+        );
         assert_same(&read_at(&self.file, 0, self.expected.len() + 5000), &self.expected, &what);
     }
 

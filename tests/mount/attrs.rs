@@ -52,7 +52,10 @@ fn size_and_blocks_follow_the_content(mount: Mounted) {
         assert_eq!(meta.len(), length);
         // du and tar take blocks for a sign of data.
         assert_eq!(meta.blocks() == 0, length == 0, "blocks of a file of {length} bytes");
-        assert!(meta.blocks() * 512 <= length + 8192 + length / 16, "blocks of a file of {length} bytes");
+        assert!(
+            meta.blocks() * 512 <= length + 8192 + length / 16,
+            "blocks of a file of {length} bytes"
+        );
     }
 }
 
@@ -79,8 +82,15 @@ fn birth_time_is_told_and_stays() {
     let path = mount.join("file");
     fs::write(&path, b"x").unwrap();
     let birth = || {
-        let stat = statx(CWD, &path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BTIME | StatxFlags::BASIC_STATS).unwrap();
-        (stat.stx_mask & StatxFlags::BTIME.bits() != 0).then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
+        let stat = statx(
+            CWD,
+            &path,
+            AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::BTIME | StatxFlags::BASIC_STATS,
+        )
+        .unwrap();
+        (stat.stx_mask & StatxFlags::BTIME.bits() != 0)
+            .then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
     };
     // FUSE_STATX is beyond fuser, so a birth time may be missing; one that is told must not move.
     let first = birth();
@@ -97,7 +107,10 @@ fn statfs_tells_of_the_backing_directory() {
     let total = bytes(above.f_blocks as u64, &above);
     assert_eq!(total, bytes(below.f_blocks as u64, &below));
     let slack = total / 4;
-    assert!(bytes(above.f_bavail as u64, &above).abs_diff(bytes(below.f_bavail as u64, &below)) <= slack);
+    assert!(
+        bytes(above.f_bavail as u64, &above).abs_diff(bytes(below.f_bavail as u64, &below))
+            <= slack
+    );
     assert_eq!(above.f_files, below.f_files);
     assert_eq!(above.f_namelen, 255);
     let longest = "n".repeat(255);

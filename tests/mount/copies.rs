@@ -23,7 +23,9 @@ each_cache!(
 fn copy(from: &fs::File, mut at: u64, to: &fs::File, mut target: u64, length: u64) -> u64 {
     let mut done = 0;
     while done < length {
-        match copy_file_range(from, Some(&mut at), to, Some(&mut target), (length - done) as usize).unwrap() {
+        match copy_file_range(from, Some(&mut at), to, Some(&mut target), (length - done) as usize)
+            .unwrap()
+        {
             0 => break,
             copied => done += copied as u64,
         }
@@ -36,7 +38,8 @@ fn copies_between_files_at_every_boundary(mount: Mounted) {
     source.write_all_at(&pattern(0, 50_000), 0).unwrap();
     let mut target = Twin::empty(mount.join("target"));
     target.write(0, &random_bytes(1, 60_000)).unwrap();
-    let offsets: Vec<u64> = crate::boundaries().into_iter().filter(|offset| *offset < 20_000).collect();
+    let offsets: Vec<u64> =
+        crate::boundaries().into_iter().filter(|offset| *offset < 20_000).collect();
     for from in &offsets {
         for to in offsets.iter().rev().step_by(3) {
             for length in [1, 4064, 4096, 9000] {
@@ -56,7 +59,9 @@ fn copies_between_files_at_every_boundary(mount: Mounted) {
 fn copies_within_a_file(mount: Mounted) {
     let mut twin = Twin::empty(mount.join("file"));
     twin.write(0, &pattern(0, 30_000)).unwrap();
-    for (from, to, length) in [(0, 30_000, 30_000), (5, 20_000, 10_000), (40_000, 0, 3809), (100, 90_000, 5000)] {
+    for (from, to, length) in
+        [(0, 30_000, 30_000), (5, 20_000, 10_000), (40_000, 0, 3809), (100, 90_000, 5000)]
+    {
         twin.copy_within(from, to, length).unwrap();
         twin.check(&format!("{length} from {from} to {to}"));
     }

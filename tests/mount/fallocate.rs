@@ -96,7 +96,10 @@ fn a_hole_gives_space_back(mount: Mounted) {
     let vault = mount.vault().clone();
     if !crate::common::vault::bare() {
         let left = lstat(vault.path().join("file")).blocks();
-        assert!(left * 512 < full * 512 - (2 << 20) + 64 * 1024, "{full} blocks before, {left} after");
+        assert!(
+            left * 512 < full * 512 - (2 << 20) + 64 * 1024,
+            "{full} blocks before, {left} after"
+        );
     }
     assert!(lstat(mount.join("file")).blocks() * 512 < (2 << 20) + 128 * 1024);
 }

@@ -80,8 +80,13 @@ fn the_daemon_lets_go_of_its_standard_streams() {
     mount.try_unmount().ok();
     let mut again = vault.command(&["mount"]);
     again.arg(vault.path()).arg(vault.mountpoint()).arg("--log-file").arg(vault.next_log());
-    let mut child = again.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = Command::new("cat").stdin(child.stdout.take().unwrap()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child =
+        again.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut reader = Command::new("cat")
+        .stdin(child.stdout.take().unwrap())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let done = wait_until(Duration::from_secs(30), || reader.try_wait().unwrap());
     let status = child.wait().unwrap();
     if done.is_none() {

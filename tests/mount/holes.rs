@@ -58,7 +58,10 @@ fn data_is_found_in_a_sparse_file(mount: Mounted) {
         let ranges = data_ranges(&file);
         for (offset, length) in pieces {
             let end = offset + length as u64;
-            assert!(covers(&ranges, offset, end), "{offset}..{end} is in no range (flushed: {flushed}): {ranges:?}");
+            assert!(
+                covers(&ranges, offset, end),
+                "{offset}..{end} is in no range (flushed: {flushed}): {ranges:?}"
+            );
         }
     }
     drop(file);
@@ -66,7 +69,10 @@ fn data_is_found_in_a_sparse_file(mount: Mounted) {
     let file = open_rw(mount.join("file"));
     let ranges = data_ranges(&file);
     for (offset, length) in pieces {
-        assert!(covers(&ranges, offset, offset + length as u64), "{offset} is in no range after a remount: {ranges:?}");
+        assert!(
+            covers(&ranges, offset, offset + length as u64),
+            "{offset} is in no range after a remount: {ranges:?}"
+        );
     }
     assert_eq!(seek(&file, SeekFrom::Data(8 * MIB)), Err(Errno::NXIO));
     assert_eq!(seek(&file, SeekFrom::Hole(8 * MIB)), Err(Errno::NXIO));
@@ -79,8 +85,12 @@ fn a_hole_is_reported(mount: Mounted) {
     file.sync_all().unwrap();
     let ranges = data_ranges(&file);
     let data: u64 = ranges.iter().map(|(start, end)| end - start).sum();
-    assert!(data < MIB, "almost no hole is reported in a file of 8 MiB that holds 100 kB: {ranges:?}");
-    fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 20_000, 60_000).unwrap();
+    assert!(
+        data < MIB,
+        "almost no hole is reported in a file of 8 MiB that holds 100 kB: {ranges:?}"
+    );
+    fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 20_000, 60_000)
+        .unwrap();
     file.sync_all().unwrap();
     let ranges = data_ranges(&file);
     assert!(!covers(&ranges, 30_000, 70_000), "a punched hole is reported as data: {ranges:?}");
@@ -96,10 +106,16 @@ fn dirty_data_is_no_hole(mount: Mounted) {
     let writer = open_rw(&path);
     writer.write_all_at(b"dirty", 2 * MIB + 5).unwrap();
     let ranges = data_ranges(&asker);
-    assert!(covers(&ranges, 2 * MIB + 5, 2 * MIB + 10), "dirty data in a hole is not seen: {ranges:?}");
+    assert!(
+        covers(&ranges, 2 * MIB + 5, 2 * MIB + 10),
+        "dirty data in a hole is not seen: {ranges:?}"
+    );
     writer.write_all_at(b"dirty", 6 * MIB).unwrap();
     let ranges = data_ranges(&asker);
-    assert!(covers(&ranges, 6 * MIB, 6 * MIB + 5), "dirty data past the flushed end is not seen: {ranges:?}");
+    assert!(
+        covers(&ranges, 6 * MIB, 6 * MIB + 5),
+        "dirty data past the flushed end is not seen: {ranges:?}"
+    );
     assert_eq!(seek(&asker, SeekFrom::Data(6 * MIB + 2)), Ok(6 * MIB + 2));
     assert_eq!(seek(&asker, SeekFrom::Hole(6 * MIB)), Ok(6 * MIB + 5));
 }
@@ -145,11 +161,24 @@ fn cp_and_tar_keep_sparse_files(mount: Mounted) {
     }
     let expected = read_at(&file, 0, 10 * MIB as usize);
     // The source is still dirty: the copy must not take its pages for holes.
-    run(Command::new(require("cp")).arg("--sparse=auto").arg(mount.join("file")).arg(mount.join("copy"))).ok();
-    run(Command::new(require("tar")).arg("-C").arg(mount.path()).args(["-cSf", "archive.tar", "file"]).current_dir(mount.path()))
-        .ok();
+    run(Command::new(require("cp"))
+        .arg("--sparse=auto")
+        .arg(mount.join("file"))
+        .arg(mount.join("copy")))
+    .ok();
+    run(Command::new(require("tar"))
+        .arg("-C")
+        .arg(mount.path())
+        .args(["-cSf", "archive.tar", "file"])
+        .current_dir(mount.path()))
+    .ok();
     fs::create_dir(mount.join("out")).unwrap();
-    run(Command::new(require("tar")).arg("-C").arg(mount.join("out")).arg("-xf").arg(mount.join("archive.tar"))).ok();
+    run(Command::new(require("tar"))
+        .arg("-C")
+        .arg(mount.join("out"))
+        .arg("-xf")
+        .arg(mount.join("archive.tar")))
+    .ok();
     let mount = mount.remount(&[]);
     for name in ["copy", "out/file"] {
         assert!(fs::read(mount.join(name)).unwrap() == expected, "{name} differs");

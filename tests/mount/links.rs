@@ -86,8 +86,14 @@ fn a_link_to_a_symlink_is_a_symlink(mount: Mounted) {
 }
 
 fn symlinks_keep_their_target(mount: Mounted) {
-    let targets =
-        ["a".to_owned(), "../up/and away".into(), "ünïcödé".into(), "/abs/olute".into(), "t".repeat(1000), "l".repeat(2000)];
+    let targets = [
+        "a".to_owned(),
+        "../up/and away".into(),
+        "ünïcödé".into(),
+        "/abs/olute".into(),
+        "t".repeat(1000),
+        "l".repeat(2000),
+    ];
     for (number, target) in targets.iter().enumerate() {
         symlink(target, mount.join(number.to_string())).unwrap();
     }
@@ -95,7 +101,11 @@ fn symlinks_keep_their_target(mount: Mounted) {
         for (number, target) in targets.iter().enumerate() {
             let path = mount.join(number.to_string());
             assert_eq!(fs::read_link(&path).unwrap(), Path::new(target));
-            assert_eq!(lstat(&path).len(), target.len() as u64, "st_size of a symlink is its target's length");
+            assert_eq!(
+                lstat(&path).len(),
+                target.len() as u64,
+                "st_size of a symlink is its target's length"
+            );
             assert!(lstat(&path).file_type().is_symlink());
         }
     };

@@ -43,7 +43,11 @@ fn a_mapping_that_is_only_dropped_is_written_too(mount: Mounted) {
     drop(file);
     drop(mapping);
     let mount = mount.remount(&[]);
-    assert_same(&fs::read(mount.join("file")).unwrap(), &random_bytes(1, 300_000), "after a remount");
+    assert_same(
+        &fs::read(mount.join("file")).unwrap(),
+        &random_bytes(1, 300_000),
+        "after a remount",
+    );
 }
 
 fn mappings_and_writes_see_each_other(mount: Mounted) {

@@ -31,7 +31,12 @@ fn create_and_excl(mount: Mounted) {
     assert_eq!(errno(through), libc::EEXIST);
     assert_eq!(fs::read(&path).unwrap(), b"first");
     // A mode without the owner's write bit holds for later opens, not for the one that creates.
-    let mut locked = OpenOptions::new().write(true).create_new(true).mode(0o444).open(mount.join("locked")).unwrap();
+    let mut locked = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(mount.join("locked"))
+        .unwrap();
     locked.write_all(&pattern(0, 9000)).unwrap();
     drop(locked);
     assert_eq!(fs::read(mount.join("locked")).unwrap(), pattern(0, 9000));
@@ -52,7 +57,11 @@ fn truncate_on_open(mount: Mounted) {
     }
     let mount = mount.remount(&[]);
     for length in crate::boundaries() {
-        assert_eq!(fs::read(mount.join(length.to_string())).unwrap(), b"new", "once {length} bytes");
+        assert_eq!(
+            fs::read(mount.join(length.to_string())).unwrap(),
+            b"new",
+            "once {length} bytes"
+        );
     }
 }
 
@@ -123,7 +132,11 @@ fn direct_io_agrees_with_the_cache(mount: Mounted) {
         bytes.copy_from_slice(&pattern(at as u64 + 9, 4096));
         direct.write_all_at(bytes, at as u64).unwrap();
         expected[at..at + 4096].copy_from_slice(&pattern(at as u64 + 9, 4096));
-        assert_eq!(read_at(&cached, at as u64, 4096), &expected[at..at + 4096], "cached read at {at}");
+        assert_eq!(
+            read_at(&cached, at as u64, 4096),
+            &expected[at..at + 4096],
+            "cached read at {at}"
+        );
     }
     // Past the end: nothing, not an error.
     let bytes = aligned(&mut room, 4096);
@@ -228,7 +241,8 @@ fn tmpfile_is_refused_with_the_errno_that_programs_know() {
     if crate::common::vault::bare() {
         return;
     }
-    let made = OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(mount.path());
+    let made =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_TMPFILE).open(mount.path());
     assert_eq!(errno(made), libc::EOPNOTSUPP);
     assert_eq!(lstat(mount.path()).nlink(), 2);
 }

@@ -31,7 +31,11 @@ fn whole_files_of_every_length(mount: Mounted) {
     let mount = mount.remount(&[]);
     for length in crate::boundaries() {
         let path = mount.join(length.to_string());
-        assert_eq!(fs::read(&path).unwrap(), pattern(length, length as usize), "{length} bytes after a remount");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            pattern(length, length as usize),
+            "{length} bytes after a remount"
+        );
     }
 }
 
@@ -41,7 +45,11 @@ fn reads_past_the_end(mount: Mounted) {
         fs::write(&path, pattern(0, length as usize)).unwrap();
         let file = File::open(&path).unwrap();
         for past in [0, 1, 4095, 4096, 1 << 20, 1 << 40, i64::MAX as u64 - length - 4096] {
-            assert_eq!(file.read_at(&mut [0; 64], length + past).unwrap(), 0, "{past} past {length}");
+            assert_eq!(
+                file.read_at(&mut [0; 64], length + past).unwrap(),
+                0,
+                "{past} past {length}"
+            );
         }
         if length > 0 {
             assert_eq!(read_at(&file, length - 1, 5000), pattern(length - 1, 1));
@@ -57,7 +65,11 @@ fn a_read_at_every_boundary(mount: Mounted) {
     for offset in crate::boundaries().into_iter().filter(|offset| *offset < total) {
         for length in crate::boundaries() {
             let expected = pattern(offset, length.min(total - offset) as usize);
-            assert_eq!(read_at(&file, offset, length as usize), expected, "{length} bytes at {offset}");
+            assert_eq!(
+                read_at(&file, offset, length as usize),
+                expected,
+                "{length} bytes at {offset}"
+            );
         }
     }
 }
@@ -113,7 +125,8 @@ fn small_appends_make_one_file(mount: Mounted) {
 
 fn vectored_writes(mount: Mounted) {
     let mut file = open_rw(mount.join("file"));
-    let parts: Vec<Vec<u8>> = (0..64u64).map(|part| pattern(part, (part as usize * 131) % 700)).collect();
+    let parts: Vec<Vec<u8>> =
+        (0..64u64).map(|part| pattern(part, (part as usize * 131) % 700)).collect();
     let expected = parts.concat();
     let mut rest: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
     let mut rest = rest.as_mut_slice();

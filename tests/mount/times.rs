@@ -113,7 +113,8 @@ fn a_set_mtime_survives_the_flush_of_earlier_writes(mount: Mounted) {
         let path = mount.join(name);
         let mut file = File::create(&path).unwrap();
         file.write_all(&pattern(0, length)).unwrap();
-        let times_of_fd = Timestamps { last_access: spec(5000, 5), last_modification: spec(6000, 6) };
+        let times_of_fd =
+            Timestamps { last_access: spec(5000, 5), last_modification: spec(6000, 6) };
         futimens(&file, &times_of_fd).unwrap();
         sleep(TICK);
         file.sync_all().unwrap();
@@ -157,7 +158,11 @@ fn mtime_stays_from_write_to_remount(mount: Mounted) {
     }
     let mount = mount.remount(&[]);
     for (length, written) in seen {
-        assert_eq!(mtime_ns(mount.join(length.to_string())), written, "{length} bytes after a remount");
+        assert_eq!(
+            mtime_ns(mount.join(length.to_string())),
+            written,
+            "{length} bytes after a remount"
+        );
     }
 }
 
@@ -172,7 +177,9 @@ fn a_stat_does_not_move_mtime_back(mount: Mounted) {
         file.write_all_at(&[round], u64::from(round) * 400).unwrap();
         for _ in 0..3 {
             // A stat, a listing with attributes, and a stat by descriptor are three ways in.
-            fs::read_dir(mount.path()).unwrap().for_each(|entry| drop(entry.unwrap().metadata().unwrap()));
+            fs::read_dir(mount.path())
+                .unwrap()
+                .for_each(|entry| drop(entry.unwrap().metadata().unwrap()));
             let by_fd = file.metadata().unwrap();
             let by_fd = i128::from(by_fd.mtime()) * 1_000_000_000 + i128::from(by_fd.mtime_nsec());
             let by_name = mtime_ns(&path);

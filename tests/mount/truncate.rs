@@ -108,5 +108,8 @@ fn truncate_refuses_what_ext4_refuses(mount: Mounted) {
     assert_eq!(fs::read(mount.join("file")).unwrap(), b"x");
     let reader = fs::File::open(mount.join("file")).unwrap();
     assert!(matches!(errno(reader.set_len(0)), libc::EINVAL | libc::EBADF));
-    assert_eq!(errno(rustix::fs::ftruncate(fs::File::open(mount.path()).unwrap(), 0).map_err(Into::into)), libc::EINVAL);
+    assert_eq!(
+        errno(rustix::fs::ftruncate(fs::File::open(mount.path()).unwrap(), 0).map_err(Into::into)),
+        libc::EINVAL
+    );
 }

@@ -72,7 +72,10 @@ fn an_unlinked_file_gives_its_space_back(mount: Mounted) {
     drop(file);
     let vault = mount.vault().clone();
     mount.unmount();
-    let left: u64 = fs::read_dir(vault.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().blocks()).sum();
+    let left: u64 = fs::read_dir(vault.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().blocks())
+        .sum();
     assert!(left * 512 < 100_000, "{left} blocks are left in the vault");
 }
 

@@ -42,7 +42,9 @@ impl<B: Backing> SealedFile<B> {
             Err(FileError::Integrity(IntegrityError::Header(BadHeader::Blank)))
                 if self.context.epochs().any_crashed() =>
             {
-                log::warn!("a crash left a file without its header: it was never fsynced and reads as zeros");
+                log::warn!(
+                    "a crash left a file without its header: it was never fsynced and reads as zeros"
+                );
                 meta.seal = Seal::Lost;
                 Ok(())
             }

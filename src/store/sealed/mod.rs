@@ -78,7 +78,12 @@ impl BlockKeys {
         seal_block(&self.keys.content, &self.file, index, plain, block);
     }
 
-    fn open(&self, index: BlockIndex, block: &[u8], plain: &mut [u8]) -> Result<BlockContent, BadBlock> {
+    fn open(
+        &self,
+        index: BlockIndex,
+        block: &[u8],
+        plain: &mut [u8],
+    ) -> Result<BlockContent, BadBlock> {
         open_block(&self.keys.content, &self.file, index, block, plain)
     }
 }

@@ -30,11 +30,7 @@ impl<B: Backing> SealedFile<B> {
             self.forget_lost(&mut meta)?;
         }
         meta.touched = true;
-        if len < meta.len {
-            self.shrink(&mut meta, len)
-        } else {
-            self.extend(&mut meta, len)
-        }
+        if len < meta.len { self.shrink(&mut meta, len) } else { self.extend(&mut meta, len) }
     }
 
     /// Makes the file `len` bytes long, at least as long as it is. The caller holds all blocks.
@@ -124,7 +120,8 @@ impl<B: Backing> SealedFile<B> {
         block: &mut [u8; BLOCK_LEN],
     ) -> Result<bool, FileError> {
         let mut plain = [0; NEXT_CAPACITY];
-        let (Some(held), Some(keys)) = (self.open_one(meta, index, block, &mut plain)?, meta.keys())
+        let (Some(held), Some(keys)) =
+            (self.open_one(meta, index, block, &mut plain)?, meta.keys())
         else {
             return Ok(false);
         };

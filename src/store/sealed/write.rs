@@ -4,9 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{BlockKeys, HeaderOnDisk, Meta, Open, Seal, SealedFile, Tail};
-use crate::format::{
-    BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY, stored_len,
-};
+use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY, stored_len};
 use crate::store::buffers::with_buffers;
 use crate::store::{Backing, Context, FileError};
 
@@ -142,7 +140,8 @@ impl<B: Backing> SealedFile<B> {
             let (from, to) = (offset.max(index.start()), end.min(index.end()));
             let piece = &data[(from - offset) as usize..(to - offset) as usize];
             let inside = (from - index.start()) as usize..(to - index.start()) as usize;
-            let old = before.len.saturating_sub(index.start()).min(index.capacity() as u64) as usize;
+            let old =
+                before.len.saturating_sub(index.start()).min(index.capacity() as u64) as usize;
             if inside.start == 0 && inside.end >= old {
                 before.keys.seal(index, piece, block);
                 if to == end && inside.end < index.capacity() {

@@ -1,0 +1,80 @@
+//! Master keys as `key list` shows them: everything but the material.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ring::{KeyRing, MasterKey, Version};
+use super::state::{KeyState, VersionState};
+use crate::format::{KeyVersion, MasterKeyId};
+
+/// A master key without its material.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyDescription {
+    /// The name that people know it by.
+    pub name: String,
+    /// The id that headers name it by.
+    pub id: MasterKeyId,
+    /// Who keeps its material: always `local`.
+    pub kind: &'static str,
+    /// Whether files whose directory names no other key use it.
+    pub default: bool,
+    /// `enabled`, `disabled`, `pending-deletion` or `destroyed`.
+    pub state: &'static str,
+    /// From when on its material may be destroyed, when it is pending deletion.
+    pub deletion_date: Option<Timestamp>,
+    /// The version that wraps.
+    pub current_version: KeyVersion,
+    /// Its rotation period in days; 0 for never.
+    pub rotate_every_days: u32,
+    /// When it is due for rotation, if it is enabled and ever is.
+    pub next_rotation: Option<Timestamp>,
+    /// The versions it has had, oldest first.
+    pub versions: Vec<VersionDescription>,
+}
+
+/// A version of a master key without its material.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VersionDescription {
+    /// Its number.
+    pub version: KeyVersion,
+    /// What it does.
+    pub state: VersionState,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When its material was removed.
+    pub retired: Option<Timestamp>,
+}
+
+impl KeyRing {
+    /// Every key without its material, in the order they were made.
+    pub fn describe(&self) -> Vec<KeyDescription> {
+        self.keys.iter().map(|key| key.describe(key.id == self.default)).collect()
+    }
+}
+
+impl MasterKey {
+    fn describe(&self, default: bool) -> KeyDescription {
+        let enabled = self.state == KeyState::Enabled;
+        let version = |version: &Version| VersionDescription {
+            version: version.number,
+            state: self.state_of(version),
+            created: version.created,
+            retired: version.retired,
+        };
+        KeyDescription {
+            name: self.name.clone(),
+            id: self.id,
+            kind: "local",
+            default,
+            state: self.state.word(),
+            deletion_date: match self.state {
+                KeyState::PendingDeletion(until) => Some(until),
+                KeyState::Enabled | KeyState::Disabled | KeyState::Destroyed => None,
+            },
+            current_version: self.current,
+            rotate_every_days: self.rotate_every_days,
+            next_rotation: self.next_rotation().filter(|_| enabled),
+            versions: self.versions.iter().map(version).collect(),
+        }
+    }
+}

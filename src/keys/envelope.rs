@@ -1,0 +1,104 @@
+//! The key file's bytes: what is public, and the ring sealed with all of that authenticated.
+//!
+//! ```json
+//! { "atrest_key_file": 1, "vault": "…", "generation": 7, "protectors": [ … ], "body": "…" }
+//! ```
+//!
+//! `body` is nonce | ciphertext | tag of the ring's JSON, in base64. Its associated data is the
+//! same object without `body`, as this program writes it. A file that does not read back as what
+//! this program writes is refused, so no byte but white space can be changed.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::body::{ring_from_json, ring_to_json};
+use super::ring::KeyRing;
+use super::slot::{FileKey, Slot};
+use super::text::to_secret_json;
+use crate::crypto;
+use crate::format::VolumeId;
+
+/// The version of the key file that this program writes and the only one that it reads.
+pub(super) const FILE_VERSION: u64 = 1;
+/// How many protectors a key file takes.
+pub(super) const MAX_PROTECTORS: usize = 16;
+
+/// A key file, parsed but not opened.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Envelope {
+    atrest_key_file: u64,
+    pub(super) vault: VolumeId,
+    pub(super) generation: u64,
+    pub(super) protectors: Vec<Slot>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    body: String,
+}
+
+/// Why bytes are not a key file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotAKeyFile {
+    /// Of a version that this program does not know.
+    Version(u64),
+    /// Not what this program writes.
+    Damaged,
+}
+
+impl Envelope {
+    /// Seals `ring` under `key`, which the protectors already hold.
+    pub(super) fn seal(
+        ring: &KeyRing,
+        generation: u64,
+        protectors: Vec<Slot>,
+        key: &FileKey,
+    ) -> Self {
+        let mut envelope = Self {
+            atrest_key_file: FILE_VERSION,
+            vault: ring.volume_id(),
+            generation,
+            protectors,
+            body: String::new(),
+        };
+        let sealed = crypto::seal(&key.body_key(), &to_secret_json(&envelope), &ring_to_json(ring));
+        envelope.body = STANDARD.encode(sealed);
+        envelope
+    }
+
+    /// The ring; `None` when anything in the file is not what was sealed.
+    pub(super) fn open(&mut self, key: &FileKey) -> Option<KeyRing> {
+        let body = std::mem::take(&mut self.body);
+        let public = to_secret_json(self);
+        let sealed = STANDARD.decode(body).ok()?;
+        let json = crypto::open_sealed(&key.body_key(), &public, &sealed).ok()?;
+        ring_from_json(self.vault, &json)
+    }
+
+    /// The file's bytes: one line of JSON.
+    pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let json = to_secret_json(self);
+        let mut bytes = Zeroizing::new(Vec::with_capacity(json.len() + 1));
+        bytes.extend_from_slice(&json);
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads what [`Envelope::to_bytes`] wrote, whatever white space has come between.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, NotAKeyFile> {
+        #[derive(Deserialize)]
+        struct Probe {
+            atrest_key_file: u64,
+        }
+        let probe: Probe = serde_json::from_slice(bytes).map_err(|_| NotAKeyFile::Damaged)?;
+        if probe.atrest_key_file != FILE_VERSION {
+            return Err(NotAKeyFile::Version(probe.atrest_key_file));
+        }
+        let envelope: Self = serde_json::from_slice(bytes).map_err(|_| NotAKeyFile::Damaged)?;
+        let canonical = to_secret_json(&envelope);
+        let visible = |byte: &&u8| !byte.is_ascii_whitespace();
+        let same = bytes.iter().filter(visible).eq(canonical.iter().filter(visible));
+        let sound = same && (1..=MAX_PROTECTORS).contains(&envelope.protectors.len());
+        if sound { Ok(envelope) } else { Err(NotAKeyFile::Damaged) }
+    }
+}

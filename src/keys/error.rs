@@ -1,0 +1,216 @@
+//! What can go wrong with a key, each in one sentence that says what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+
+/// Why a key cannot be used, changed, read or stored.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// No master key of this name or id is in the key file.
+    #[error(
+        "there is no master key `{0}` in this key file; `atrest key list` shows those there are"
+    )]
+    NoSuchKey(String),
+    /// A file names a master key that the key file does not have.
+    #[error("the key file has no master key with the id {0}; it may be of an older backup")]
+    NoSuchKeyId(MasterKeyId),
+    /// The master key never had this version, or not in this copy of the key file.
+    #[error(
+        "master key `{key}` has no version {version} in this key file, which may be of an older backup"
+    )]
+    NoSuchVersion {
+        /// The master key's name.
+        key: String,
+        /// The version asked for.
+        version: KeyVersion,
+    },
+    /// The version's material was removed for good.
+    #[error("version {version} of master key `{key}` was retired, its material is gone")]
+    VersionRetired {
+        /// The master key's name.
+        key: String,
+        /// The version asked for.
+        version: KeyVersion,
+    },
+    /// The master key is disabled.
+    #[error("master key `{0}` is disabled; `atrest key enable` gives its use back")]
+    Disabled(String),
+    /// The master key waits to be deleted.
+    #[error(
+        "master key `{key}` is pending deletion on {until}; `atrest key cancel-deletion` keeps it"
+    )]
+    PendingDeletion {
+        /// The master key's name.
+        key: String,
+        /// When its material is destroyed.
+        until: Timestamp,
+    },
+    /// The master key's material was destroyed.
+    #[error("master key `{0}` was destroyed, what it wrapped cannot be opened any more")]
+    Destroyed(String),
+    /// The wrapped key does not open under the version that it names.
+    #[error(
+        "a data key does not open under version {version} of master key `{key}`: its file or the key file was changed"
+    )]
+    Forged {
+        /// The master key's name.
+        key: String,
+        /// The version that should have opened it.
+        version: KeyVersion,
+    },
+    /// A master key of this name exists.
+    #[error("there is a master key `{0}` already; choose another name")]
+    NameTaken(String),
+    /// Not a name for a master key.
+    #[error(
+        "`{0}` cannot name a master key: use 1 to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit"
+    )]
+    BadName(String),
+    /// The current version wraps new files, so it stays.
+    #[error("version {version} of master key `{key}` is the current one; rotate and rewrap first")]
+    CurrentVersion {
+        /// The master key's name.
+        key: String,
+        /// The version asked for.
+        version: KeyVersion,
+    },
+    /// The waiting period, in days, is out of range.
+    #[error("a master key waits 7 to 30 days for its deletion, not {0}")]
+    BadWaitingPeriod(u32),
+    /// There is no deletion to cancel.
+    #[error("master key `{0}` is not pending deletion, there is nothing to cancel")]
+    NotPendingDeletion(String),
+    /// There is no more room for what was to be added.
+    #[error("the key file is full: it takes at most {limit} {what}")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
+
+    /// There is no key file there.
+    #[error(
+        "there is no key file {}; name it with --key-file or ATREST_KEY_FILE, or restore it from a backup",
+        .0.display()
+    )]
+    Missing(PathBuf),
+    /// A key file would be overwritten.
+    #[error("{} exists and is not overwritten; move it away or choose another path", .0.display())]
+    Exists(PathBuf),
+    /// A directory, a device, a pipe.
+    #[error("{} is not a regular file, so it is not read as a key file", .0.display())]
+    NotRegular(PathBuf),
+    /// Others than the owner may read or write it.
+    #[error(
+        "key file {} has mode {mode:04o} and is open to others; `chmod 600` it",
+        .path.display()
+    )]
+    Exposed {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to someone else.
+    #[error(
+        "key file {} belongs to uid {owner}, neither to you nor to root; `chown` it to its user",
+        .path.display()
+    )]
+    WrongOwner {
+        /// The key file.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Not what this program wrote.
+    #[error(
+        "{} is not a key file, or is damaged; restore it from its previous copy or a backup",
+        .0.display()
+    )]
+    Damaged(PathBuf),
+    /// Written by a newer program.
+    #[error(
+        "key file {} is of version {version}, this program reads version {}; update atrest",
+        .path.display(),
+        super::envelope::FILE_VERSION
+    )]
+    FromTheFuture {
+        /// The key file.
+        path: PathBuf,
+        /// The version that it states.
+        version: u64,
+    },
+    /// It holds the keys of another vault.
+    #[error(
+        "key file {} belongs to vault {found}, not to vault {wanted}; name the right one with --key-file",
+        .path.display()
+    )]
+    OtherVault {
+        /// The key file.
+        path: PathBuf,
+        /// The vault that it belongs to.
+        found: VolumeId,
+        /// The vault at hand.
+        wanted: VolumeId,
+    },
+    /// It takes a passphrase, and none was given.
+    #[error(
+        "the key file is protected by a passphrase; give it with --passphrase-file or --passphrase-command, or run at a terminal"
+    )]
+    PassphraseNeeded,
+    /// The passphrase opens none of the protectors.
+    #[error("the passphrase does not open key file {}; nothing was changed", .0.display())]
+    WrongPassphrase(PathBuf),
+    /// The protector that it was opened through is there no longer.
+    #[error(
+        "the passphrase that key file {} was opened with has been removed from it; open it with a current one",
+        .0.display()
+    )]
+    ProtectorGone(PathBuf),
+    /// An empty passphrase.
+    #[error("the passphrase is empty; give one of at least one character")]
+    EmptyPassphrase,
+    /// Longer than any passphrase.
+    #[error("the passphrase is longer than 64 KiB; is it the right file?")]
+    LongPassphrase,
+    /// Without a protector nobody could open the key file.
+    #[error("protector {0} is the last one and stays; add another before removing it")]
+    LastProtector(u32),
+    /// No protector has this number.
+    #[error("the key file has no protector {0}; `atrest key protector list` shows those there are")]
+    NoSuchProtector(u32),
+    /// Costs out of range for Argon2id.
+    #[error(
+        "a passphrase costs 8 KiB a lane to 4 GiB of memory, 1 to 1000 passes and 1 to 64 lanes"
+    )]
+    BadCost,
+    /// The memory that the passphrase's Argon2id asks for is not there.
+    #[error("opening the passphrase takes {0} KiB of memory, which this machine does not give")]
+    NoMemory(u32),
+    /// Nowhere to look for key files.
+    #[error(
+        "neither XDG_CONFIG_HOME nor HOME is set to an absolute path; name the key file with --key-file or ATREST_KEY_FILE"
+    )]
+    NoHome,
+    /// The system refused.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl KeyError {
+    pub(super) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Io { action, path: path.to_owned(), source: source.into() }
+    }
+}

@@ -1,0 +1,222 @@
+//! The key file: a ring on disk, changed by one command at a time.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::KeyError;
+use super::envelope::{Envelope, NotAKeyFile};
+use super::protector::{Held, NewProtector, Unlock};
+use super::protectors::Protectors;
+use super::read::{MAX_LEN, read_key_file};
+use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
+use super::ring::KeyRing;
+use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+
+/// The key file of a vault, by its path: what can be done with it.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyFile;
+
+/// An opened key file.
+#[derive(Debug)]
+pub struct OpenKeyFile {
+    /// The vault's master keys.
+    pub ring: KeyRing,
+    /// Who can open the file.
+    pub protectors: Protectors,
+    generation: u64,
+}
+
+impl KeyFile {
+    /// Writes a new key file with these protectors, or a raw one when there are none. Directories
+    /// that are missing are made with mode 0700.
+    ///
+    /// # Errors
+    /// [`KeyError::Exists`] when anything is at `path`, [`KeyError::BadCost`],
+    /// [`KeyError::NoMemory`], [`KeyError::Full`] above 16 protectors, [`KeyError::Io`].
+    pub fn create(
+        path: &Path,
+        ring: &KeyRing,
+        protectors: &[NewProtector],
+    ) -> Result<(), KeyError> {
+        let directory = parent(path);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+        made.map_err(|source| KeyError::io("create directory", &directory, source))?;
+        let _lock = Lock::take(path)?;
+        if fs::symlink_metadata(path).is_ok() {
+            return Err(KeyError::Exists(path.to_owned()));
+        }
+        let mut protectors = Protectors::create(ring.volume_id(), protectors)?;
+        write(&RealDisk, path, ring, &mut protectors, 1, Old::None)
+    }
+
+    /// Opens the key file of `vault`.
+    ///
+    /// # Errors
+    /// About the file: [`KeyError::Missing`], [`KeyError::NotRegular`], [`KeyError::Exposed`],
+    /// [`KeyError::WrongOwner`], [`KeyError::Damaged`], [`KeyError::FromTheFuture`],
+    /// [`KeyError::OtherVault`], [`KeyError::Io`]. About opening it:
+    /// [`KeyError::WrongPassphrase`], [`KeyError::ProtectorGone`], [`KeyError::NoMemory`], and
+    /// what `unlock` gives.
+    pub fn open(
+        path: &Path,
+        vault: &VolumeId,
+        unlock: &dyn Unlock,
+    ) -> Result<OpenKeyFile, KeyError> {
+        open_bytes(path, &read_key_file(path)?, vault, unlock)
+    }
+
+    /// Changes the ring of the key file at `path` and writes it, with nobody else changing it
+    /// meanwhile: who comes later waits. Returns what `change` did and the new state.
+    ///
+    /// # Errors
+    /// What [`KeyFile::open`] and `change` give, [`KeyError::Full`] above 16 MiB,
+    /// [`KeyError::Io`] when it cannot be written; the old file stays then.
+    pub fn update<T, E: From<KeyError>>(
+        path: &Path,
+        vault: &VolumeId,
+        unlock: &dyn Unlock,
+        change: impl FnOnce(&mut KeyRing) -> Result<T, E>,
+    ) -> Result<(T, OpenKeyFile), E> {
+        Self::edit(path, vault, unlock, |file| change(&mut file.ring))
+    }
+
+    /// [`KeyFile::update`] of the protectors as well.
+    ///
+    /// # Errors
+    /// As [`KeyFile::update`].
+    pub fn edit<T, E: From<KeyError>>(
+        path: &Path,
+        vault: &VolumeId,
+        unlock: &dyn Unlock,
+        change: impl FnOnce(&mut OpenKeyFile) -> Result<T, E>,
+    ) -> Result<(T, OpenKeyFile), E> {
+        edit_on(&RealDisk, path, vault, unlock, change)
+    }
+
+    /// The vault that the key file at `path` says it belongs to. That is believed only once the
+    /// file is opened.
+    ///
+    /// # Errors
+    /// Those of [`KeyFile::open`] that are about the file.
+    pub fn vault_of(path: &Path) -> Result<VolumeId, KeyError> {
+        Ok(parse(path, &read_key_file(path)?)?.vault)
+    }
+}
+
+impl OpenKeyFile {
+    /// How often the file has been written.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What opens the file again while the protector that opened it now stays.
+    pub fn held(&self) -> Held {
+        self.protectors.held()
+    }
+
+    /// What must not be found in an older copy once it is gone from this one.
+    fn secrets(&self) -> BTreeSet<(MasterKeyId, KeyVersion)> {
+        let with_material = |key: &super::MasterKey| {
+            let present = key.versions.iter().filter(|version| version.material.is_some());
+            present.map(|version| (key.id, version.number)).collect::<Vec<_>>()
+        };
+        self.ring.keys.iter().flat_map(with_material).collect()
+    }
+}
+
+/// [`KeyFile::edit`] on a filesystem of the caller's choice.
+pub(super) fn edit_on<T, E: From<KeyError>>(
+    disk: &dyn Disk,
+    path: &Path,
+    vault: &VolumeId,
+    unlock: &dyn Unlock,
+    change: impl FnOnce(&mut OpenKeyFile) -> Result<T, E>,
+) -> Result<(T, OpenKeyFile), E> {
+    let path = &resolve(path)?;
+    let _lock = Lock::take(path)?;
+    let bytes = read_key_file(path)?;
+    let mut file = open_bytes(path, &bytes, vault, unlock)?;
+    let before = file.secrets();
+    let done = change(&mut file)?;
+    let forget = file.protectors.shut_someone_out() || !before.is_subset(&file.secrets());
+    let old = if forget { Old::Forget } else { Old::Keep(&bytes) };
+    file.generation += 1;
+    write(disk, path, &file.ring, &mut file.protectors, file.generation, old)?;
+    Ok((done, file))
+}
+
+/// The file itself, where `path` is a symlink to it: that is what gets replaced.
+fn resolve(path: &Path) -> Result<PathBuf, KeyError> {
+    fs::canonicalize(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        _ => KeyError::io("find key file", path, error),
+    })
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Envelope, KeyError> {
+    Envelope::parse(bytes).map_err(|error| match error {
+        NotAKeyFile::Damaged => KeyError::Damaged(path.to_owned()),
+        NotAKeyFile::Version(version) => KeyError::FromTheFuture { path: path.to_owned(), version },
+    })
+}
+
+fn open_bytes(
+    path: &Path,
+    bytes: &[u8],
+    vault: &VolumeId,
+    unlock: &dyn Unlock,
+) -> Result<OpenKeyFile, KeyError> {
+    let mut envelope = parse(path, bytes)?;
+    if envelope.vault != *vault {
+        let (found, wanted) = (envelope.vault, *vault);
+        return Err(KeyError::OtherVault { path: path.to_owned(), found, wanted });
+    }
+    let slots = envelope.protectors.clone();
+    let (protectors, key) = Protectors::open(path, *vault, slots, unlock)?;
+    let ring = envelope.open(&key).ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
+    Ok(OpenKeyFile { ring, protectors, generation: envelope.generation })
+}
+
+fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    ring: &KeyRing,
+    protectors: &mut Protectors,
+    generation: u64,
+    old: Old,
+) -> Result<(), KeyError> {
+    let key = protectors.rekey();
+    let bytes = Envelope::seal(ring, generation, protectors.slots(), &key).to_bytes();
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(KeyError::Full { what: "bytes", limit: MAX_LEN as usize });
+    }
+    replace(disk, path, &bytes, old).map_err(|error| match (error.kind(), old) {
+        (io::ErrorKind::AlreadyExists, Old::None) => KeyError::Exists(path.to_owned()),
+        _ => KeyError::io("write key file", path, error),
+    })
+}
+
+/// Held by whoever changes the key file: flock(2) on a file beside it, since the key file itself
+/// is replaced. Freed on drop, or with the process.
+struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, KeyError> {
+        let path = beside(path, ".lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(|error| KeyError::io("open", &path, error))?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(Self(file)),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(KeyError::io("lock", &path, error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Where a vault's key file is.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::KeyError;
+use super::file::KeyFile;
+use crate::format::VolumeId;
+
+impl KeyFile {
+    /// The key file to use: `explicit`, else `$ATREST_KEY_FILE`, else [`KeyFile::default_path`].
+    /// Nothing is looked up on disk.
+    ///
+    /// # Errors
+    /// [`KeyError::NoHome`].
+    pub fn locate(vault: &VolumeId, explicit: Option<&Path>) -> Result<PathBuf, KeyError> {
+        choose(vault, explicit, |name| env::var_os(name))
+    }
+
+    /// `$XDG_CONFIG_HOME/atrest/<volume-id>.json`, or `~/.config/atrest/<volume-id>.json` (XDG
+    /// Base Directory Specification 0.8).
+    ///
+    /// # Errors
+    /// [`KeyError::NoHome`] when neither variable is an absolute path.
+    pub fn default_path(vault: &VolumeId) -> Result<PathBuf, KeyError> {
+        default_path(vault, |name| env::var_os(name))
+    }
+}
+
+fn choose(
+    vault: &VolumeId,
+    explicit: Option<&Path>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, KeyError> {
+    if let Some(path) = explicit {
+        return Ok(path.to_owned());
+    }
+    match variable("ATREST_KEY_FILE").filter(|path| !path.is_empty()) {
+        Some(path) => Ok(path.into()),
+        None => default_path(vault, variable),
+    }
+}
+
+fn default_path(
+    vault: &VolumeId,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, KeyError> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let config = absolute("XDG_CONFIG_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
+        .ok_or(KeyError::NoHome)?;
+    Ok(config.join("atrest").join(format!("{vault}.json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(explicit: Option<&str>, variables: &[(&str, &str)]) -> Result<PathBuf, KeyError> {
+        let vault = VolumeId::from_bytes([0x11; 16]);
+        let variable = |name: &str| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        };
+        choose(&vault, explicit.map(Path::new), variable)
+    }
+
+    #[test]
+    fn the_explicit_path_goes_before_the_environment_and_that_before_the_default() {
+        let environment = [("ATREST_KEY_FILE", "/e"), ("XDG_CONFIG_HOME", "/x"), ("HOME", "/h")];
+        let name = "atrest/11111111-1111-1111-1111-111111111111.json";
+        let paths = [
+            (chosen(Some("given"), &environment), PathBuf::from("given")),
+            (chosen(None, &environment), "/e".into()),
+            (chosen(None, &environment[1..]), Path::new("/x").join(name)),
+            (chosen(None, &environment[2..]), Path::new("/h/.config").join(name)),
+            (
+                chosen(None, &[("XDG_CONFIG_HOME", "x"), ("HOME", "/h")]),
+                Path::new("/h/.config").join(name),
+            ),
+        ];
+        for (found, expected) in paths {
+            assert_eq!(found.unwrap(), expected);
+        }
+        assert!(matches!(chosen(None, &[]), Err(KeyError::NoHome)));
+        assert!(matches!(chosen(None, &[("HOME", "")]), Err(KeyError::NoHome)));
+    }
+}

@@ -1,0 +1,40 @@
+//! Master keys: their versions and states, and the key file that keeps them.
+//!
+//! A [`KeyRing`] is every master key of one vault in memory: it wraps and unwraps data keys and
+//! knows which version does. A [`KeyFile`] is the ring on disk, sealed as a whole under a key
+//! that its protectors give, replaced atomically and locked while it changes.
+//!
+//! This layer asks no terminal and logs nothing: a passphrase comes in through [`Unlock`], and
+//! what went wrong leaves as a [`KeyError`].
+
+mod body;
+mod describe;
+mod envelope;
+mod error;
+mod file;
+mod lifecycle;
+mod locate;
+mod passphrase;
+mod protector;
+mod protectors;
+mod read;
+mod recipient;
+mod replace;
+mod ring;
+mod slot;
+mod state;
+mod text;
+
+pub use describe::{KeyDescription, VersionDescription};
+pub use error::KeyError;
+pub use file::{KeyFile, OpenKeyFile};
+pub use passphrase::{Passphrase, PassphraseCost};
+pub use protector::{Held, NewProtector, NoPassphrase, ProtectorDescription, Unlock};
+pub use protectors::Protectors;
+pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyRing, MasterKey};
+pub use state::{KeyState, VersionState};
+
+pub use jiff::Timestamp;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+//! Passphrases, and the Argon2id (RFC 9106) that turns one into a key.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::KeyError;
+use super::text::BytesText;
+use crate::crypto::{Secret, random};
+
+/// The longest passphrase, in bytes; a file of a random key is as good as any sentence.
+const MAX_LEN: usize = 64 * 1024;
+
+/// A passphrase: any bytes, at least one. Wiped on drop and never printed.
+#[derive(Clone)]
+pub struct Passphrase(Zeroizing<Vec<u8>>);
+
+impl Passphrase {
+    /// Takes `bytes` as they are.
+    ///
+    /// # Errors
+    /// [`KeyError::EmptyPassphrase`], [`KeyError::LongPassphrase`] above 64 KiB.
+    pub fn new(bytes: Vec<u8>) -> Result<Self, KeyError> {
+        let bytes = Zeroizing::new(bytes);
+        match bytes.len() {
+            0 => Err(KeyError::EmptyPassphrase),
+            1..=MAX_LEN => Ok(Self(bytes)),
+            _ => Err(KeyError::LongPassphrase),
+        }
+    }
+
+    /// Takes what a file holds or a command prints: one newline at the end is not part of it.
+    ///
+    /// # Errors
+    /// As [`Passphrase::new`]; a lone newline is an empty passphrase.
+    pub fn from_lines(mut bytes: Vec<u8>) -> Result<Self, KeyError> {
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        Self::new(bytes)
+    }
+}
+
+impl fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// What guessing at a passphrase costs, once a guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PassphraseCost {
+    /// Memory in KiB, from 8 a lane to 4 GiB.
+    pub memory_kib: u32,
+    /// Passes over the memory, 1 to 1000.
+    pub passes: u32,
+    /// Lanes, 1 to 64. They are filled one after the other.
+    pub lanes: u32,
+}
+
+impl Default for PassphraseCost {
+    /// 256 MiB, 4 passes, 1 lane: about a second on a core of 2020 or later.
+    fn default() -> Self {
+        Self { memory_kib: 256 * 1024, passes: 4, lanes: 1 }
+    }
+}
+
+impl PassphraseCost {
+    /// Checks the ranges, which bound what a changed file can make its reader spend.
+    ///
+    /// # Errors
+    /// [`KeyError::BadCost`].
+    pub fn check(&self) -> Result<(), KeyError> {
+        let sound = (1..=64).contains(&self.lanes)
+            && (1..=1000).contains(&self.passes)
+            && (8 * self.lanes..=4 * 1024 * 1024).contains(&self.memory_kib);
+        sound.then_some(()).ok_or(KeyError::BadCost)
+    }
+}
+
+/// Sixteen random bytes (RFC 9106, section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Salt(BytesText<16>);
+
+impl Salt {
+    pub(super) fn random() -> Self {
+        let mut bytes = [0; 16];
+        random::fill_id(&mut bytes);
+        Self(BytesText(bytes))
+    }
+}
+
+/// The key that `passphrase` gives with `salt` at `cost`.
+///
+/// # Errors
+/// [`KeyError::BadCost`], [`KeyError::NoMemory`].
+pub(super) fn derive(
+    passphrase: &Passphrase,
+    salt: &Salt,
+    cost: &PassphraseCost,
+) -> Result<Secret, KeyError> {
+    cost.check()?;
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
+        .map_err(|_| KeyError::BadCost)?;
+    let mut memory: Vec<Block> = Vec::new();
+    let blocks = params.block_count();
+    memory.try_reserve_exact(blocks).map_err(|_| KeyError::NoMemory(cost.memory_kib))?;
+    memory.resize(blocks, Block::new());
+    let mut key = Zeroizing::new([0; 32]);
+    let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into_with_memory(&passphrase.0, &salt.0.0, &mut key[..], &mut memory);
+    memory.iter_mut().for_each(Zeroize::zeroize);
+    hashed.map_err(|_| KeyError::BadCost)?;
+    Ok(Secret::from_bytes(&key))
+}

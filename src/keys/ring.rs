@@ -1,0 +1,253 @@
+//! The ring: all master keys of one vault, and the wrapping they do.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::KeyError;
+use super::state::{KeyState, VersionState, now};
+use crate::crypto::{self, DataKey, Secret, VersionKey, WrappedKey};
+use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
+
+/// The name of the master key that a vault is made with.
+pub const DEFAULT_KEY: &str = "default";
+/// After how many days a key is due for rotation unless told otherwise.
+pub const DEFAULT_ROTATION_DAYS: u32 = 365;
+
+/// All master keys of one vault.
+#[derive(Debug, Clone)]
+pub struct KeyRing {
+    pub(super) volume: VolumeId,
+    pub(super) default: MasterKeyId,
+    pub(super) keys: Vec<MasterKey>,
+}
+
+/// One master key: a name, a state, and versions of which the current one wraps.
+#[derive(Debug, Clone)]
+pub struct MasterKey {
+    pub(super) id: MasterKeyId,
+    pub(super) name: String,
+    pub(super) state: KeyState,
+    pub(super) current: KeyVersion,
+    pub(super) rotate_every_days: u32,
+    /// In ascending order of their numbers.
+    pub(super) versions: Vec<Version>,
+}
+
+/// One version of a master key. `material` is there until it is retired.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) number: KeyVersion,
+    pub(super) created: Timestamp,
+    pub(super) retired: Option<Timestamp>,
+    pub(super) material: Option<VersionKey>,
+}
+
+impl KeyRing {
+    /// A ring for `vault` with one enabled key, [`DEFAULT_KEY`], at version 1.
+    pub fn create(vault: VolumeId) -> Self {
+        let key = MasterKey::create(DEFAULT_KEY.to_owned());
+        Self { volume: vault, default: key.id, keys: vec![key] }
+    }
+
+    /// The vault whose keys these are.
+    pub fn volume_id(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// The key for files whose directory names no other.
+    pub fn default_key(&self) -> &MasterKey {
+        self.key_by_id(&self.default).expect("the default key is one of the ring's")
+    }
+
+    /// The key called `name_or_id`.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKey`].
+    pub fn key(&self, name_or_id: &str) -> Result<&MasterKey, KeyError> {
+        let index = self.position(name_or_id)?;
+        Ok(&self.keys[index])
+    }
+
+    /// The key with this id.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKeyId`].
+    pub fn key_by_id(&self, id: &MasterKeyId) -> Result<&MasterKey, KeyError> {
+        self.keys.iter().find(|key| key.id == *id).ok_or(KeyError::NoSuchKeyId(*id))
+    }
+
+    /// All keys, in the order they were made.
+    pub fn keys(&self) -> impl Iterator<Item = &MasterKey> {
+        self.keys.iter()
+    }
+
+    /// Wraps `key` under the current version of the named master key, bound to this vault and to
+    /// `subject`: a file id, or the volume id for the vault's own key.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKey`], or the state that the key is in when that is not enabled.
+    pub fn wrap(
+        &self,
+        name_or_id: &str,
+        subject: &[u8; 16],
+        key: &DataKey,
+    ) -> Result<(MasterKeyId, KeyVersion, WrappedKey), KeyError> {
+        self.wrap_with(self.key(name_or_id)?, subject, key)
+    }
+
+    /// [`KeyRing::wrap`] under the key with this id.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKeyId`], or the state that the key is in when that is not enabled.
+    pub fn wrap_by_id(
+        &self,
+        id: &MasterKeyId,
+        subject: &[u8; 16],
+        key: &DataKey,
+    ) -> Result<(MasterKeyId, KeyVersion, WrappedKey), KeyError> {
+        self.wrap_with(self.key_by_id(id)?, subject, key)
+    }
+
+    fn wrap_with(
+        &self,
+        master: &MasterKey,
+        subject: &[u8; 16],
+        key: &DataKey,
+    ) -> Result<(MasterKeyId, KeyVersion, WrappedKey), KeyError> {
+        master.require_enabled()?;
+        let context = wrap_context(&self.volume, subject, &master.id, master.current);
+        let wrapped = crypto::wrap(master.material(master.current)?, &context, key);
+        Ok((master.id, master.current, wrapped))
+    }
+
+    /// Opens what [`KeyRing::wrap`] made for `subject`.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKeyId`], [`KeyError::NoSuchVersion`], [`KeyError::VersionRetired`], the
+    /// state that the key is in when that is not enabled, or [`KeyError::Forged`].
+    pub fn unwrap(
+        &self,
+        id: &MasterKeyId,
+        version: KeyVersion,
+        subject: &[u8; 16],
+        wrapped: &WrappedKey,
+    ) -> Result<DataKey, KeyError> {
+        let master = self.key_by_id(id)?;
+        master.require_enabled()?;
+        let context = wrap_context(&self.volume, subject, id, version);
+        crypto::unwrap(master.material(version)?, &context, wrapped)
+            .map_err(|_| KeyError::Forged { key: master.name.clone(), version })
+    }
+
+    /// The keys whose current version is older at `now` than their rotation period.
+    pub fn rotation_due(&self, now: Timestamp) -> Vec<&MasterKey> {
+        self.keys
+            .iter()
+            .filter(|key| key.state == KeyState::Enabled)
+            .filter(|key| key.next_rotation().is_some_and(|due| due <= now))
+            .collect()
+    }
+
+    /// Where the key called `name_or_id` is; a name goes before an id.
+    pub(super) fn position(&self, name_or_id: &str) -> Result<usize, KeyError> {
+        let named = self.keys.iter().position(|key| key.name == name_or_id);
+        named
+            .or_else(|| self.keys.iter().position(|key| key.id.to_string() == name_or_id))
+            .ok_or_else(|| KeyError::NoSuchKey(name_or_id.to_owned()))
+    }
+}
+
+impl MasterKey {
+    pub(super) fn create(name: String) -> Self {
+        let mut key = Self {
+            id: MasterKeyId::random(),
+            name,
+            state: KeyState::Enabled,
+            current: KeyVersion(0),
+            rotate_every_days: DEFAULT_ROTATION_DAYS,
+            versions: Vec::new(),
+        };
+        key.add_version();
+        key
+    }
+
+    /// Makes a fresh version the current one.
+    pub(super) fn add_version(&mut self) -> KeyVersion {
+        self.current = KeyVersion(self.current.0 + 1);
+        self.versions.push(Version {
+            number: self.current,
+            created: now(),
+            retired: None,
+            material: Some(Secret::random()),
+        });
+        self.current
+    }
+
+    /// The id that headers name it by.
+    pub fn id(&self) -> MasterKeyId {
+        self.id
+    }
+
+    /// The name that people know it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it may be used.
+    pub fn state(&self) -> KeyState {
+        self.state
+    }
+
+    /// The version that wraps.
+    pub fn current(&self) -> KeyVersion {
+        self.current
+    }
+
+    /// Its rotation period in days; 0 for never.
+    pub fn rotate_every_days(&self) -> u32 {
+        self.rotate_every_days
+    }
+
+    /// The versions it has had, oldest first, each with what it does.
+    pub fn versions(&self) -> impl Iterator<Item = (KeyVersion, VersionState)> {
+        self.versions.iter().map(|version| (version.number, self.state_of(version)))
+    }
+
+    /// When its current version is due for rotation; `None` for never.
+    pub fn next_rotation(&self) -> Option<Timestamp> {
+        let created = self.versions.last()?.created;
+        (self.rotate_every_days > 0).then(|| after_days(created, self.rotate_every_days))
+    }
+
+    pub(super) fn state_of(&self, version: &Version) -> VersionState {
+        match version.material {
+            None => VersionState::Retired,
+            Some(_) if version.number == self.current => VersionState::Current,
+            Some(_) => VersionState::Enabled,
+        }
+    }
+
+    pub(super) fn require_enabled(&self) -> Result<(), KeyError> {
+        match self.state {
+            KeyState::Enabled => Ok(()),
+            KeyState::Disabled => Err(KeyError::Disabled(self.name.clone())),
+            KeyState::PendingDeletion(until) => {
+                Err(KeyError::PendingDeletion { key: self.name.clone(), until })
+            }
+            KeyState::Destroyed => Err(KeyError::Destroyed(self.name.clone())),
+        }
+    }
+
+    fn material(&self, number: KeyVersion) -> Result<&VersionKey, KeyError> {
+        let version = self.versions.iter().rev().find(|version| version.number == number);
+        match version.map(|version| &version.material) {
+            Some(Some(material)) => Ok(material),
+            Some(None) => Err(KeyError::VersionRetired { key: self.name.clone(), version: number }),
+            None => Err(KeyError::NoSuchVersion { key: self.name.clone(), version: number }),
+        }
+    }
+}
+
+/// `days` after `start`, or the last time there is.
+pub(super) fn after_days(start: Timestamp, days: u32) -> Timestamp {
+    start.checked_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MAX)
+}

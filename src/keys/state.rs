@@ -1,0 +1,48 @@
+//! The states of a master key and of one of its versions.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Whether a master key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyState {
+    /// It wraps and unwraps.
+    Enabled,
+    /// It does neither until enabled.
+    Disabled,
+    /// It does neither; from this time on its material may be destroyed.
+    PendingDeletion(Timestamp),
+    /// Its material is gone.
+    Destroyed,
+}
+
+impl KeyState {
+    /// The state's word, as the command line and its JSON show it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::PendingDeletion(_) => "pending-deletion",
+            Self::Destroyed => "destroyed",
+        }
+    }
+}
+
+/// What a version of a master key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VersionState {
+    /// It wraps, and unwraps what it wrapped.
+    Current,
+    /// It only unwraps.
+    Enabled,
+    /// Its material is gone, by retiring it or with its master key.
+    Retired,
+}
+
+/// The time, in whole seconds.
+pub(super) fn now() -> Timestamp {
+    let seconds = Timestamp::now().as_second();
+    Timestamp::from_second(seconds).expect("the current time is within jiff's years")
+}
