@@ -15,6 +15,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod crypto;
 pub mod format;
 pub mod fs;

@@ -1,7 +1,8 @@
 //! The daemon: from the open vault to its clean end.
 
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -9,7 +10,8 @@ use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::store::Access;
 use crate::sys::{
-    self, Background, BlockedSignals, Device, MountError, MountRequest, MountTable, UnmountError,
+    self, Background, BlockedSignals, Device, MountError, MountRequest, MountTable, MountedVault,
+    UnmountError,
 };
 
 use super::control::{Place, Server};
@@ -61,13 +63,28 @@ fn serve(
     };
     let device = sys::mount(&request).map_err(|error| mount_failure(mountpoint, &error))?;
     let mount = Arc::new(Mount::find(mountpoint)?);
+    let served = answer(plan, fs, keys, background, device, signals, &mount);
+    mount.leave();
+    served
+}
+
+fn answer(
+    plan: &Plan,
+    fs: &Arc<Fs>,
+    keys: vault::Keys,
+    background: Option<Background>,
+    device: OwnedFd,
+    signals: BlockedSignals,
+    mount: &Arc<Mount>,
+) -> Result<(), Failure> {
+    let mountpoint = plan.mountpoint.path.as_path();
     let settings = Settings { writeback: !plan.options.no_writeback };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{}: the FUSE handshake", mountpoint.display()))?;
     mount.tune();
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let server = listen(&plan.vault, served);
-    unmount_on_signal(signals, Arc::clone(&mount))?;
+    unmount_on_signal(signals, Arc::clone(mount))?;
     if let Some(background) = background {
         background.detach()?;
     }
@@ -112,9 +129,10 @@ fn unmount_on_signal(signals: BlockedSignals, mount: Arc<Mount>) -> io::Result<(
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
 }
 
-/// The mount that this daemon made. Dropped, it is unmounted, unless somebody else did so.
+/// The mount that this daemon made.
 struct Mount {
-    mountpoint: std::path::PathBuf,
+    mountpoint: PathBuf,
+    vault: PathBuf,
     device: Device,
 }
 
@@ -124,7 +142,8 @@ impl Mount {
         let found = MountTable::read().map(|table| table.vault_at(mountpoint));
         match found {
             Ok(Some(mounted)) => {
-                Ok(Self { mountpoint: mounted.mountpoint, device: mounted.device })
+                let MountedVault { mountpoint, vault, device, .. } = mounted;
+                Ok(Self { mountpoint, vault, device })
             }
             Ok(None) | Err(_) => {
                 // Not in the table, it can't be told from a later one, so it must go now; and
@@ -136,10 +155,11 @@ impl Mount {
         }
     }
 
-    /// Whether it is still what lies on its mount point.
+    /// Whether it is still what lies on its mount point. Device numbers are used again, but not
+    /// for the same vault, whose lock this daemon holds.
     fn is_there(&self) -> bool {
         let on_it = MountTable::read().ok().and_then(|table| table.vault_at(&self.mountpoint));
-        on_it.is_some_and(|mounted| mounted.device == self.device)
+        on_it.is_some_and(|mounted| mounted.device == self.device && mounted.vault == self.vault)
     }
 
     fn tune(&self) {
@@ -169,13 +189,13 @@ impl Mount {
             }
         }
     }
-}
 
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if self.is_there() {
-            // Half a mount is in the way; why it is only half is told by the failure.
-            let _ = sys::unmount(&self.mountpoint, true);
+    /// Unmounts what nobody answers on any more: after a session that failed, or never began.
+    fn leave(&self) {
+        if self.is_there()
+            && let Err(error) = sys::unmount(&self.mountpoint, true)
+        {
+            log::error!("{} can't be unmounted: {error}", self.mountpoint.display());
         }
     }
 }

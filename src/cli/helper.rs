@@ -50,7 +50,11 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
             continue;
         };
         if let Some(list) = flags.strip_prefix('o') {
-            let list = if list.is_empty() { words.next().and_then(|list| list.to_str()) } else { Some(list) };
+            let list = if list.is_empty() {
+                words.next().and_then(|list| list.to_str())
+            } else {
+                Some(list)
+            };
             options.push(list.ok_or_else(|| usage("-o needs a list of options"))?.to_owned());
         } else if matches!(flags, "t" | "N") {
             words.next().ok_or_else(|| usage(&format!("-{flags} needs a value")))?;
@@ -124,7 +128,9 @@ mod tests {
 
     #[test]
     fn a_line_that_makes_no_sense_is_a_usage_error() {
-        for line in ["mount.atrest /v", "mount.atrest /v /m -o", "atrest /v /m -X", "atrest /v /m /n"] {
+        for line in
+            ["mount.atrest /v", "mount.atrest /v /m -o", "atrest /v /m -X", "atrest /v /m /n"]
+        {
             match parsed(line) {
                 Some(Err(failure)) => assert_eq!(failure.exit, Exit::Usage),
                 other => panic!("{line}: {other:?}"),

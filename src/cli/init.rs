@@ -59,10 +59,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 /// Looks before anything is made, so that a refusal changes nothing.
 fn check_directory(dir: &Path) -> Result<(), Failure> {
     match fs::read_dir(dir) {
-        Ok(mut entries) if entries.next().is_some() => {
-            Err(vault::failure(dir, VaultError::NotEmpty))
-        }
-        Ok(_) => Ok(()),
+        Ok(mut entries) => match entries.next() {
+            Some(_) => Err(vault::failure(dir, VaultError::NotEmpty)),
+            None => Ok(()),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(vault::failure(dir, VaultError::Unreachable(error))),
     }

@@ -37,8 +37,7 @@ pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
         Destination::Stderr => env_logger::Target::Stderr,
         Destination::File(path) => {
             let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-            let file = file
-                .or_fail(Exit::Failed, || format!("the log file {}", path.display()))?;
+            let file = file.or_fail(Exit::Failed, || format!("the log file {}", path.display()))?;
             env_logger::Target::Pipe(Box::new(file))
         }
     };

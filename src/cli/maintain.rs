@@ -70,12 +70,7 @@ pub fn rewrap(fs: &Fs, vault: &Path, progress: Go<'_>) -> Result<Rewrapped, Fail
 ///
 /// # Errors
 /// What is the matter with the path, or with the vault as a whole.
-pub fn verify(
-    fs: &Fs,
-    vault: &Path,
-    path: &Path,
-    progress: Go<'_>,
-) -> Result<Verified, Failure> {
+pub fn verify(fs: &Fs, vault: &Path, path: &Path, progress: Go<'_>) -> Result<Verified, Failure> {
     let summary = fs
         .verify(path, &|step| {
             progress(step);

@@ -88,9 +88,8 @@ pub struct Plan {
 impl Plan {
     fn of(args: &Args) -> Result<Self, Failure> {
         let options = args.combined()?;
-        let vault = resolve(&args.vault).or_fail(Exit::Vault, || {
-            format!("the vault {} can't be used", args.vault.display())
-        })?;
+        let vault = resolve(&args.vault)
+            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
         vault::describe(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
         refuse_second_mount(&vault)?;

@@ -24,9 +24,8 @@ impl Mountpoint {
     /// [`Exit::Mount`] when it can't be one for this vault, [`Exit::Busy`] when a vault is
     /// mounted there.
     pub fn check(path: &Path, vault: &Path) -> Result<Self, Failure> {
-        let path = resolve(path).or_fail(Exit::Mount, || {
-            format!("the mount point {} can't be used", path.display())
-        })?;
+        let path = resolve(path)
+            .or_fail(Exit::Mount, || format!("the mount point {} can't be used", path.display()))?;
         let on_it = mount_table()?.vault_at(&path);
         let stale = on_it.is_some() && sys::is_stale(&path);
         if let Some(mounted) = on_it.filter(|_| !stale) {
@@ -52,8 +51,9 @@ impl Mountpoint {
         }
         let path = self.path.display();
         while mount_table()?.vault_at(&self.path).is_some() && sys::is_stale(&self.path) {
-            sys::unmount(&self.path, true)
-                .or_fail(Exit::Mount, || format!("the stale mount on {path} can't be taken away"))?;
+            sys::unmount(&self.path, true).or_fail(Exit::Mount, || {
+                format!("the stale mount on {path} can't be taken away")
+            })?;
             tell(&format!("recovered {path}: the daemon of an earlier mount had died"));
         }
         self.check_directory()

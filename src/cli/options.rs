@@ -56,9 +56,25 @@ impl Options {
             }
             // For mount(8), systemd and fusermount3; or what a vault's mount does anyway.
             (
-                "" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner"
-                | "group" | "nofail" | "_netdev" | "async" | "diratime" | "nodiratime"
-                | "norelatime" | "lazytime" | "nolazytime" | "default_permissions" | "silent"
+                ""
+                | "defaults"
+                | "auto"
+                | "noauto"
+                | "user"
+                | "nouser"
+                | "users"
+                | "owner"
+                | "group"
+                | "nofail"
+                | "_netdev"
+                | "async"
+                | "diratime"
+                | "nodiratime"
+                | "norelatime"
+                | "lazytime"
+                | "nolazytime"
+                | "default_permissions"
+                | "silent"
                 | "loud",
                 None,
             )

@@ -62,11 +62,7 @@ impl Served {
         }
         vault::reread(&self.keys, &self.fs)?;
         let summary = maintain::rewrap(&self.fs, &self.vault, progress)?;
-        log::info!(
-            "rewrapped {} files, {} could not be",
-            summary.rewrapped,
-            summary.failed.len()
-        );
+        log::info!("rewrapped {} files, {} could not be", summary.rewrapped, summary.failed.len());
         Ok(json!(summary))
     }
 }

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{MountTable, MountedVault};
+use crate::sys::{self, MountTable, MountedVault};
 
+use super::control::{Client, Place};
 use super::exit::{Context, Exit, Failure};
 
 /// A vault, by its directory or by where it is mounted.
@@ -29,6 +30,46 @@ impl Target {
         }
         let mounted = table.mounts_of(&path).last();
         Ok(Self { vault: path, mounted })
+    }
+}
+
+/// Who does what is to be done to a vault.
+#[derive(Debug)]
+pub enum Daemon {
+    /// Its daemon, which can be asked.
+    Reached(Client),
+    /// Nobody has it open: this process may.
+    None,
+}
+
+impl Target {
+    /// Who is to do what needs the vault's keys.
+    ///
+    /// # Errors
+    /// [`Exit::Busy`] when there is a daemon that this user can't ask.
+    pub fn daemon(&self) -> Result<Daemon, Failure> {
+        if let Some(client) = self.client() {
+            return Ok(Daemon::Reached(client));
+        }
+        match &self.mounted {
+            Some(mounted) if !sys::is_stale(&mounted.mountpoint) => {
+                let (place, user) = (mounted.mountpoint.display(), mounted.user_id);
+                let sentence = format!(
+                    "the vault is mounted on {place}, and its daemon, of user {user}, can't be asked"
+                );
+                Err(Failure::new(Exit::Busy, sentence))
+            }
+            _ => Ok(Daemon::None),
+        }
+    }
+
+    /// The vault's daemon, if there is one that this user can ask.
+    pub fn client(&self) -> Option<Client> {
+        let user = match &self.mounted {
+            Some(mounted) => mounted.user_id,
+            None => rustix::process::geteuid().as_raw(),
+        };
+        Client::connect(&Place::of(&self.vault, user).ok()?)
     }
 }
 

@@ -13,7 +13,6 @@ use crate::fs::Progress;
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
-    pid: u32,
 }
 
 impl Client {
@@ -22,16 +21,7 @@ impl Client {
     pub fn connect(place: &Place) -> Option<Self> {
         let stream = UnixStream::connect(place.path()).ok()?;
         let peer = socket_peercred(&stream).ok()?;
-        if peer.uid.as_raw() != place.user() {
-            return None;
-        }
-        let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).ok()?;
-        Some(Self { stream, pid })
-    }
-
-    /// The daemon's process.
-    pub fn pid(&self) -> u32 {
-        self.pid
+        (peer.uid.as_raw() == place.user()).then_some(Self { stream })
     }
 
     /// Sends a request and waits for its end.
@@ -43,7 +33,7 @@ impl Client {
         request: &Request,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<serde_json::Value, Failure> {
-        let lost = || format!("the daemon (process {}) did not answer", self.pid);
+        let lost = || "the daemon did not answer".to_owned();
         let mut line = serde_json::to_vec(request).or_fail(Exit::Failed, lost)?;
         line.push(b'\n');
         self.stream.write_all(&line).or_fail(Exit::Failed, lost)?;

@@ -50,8 +50,7 @@ impl Place {
         let metadata = fs::symlink_metadata(directory)?;
         let is_ours = metadata.is_dir() && metadata.uid() == self.user;
         if !is_ours || metadata.mode() & 0o077 != 0 {
-            let sentence =
-                format!("{} is open to others or belongs to them", directory.display());
+            let sentence = format!("{} is open to others or belongs to them", directory.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
         }
         Ok(())

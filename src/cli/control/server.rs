@@ -128,8 +128,8 @@ impl Drop for Running {
 }
 
 fn receive(stream: UnixStream, user: u32, work: &Arc<Work>, answers: &Arc<dyn Answers>) {
-    let is_allowed = socket_peercred(&stream)
-        .is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == user);
+    let is_allowed =
+        socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == user);
     if !is_allowed {
         log::warn!("control socket: a user other than {user} was refused");
         return;
