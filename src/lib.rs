@@ -15,9 +15,11 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod fuse;
 pub mod keys;
 pub mod store;
+pub mod sys;

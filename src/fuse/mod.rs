@@ -6,6 +6,8 @@ mod convert;
 mod counters;
 mod errno;
 mod seek;
+mod session;
 
 pub use adapter::{Adapter, Connection, Settings};
 pub use counters::Counters;
+pub use session::Session;

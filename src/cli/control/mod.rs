@@ -1,0 +1,148 @@
+//! The conversation with a running daemon, over a Unix socket of its own.
+//!
+//! The client sends one [`Request`] as a line of JSON and gets lines of JSON back: any number of
+//! [`Reply::Progress`], then one [`Reply::Done`] or [`Reply::Failed`]. Only the daemon's user and
+//! root are heard.
+
+mod client;
+mod place;
+mod server;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::Client;
+pub use place::Place;
+pub use server::{Answers, Server};
+
+use super::exit::{Exit, Failure};
+use crate::fs::Progress;
+
+/// What a daemon can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How it is.
+    Status,
+    /// To add a version to the master key and wrap with it from now on.
+    Rotate,
+    /// To bring every header to the newest version.
+    Rewrap,
+    /// To check every block at or below a path in the mount.
+    Verify {
+        /// The path, empty for the whole vault.
+        path: PathBuf,
+    },
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reply {
+    Progress(Progress),
+    Done(serde_json::Value),
+    Failed { exit: u8, sentence: String },
+}
+
+impl From<Result<serde_json::Value, Failure>> for Reply {
+    fn from(result: Result<serde_json::Value, Failure>) -> Self {
+        match result {
+            Ok(value) => Self::Done(value),
+            Err(Failure { exit, sentence }) => Self::Failed { exit: exit as u8, sentence },
+        }
+    }
+}
+
+/// The failure that a daemon told of.
+fn told(exit: u8, sentence: String) -> Failure {
+    Failure::new(Exit::from_code(exit.into()), sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    struct Echo;
+
+    impl Answers for Echo {
+        fn answer(
+            &self,
+            request: Request,
+            progress: &(dyn Fn(Progress) -> bool + Sync),
+        ) -> Result<Value, Failure> {
+            match request {
+                Request::Status => Ok(json!({"mounted": true})),
+                Request::Rotate => Err(Failure::new(Exit::KeyFile, "no key")),
+                Request::Rewrap => {
+                    let steps = (1..=1000).map(|done| Progress { done, total: 1000 });
+                    Ok(json!(steps.take_while(|step| progress(*step)).count()))
+                }
+                Request::Verify { path } => Ok(json!(path)),
+            }
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("run/1-2.sock");
+        (scratch, path)
+    }
+
+    fn uid() -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    #[test]
+    fn a_request_is_answered_with_progress_on_the_way() {
+        let (_scratch, path) = place();
+        let place = Place::at(path, uid());
+        let server = Server::listen(&place, Arc::new(Echo)).unwrap();
+        let metadata = fs::metadata(place.path()).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.uid()), (0o600, uid()));
+
+        let mut seen = Vec::new();
+        let client = Client::connect(&place).unwrap();
+        let done = client.ask(&Request::Rewrap, &mut |step| seen.push(step.done)).unwrap();
+        assert_eq!(done, json!(1000));
+        // Some steps are left out, so that telling of them does not hold up the work.
+        assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
+
+        let ask = |request| Client::connect(&place).unwrap().ask(&request, &mut |_| ());
+        let path = PathBuf::from("a/b");
+        assert_eq!(ask(Request::Verify { path }).unwrap(), json!("a/b"));
+        assert_eq!(ask(Request::Status).unwrap(), json!({"mounted": true}));
+        let failure = ask(Request::Rotate).unwrap_err();
+        assert_eq!((failure.exit, failure.sentence.as_str()), (Exit::KeyFile, "no key"));
+
+        server.stop();
+        assert!(!place.path().exists());
+        assert!(Client::connect(&place).is_none());
+    }
+
+    #[test]
+    fn a_socket_left_by_a_dead_daemon_is_replaced() {
+        let (_scratch, path) = place();
+        let place = Place::at(path, uid());
+        std::mem::forget(Server::listen(&place, Arc::new(Echo)).unwrap());
+        let server = Server::listen(&place, Arc::new(Echo)).unwrap();
+        assert!(Client::connect(&place).is_some());
+        server.stop();
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_refused() {
+        let (_scratch, path) = place();
+        let directory = path.parent().unwrap();
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        let place = Place::at(path, uid());
+        assert!(Server::listen(&place, Arc::new(Echo)).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! The daemon's side.
+
+use std::fs::{self, Permissions};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rustix::net::sockopt::socket_peercred;
+use serde_json::Value;
+
+use super::super::exit::{Exit, Failure};
+use super::{Place, Reply, Request};
+use crate::fs::Progress;
+
+/// How long a client may take over its request, and over taking the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest request in bytes: a path takes up to 4096, escaped six times as much.
+const LONGEST: u64 = 32 * 1024;
+/// How often a client hears of progress.
+const RHYTHM: Duration = Duration::from_millis(50);
+
+/// Somebody who knows the answers.
+pub trait Answers: Send + Sync {
+    /// Answers a request. `progress` says whether to go on: not when the client has left or the
+    /// daemon is to end.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    fn answer(
+        &self,
+        request: Request,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Value, Failure>;
+}
+
+/// A socket on which requests are answered, each in a thread of its own.
+pub struct Server {
+    path: PathBuf,
+    work: Arc<Work>,
+}
+
+#[derive(Default)]
+struct Work {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    stopping: bool,
+}
+
+impl Server {
+    /// Listens at a place, where nobody else does: who holds the vault's lock may.
+    ///
+    /// # Errors
+    /// Those of making the directory, the socket and the thread.
+    pub fn listen(place: &Place, answers: Arc<dyn Answers>) -> io::Result<Self> {
+        place.prepare()?;
+        let path = place.path().to_owned();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // The directory lets nobody else in until the mode is set.
+        let listener = UnixListener::bind(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        let work = Arc::new(Work::default());
+        let server = Self { path, work: Arc::clone(&work) };
+        let user = place.user();
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            for stream in listener.incoming() {
+                match stream {
+                    Ok(stream) => receive(stream, user, &work, &answers),
+                    // Out of descriptors, say: it may pass.
+                    Err(error) => {
+                        log::warn!("control socket: {error}");
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            }
+        })?;
+        Ok(server)
+    }
+
+    /// Takes no more requests, tells those that run to end, and waits until they have.
+    pub fn stop(self) {
+        // Gone already, it is as it should be.
+        let _ = fs::remove_file(&self.path);
+        let mut state = self.work.state.lock();
+        state.stopping = true;
+        self.work.changed.wait_while(&mut state, |state| state.running > 0);
+    }
+}
+
+impl Work {
+    /// Counts a request in, unless the daemon is ending.
+    fn begin(self: &Arc<Self>) -> Option<Running> {
+        let mut state = self.state.lock();
+        if state.stopping {
+            return None;
+        }
+        state.running += 1;
+        Some(Running(Arc::clone(self)))
+    }
+}
+
+/// A request that is being answered; counted out on drop.
+struct Running(Arc<Work>);
+
+impl Running {
+    fn may_go_on(&self) -> bool {
+        !self.0.state.lock().stopping
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.state.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+fn receive(stream: UnixStream, user: u32, work: &Arc<Work>, answers: &Arc<dyn Answers>) {
+    let is_allowed =
+        socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == user);
+    if !is_allowed {
+        log::warn!("control socket: a user other than {user} was refused");
+        return;
+    }
+    let (work, answers) = (Arc::clone(work), Arc::clone(answers));
+    let conversation = thread::Builder::new()
+        .name("control request".to_owned())
+        .spawn(move || converse(stream, &work, answers.as_ref()));
+    if let Err(error) = conversation {
+        log::warn!("control socket: {error}");
+    }
+}
+
+fn converse(mut stream: UnixStream, work: &Arc<Work>, answers: &dyn Answers) {
+    let Some(request) = read_request(&stream) else { return };
+    let answered = match (request, work.begin()) {
+        (Ok(request), Some(running)) => {
+            let teller = Mutex::new(Teller { stream: &mut stream, told: None });
+            answers.answer(request, &|step| teller.lock().tell(step) && running.may_go_on())
+        }
+        (Ok(_), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
+        (Err(error), _) => Err(Failure::new(
+            Exit::Failed,
+            format!("the daemon does not know this request; is it of another version? ({error})"),
+        )),
+    };
+    send(&mut stream, &answered.into());
+}
+
+/// Tells the client of progress, not of every step.
+struct Teller<'a> {
+    stream: &'a mut UnixStream,
+    told: Option<(Instant, Progress)>,
+}
+
+impl Teller<'_> {
+    /// Whether the client is still there.
+    fn tell(&mut self, step: Progress) -> bool {
+        let is_due = match self.told {
+            // Steps of several threads can come out of order.
+            Some((_, told)) if told.done >= step.done => false,
+            Some((when, _)) => when.elapsed() >= RHYTHM || step.done == step.total,
+            None => true,
+        };
+        if is_due {
+            self.told = Some((Instant::now(), step));
+            return send(self.stream, &Reply::Progress(step));
+        }
+        true
+    }
+}
+
+/// The request; None from a client that leaves or waits too long.
+fn read_request(stream: &UnixStream) -> Option<serde_json::Result<Request>> {
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream.take(LONGEST)).read_line(&mut line).ok()?;
+    (!line.is_empty()).then(|| serde_json::from_str(&line))
+}
+
+/// Sends a reply; whether the client has it.
+fn send(stream: &mut UnixStream, reply: &Reply) -> bool {
+    match serde_json::to_vec(reply) {
+        Ok(mut line) => {
+            line.push(b'\n');
+            stream.write_all(&line).is_ok()
+        }
+        Err(error) => {
+            log::error!("control socket: {error}");
+            false
+        }
+    }
+}

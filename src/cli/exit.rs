@@ -1,0 +1,131 @@
+//! How a command ends: the exit codes, and the one sentence that goes with a failure.
+
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+/// The exit codes. They are part of the interface: scripts rely on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done, or (verify) no damage.
+    Done = 0,
+    /// The operation failed for a reason that no other code names.
+    Failed = 1,
+    /// The command line can't be understood.
+    Usage = 2,
+    /// verify found damage.
+    Damage = 3,
+    /// Not a vault, or not one that this version can use, or one whose directory can't be used.
+    Vault = 4,
+    /// The key file is missing, damaged, of another vault, or open to others.
+    KeyFile = 5,
+    /// The mount can't be made: mount point, `/dev/fuse`, fusermount3.
+    Mount = 6,
+    /// In use: already mounted, locked by another process, or (umount) held busy.
+    Busy = 7,
+}
+
+/// What `--help` says about the exit codes.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; verify: no damage
+  1  the operation failed
+  2  the command line is wrong
+  3  verify found damage
+  4  not a vault, or not one that this version or this user can use
+  5  the key file is missing, damaged, of another vault, or open to others
+  6  the mount can't be made: the mount point, /dev/fuse or fusermount3
+  7  in use: already mounted, locked by another process, or the mount is busy";
+
+impl Exit {
+    /// The exit of a process that ended with this code; [`Exit::Failed`] for one that is not ours.
+    pub fn from_code(code: i32) -> Self {
+        match code {
+            0 => Self::Done,
+            2 => Self::Usage,
+            3 => Self::Damage,
+            4 => Self::Vault,
+            5 => Self::KeyFile,
+            6 => Self::Mount,
+            7 => Self::Busy,
+            _ => Self::Failed,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// One sentence for the person, without the program's name. Empty if all is said already.
+    pub sentence: String,
+}
+
+impl Failure {
+    /// A failure with a sentence.
+    pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
+        Self { exit, sentence: sentence.into() }
+    }
+
+    /// A failure of which the person has been told, as by the process that became the daemon.
+    pub fn told(exit: Exit) -> Self {
+        Self { exit, sentence: String::new() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::new(Exit::Failed, error.to_string())
+    }
+}
+
+/// Adds to an error what was being done.
+pub trait Context<T> {
+    /// The error becomes a [`Failure`] that begins with `what`.
+    ///
+    /// # Errors
+    /// The error, if there was one.
+    fn or_fail(self, exit: Exit, what: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T, E: fmt::Display> Context<T> for Result<T, E> {
+    fn or_fail(self, exit: Exit, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(exit, format!("{}: {error}", what())))
+    }
+}
+
+/// Tells the person something that is no result: to stderr, under the program's name.
+pub fn tell(sentence: &str) {
+    use io::Write;
+    // Nobody reads it: then nobody is to be told either.
+    let _ = writeln!(io::stderr(), "atrest: {sentence}");
+}
+
+/// Prints a result to stdout.
+///
+/// # Errors
+/// Those of writing, except that a reader who has left (`atrest … | head`) is none.
+pub fn print(text: &str) -> Result<(), Failure> {
+    use io::Write;
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

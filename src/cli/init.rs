@@ -1,0 +1,108 @@
+//! `atrest init`: a vault and its key file.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::keys::{KeyFile, KeyRing};
+use crate::store::{NameMode, Vault, VaultError};
+
+use super::exit::{Context, Exit, Failure, print};
+use super::vault;
+
+/// Make a vault and its key file.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A new or an empty directory
+    vault: PathBuf,
+    /// Where the key file goes [default: $ATREST_KEY_FILE, or ~/.config/atrest/<vault's id>.json]
+    #[arg(long, value_name = "F")]
+    key_file: Option<PathBuf>,
+}
+
+/// Makes both, or neither.
+///
+/// # Errors
+/// [`Exit::Vault`] for a directory that isn't empty, [`Exit::KeyFile`] for a key file that can't
+/// be made there.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let dir = std::path::absolute(&args.vault)?;
+    check_directory(&dir)?;
+    let id = VolumeId::random();
+    let key_file = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
+    if real(&key_file).starts_with(real(&dir)) {
+        let sentence = format!(
+            "the key file {} would lie in its own vault: who has the one would have the other",
+            key_file.display()
+        );
+        return Err(Failure::new(Exit::KeyFile, sentence));
+    }
+    let ring = KeyRing::create(id);
+    KeyFile::create(&key_file, &ring, &[])?;
+    if let Err(error) = Vault::create(&dir, &ring, NameMode::Plain) {
+        discard(&key_file).or_fail(Exit::KeyFile, || {
+            format!("no vault was made ({error}), and its key file stays")
+        })?;
+        return Err(vault::failure(&dir, error));
+    }
+    print(&format!(
+        "Made the vault {}, of format {FORMAT_VERSION}, with the id {id}.\n\
+         Its key file is {}.\n\
+         Keep a copy of the key file in another place: without it the data is lost.",
+        dir.display(),
+        key_file.display()
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// Looks before anything is made, so that a refusal changes nothing.
+fn check_directory(dir: &Path) -> Result<(), Failure> {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => match entries.next() {
+            Some(_) => Err(vault::failure(dir, VaultError::NotEmpty)),
+            None => Ok(()),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(vault::failure(dir, VaultError::Unreachable(error))),
+    }
+}
+
+/// Takes away a key file that was made a moment ago and has wrapped nothing, and the lock file
+/// beside it.
+fn discard(key_file: &Path) -> io::Result<()> {
+    let mut lock = key_file.as_os_str().to_owned();
+    lock.push(".lock");
+    fs::remove_file(key_file)?;
+    fs::remove_file(lock)
+}
+
+/// The path with the symlinks resolved in as much of it as there is.
+fn real(path: &Path) -> PathBuf {
+    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match found {
+        Some((above, real)) => match path.strip_prefix(above) {
+            Ok(rest) if rest.as_os_str().is_empty() => real,
+            Ok(rest) => real.join(rest),
+            Err(_) => path.to_owned(),
+        },
+        None => path.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_symlink_does_not_hide_where_a_path_leads() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().canonicalize().unwrap();
+        fs::create_dir(root.join("vault")).unwrap();
+        symlink("vault", root.join("link")).unwrap();
+        assert_eq!(real(&root.join("link/deep/key")), root.join("vault/deep/key"));
+        assert_eq!(real(&root.join("link")), root.join("vault"));
+    }
+}

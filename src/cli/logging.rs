@@ -1,0 +1,122 @@
+//! Where the daemon's log goes.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic;
+use std::path::Path;
+
+use log::{LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
+use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+
+use super::exit::{Context, Exit, Failure, tell};
+
+/// Where to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// syslog(3), as a daemon.
+    Syslog,
+    /// To the end of a file, which only its owner may read: the log names files of the vault.
+    File(&'a Path),
+    /// The terminal.
+    Stderr,
+}
+
+/// Sends the log there from now on, a panic included, which then ends the process at once: half
+/// a daemon, with one of its threads gone, must not go on.
+///
+/// # Errors
+/// [`Exit::Failed`] when the file can't be written.
+pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
+    let target = match destination {
+        Destination::Syslog => {
+            start_syslog();
+            abort_on_panic();
+            return Ok(());
+        }
+        Destination::Stderr => env_logger::Target::Stderr,
+        Destination::File(path) => {
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+            let file = file.or_fail(Exit::Failed, || format!("the log file {}", path.display()))?;
+            env_logger::Target::Pipe(Box::new(file))
+        }
+    };
+    let environment = env_logger::Env::default().default_filter_or("info,fuser=warn");
+    let started = env_logger::Builder::from_env(environment).target(target).try_init();
+    started.or_fail(Exit::Failed, || "the log".to_owned())?;
+    abort_on_panic();
+    Ok(())
+}
+
+fn abort_on_panic() {
+    panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("unnamed").to_owned();
+        log::error!("thread {name} {panic}: the daemon ends");
+        log::logger().flush();
+        std::process::abort();
+    }));
+}
+
+/// The logger of the crate `syslog` gives up when the system's daemon restarts; this one opens
+/// the socket again.
+struct Syslog {
+    socket: Mutex<Option<Socket>>,
+}
+
+type Socket = Logger<LoggerBackend, Formatter3164>;
+
+fn start_syslog() {
+    let socket = open_socket();
+    if socket.is_none() {
+        tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
+    }
+    let logger = Box::new(Syslog { socket: Mutex::new(socket) });
+    if log::set_boxed_logger(logger).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+fn open_socket() -> Option<Socket> {
+    let formatter = Formatter3164 {
+        facility: Facility::LOG_DAEMON,
+        hostname: None,
+        process: "atrest".to_owned(),
+        pid: std::process::id(),
+    };
+    syslog::unix(formatter).ok()
+}
+
+impl Log for Syslog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        let is_foreign = metadata.target().starts_with("fuser");
+        metadata.level() <= if is_foreign { LevelFilter::Warn } else { LevelFilter::Info }
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let mut socket = self.socket.lock();
+        let sent = socket.as_mut().is_some_and(|socket| send(socket, record).is_ok());
+        if !sent {
+            *socket = open_socket();
+            if let Some(socket) = socket.as_mut() {
+                // Twice in vain: there is nowhere left to tell.
+                let _ = send(socket, record);
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn send(socket: &mut Socket, record: &Record<'_>) -> Result<(), syslog::Error> {
+    let line = format!("{} {}", record.level(), record.args());
+    match record.level() {
+        log::Level::Error => socket.err(line),
+        log::Level::Warn => socket.warning(line),
+        log::Level::Info => socket.info(line),
+        log::Level::Debug | log::Level::Trace => socket.debug(line),
+    }
+}

@@ -1,0 +1,144 @@
+//! The command line: one file a subcommand. Parse, call, print; exit codes.
+
+mod control;
+mod daemon;
+mod exit;
+mod helper;
+mod init;
+mod key;
+mod logging;
+mod maintain;
+mod mount;
+mod mountpoint;
+mod options;
+mod progress;
+mod served;
+mod status;
+mod target;
+mod umount;
+mod vault;
+mod verify;
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::sys;
+
+use exit::{Context, EXIT_CODES, Failure, tell};
+use helper::Helper;
+
+pub use exit::Exit;
+
+/// An encrypted directory: a vault, mounted, in which every file has a key of its own.
+#[derive(Debug, clap::Parser)]
+#[command(name = "atrest", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Init(init::Args),
+    Mount(mount::Args),
+    Umount(umount::Args),
+    /// List, rotate and rewrap the master key of a vault
+    #[command(subcommand)]
+    Key(key::Command),
+    Status(status::Args),
+    Verify(verify::Args),
+}
+
+/// Does what the arguments say, the program's name first among them, and tells a failure in one
+/// sentence on stderr.
+pub fn run(arguments: &[OsString]) -> Exit {
+    match execute(arguments) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            if !failure.sentence.is_empty() {
+                tell(&failure.sentence);
+            }
+            failure.exit
+        }
+    }
+}
+
+fn execute(arguments: &[OsString]) -> Result<Exit, Failure> {
+    sys::keep_secrets().or_fail(Exit::Failed, || "core dumps can't be turned off".to_owned())?;
+    match helper::parse(arguments) {
+        Some(Ok(Helper::Mount(args))) => return mount::run(&args),
+        Some(Ok(Helper::Pretend)) => return Ok(Exit::Done),
+        Some(Err(failure)) => return Err(failure),
+        None => {}
+    }
+    let command = Cli::command()
+        .after_help(EXIT_CODES)
+        .mut_subcommands(|subcommand| subcommand.after_help(EXIT_CODES));
+    let parsed =
+        command.try_get_matches_from(arguments).and_then(|matches| Cli::from_arg_matches(&matches));
+    match parsed {
+        Ok(Cli { command }) => dispatch(&command),
+        Err(error) => explain(&error),
+    }
+}
+
+fn dispatch(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(args) => init::run(args),
+        Command::Mount(args) => mount::run(args),
+        Command::Umount(args) => umount::run(args),
+        Command::Key(command) => key::run(command),
+        Command::Status(args) => status::run(args),
+        Command::Verify(args) => verify::run(args),
+    }
+}
+
+/// Help where it was asked for; else what is wrong with the command line, in one sentence.
+fn explain(error: &clap::Error) -> Result<Exit, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            error.print()?;
+            Ok(Exit::Done)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            error.print()?;
+            Ok(Exit::Usage)
+        }
+        _ => {
+            let rendered = error.to_string();
+            let what: Vec<_> =
+                rendered.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+            let what = what.join(" ");
+            let what = what.strip_prefix("error: ").unwrap_or(&what);
+            Err(Failure::new(Exit::Usage, format!("{what}; see `atrest --help`")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_told_in_one_sentence() {
+        for line in ["atrest mount v", "atrest nope", "atrest mount v m --nope", "atrest key"] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            match Cli::command().try_get_matches_from(words).map(|_| ()) {
+                Err(error) if line == "atrest key" => assert_eq!(error.exit_code(), 2),
+                Err(error) => {
+                    let failure = explain(&error).unwrap_err();
+                    assert_eq!(failure.exit, Exit::Usage);
+                    assert!(!failure.sentence.contains('\n'), "{failure}");
+                }
+                Ok(()) => panic!("{line} was understood"),
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `atrest mount`: from the command line to a mount that answers.
+
+use std::path::{Path, PathBuf};
+
+use crate::sys::{Forked, Starting, fork_to_background};
+
+use super::daemon;
+use super::exit::{Context, Exit, Failure};
+use super::logging::Destination;
+use super::mountpoint::Mountpoint;
+use super::options::Options;
+use super::target::{mount_table, resolve};
+use super::vault;
+
+/// Mount a vault on an empty directory.
+#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+pub struct Args {
+    /// The vault
+    pub vault: PathBuf,
+    /// The empty directory on which it appears
+    pub mountpoint: PathBuf,
+    /// Stay in the foreground, and log to the terminal
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// The vault's key file [default: $ATREST_KEY_FILE, or the place where init put it]
+    #[arg(long, value_name = "F")]
+    pub key_file: Option<PathBuf>,
+    /// Where the daemon's log goes [default: syslog]
+    #[arg(long, value_name = "F")]
+    pub log_file: Option<PathBuf>,
+    /// Write nothing to the vault
+    #[arg(long)]
+    pub read_only: bool,
+    /// Let other users in, as far as the files' permissions do
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Each write reaches the vault before it returns: slower, and survives the daemon's death
+    #[arg(long)]
+    pub no_writeback: bool,
+    /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other, key-file=F,
+    /// log-file=F, no-writeback, …
+    #[arg(short = 'o', value_name = "OPT[,OPT…]")]
+    pub options: Vec<String>,
+}
+
+impl Args {
+    /// A plain mount.
+    pub fn of(vault: PathBuf, mountpoint: PathBuf) -> Self {
+        Self {
+            vault,
+            mountpoint,
+            foreground: false,
+            key_file: None,
+            log_file: None,
+            read_only: false,
+            allow_other: false,
+            no_writeback: false,
+            options: Vec::new(),
+        }
+    }
+
+    /// All options, whether they came as a switch or with `-o`. A switch wins.
+    fn combined(&self) -> Result<Options, Failure> {
+        let mut options = Options::default();
+        self.options.iter().try_for_each(|list| options.apply(list))?;
+        options.flags.read_only |= self.read_only;
+        options.allow_other |= self.allow_other;
+        options.no_writeback |= self.no_writeback;
+        options.key_file = self.key_file.clone().or(options.key_file);
+        options.log_file = self.log_file.clone().or(options.log_file);
+        Ok(options)
+    }
+}
+
+/// What is to be mounted, looked at as far as that goes without its keys.
+#[derive(Debug)]
+pub struct Plan {
+    /// The vault's directory.
+    pub vault: PathBuf,
+    /// Where it goes.
+    pub mountpoint: Mountpoint,
+    /// How.
+    pub options: Options,
+    /// Whether the daemon stays with the terminal.
+    pub foreground: bool,
+}
+
+impl Plan {
+    fn of(args: &Args) -> Result<Self, Failure> {
+        let options = args.combined()?;
+        let vault = resolve(&args.vault)
+            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
+        vault::describe(&vault)?;
+        let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
+        refuse_second_mount(&vault)?;
+        Ok(Self { vault, mountpoint, options, foreground: args.foreground })
+    }
+
+    /// Where the log goes.
+    pub fn log(&self) -> Destination<'_> {
+        match &self.options.log_file {
+            Some(path) => Destination::File(path),
+            None if self.foreground => Destination::Stderr,
+            None => Destination::Syslog,
+        }
+    }
+}
+
+/// Mounts, and returns when the mount answers; in the foreground, when it has ended.
+///
+/// # Errors
+/// What kept it from being mounted; nothing is then.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let plan = Plan::of(args)?;
+    if plan.foreground {
+        return daemon::run(&plan, None);
+    }
+    match fork_to_background()? {
+        Forked::Child(background) => daemon::run(&plan, Some(background)),
+        Forked::Parent(starting) => wait_for_mount(starting, &plan.mountpoint.path),
+    }
+}
+
+/// The lock would refuse it as well; here it can be said where the other mount is.
+fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
+    let holder = vault::holder(vault)?;
+    let Some(pid) = holder else { return Ok(()) };
+    let mounted = mount_table()?.mounts_of(vault).last();
+    let (vault, pid) = (vault.display(), vault::named(pid));
+    let sentence = match mounted {
+        Some(mounted) => {
+            let place = mounted.mountpoint.display();
+            format!("the vault {vault} is already mounted, on {place} by {pid}")
+        }
+        None => format!("the vault {vault} is in use by {pid}"),
+    };
+    Err(Failure::new(Exit::Busy, sentence))
+}
+
+fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure> {
+    starting.wait().map_err(|ended| match ended {
+        Some(code) if code != 0 => Failure::told(Exit::from_code(code)),
+        _ => Failure::new(Exit::Failed, "the daemon died before the mount was ready"),
+    })?;
+    let answers = rustix::fs::statfs(mountpoint).and_then(|_| rustix::fs::stat(mountpoint));
+    answers.or_fail(Exit::Mount, || {
+        format!("mounted on {}, but the mount does not answer", mountpoint.display())
+    })?;
+    Ok(Exit::Done)
+}

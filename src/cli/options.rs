@@ -1,0 +1,156 @@
+//! `-o`: the options of mount(8) and of fstab(5).
+
+use std::path::PathBuf;
+
+use crate::sys::Flags;
+
+use super::exit::{Exit, Failure};
+
+/// How a vault is to be mounted, from the switches and from `-o` together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The flags of the mount itself.
+    pub flags: Flags,
+    /// Users other than the one who mounts may enter.
+    pub allow_other: bool,
+    /// Each write(2) reaches the daemon before it returns.
+    pub no_writeback: bool,
+    /// Where the key file lies, if not in the default place.
+    pub key_file: Option<PathBuf>,
+    /// Where the daemon's log goes, if not to syslog.
+    pub log_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// Applies one list of options, from left to right: the later of two that differ wins.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] for an option that does not exist or lacks its value.
+    pub fn apply(&mut self, list: &str) -> Result<(), Failure> {
+        split(list).into_iter().try_for_each(|option| self.apply_one(&option))
+    }
+
+    fn apply_one(&mut self, option: &str) -> Result<(), Failure> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        match (name, value) {
+            ("ro", None) => self.flags.read_only = true,
+            ("rw", None) => self.flags.read_only = false,
+            ("suid", None) => self.flags.suid = true,
+            ("nosuid", None) => self.flags.suid = false,
+            ("dev", None) => self.flags.dev = true,
+            ("nodev", None) => self.flags.dev = false,
+            ("exec", None) => self.flags.exec = true,
+            ("noexec", None) => self.flags.exec = false,
+            ("atime" | "relatime" | "strictatime", None) => self.flags.atime = true,
+            ("noatime", None) => self.flags.atime = false,
+            ("allow_other", None) => self.allow_other = true,
+            ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
+            ("key-file" | "keyfile" | "key_file", Some(path)) => {
+                self.key_file = Some(needed(name, path)?);
+            }
+            ("log-file" | "logfile" | "log_file", Some(path)) => {
+                self.log_file = Some(needed(name, path)?);
+            }
+            // For mount(8), systemd and fusermount3; or what a vault's mount does anyway.
+            (
+                ""
+                | "defaults"
+                | "auto"
+                | "noauto"
+                | "user"
+                | "nouser"
+                | "users"
+                | "owner"
+                | "group"
+                | "nofail"
+                | "_netdev"
+                | "async"
+                | "diratime"
+                | "nodiratime"
+                | "norelatime"
+                | "lazytime"
+                | "nolazytime"
+                | "default_permissions"
+                | "silent"
+                | "loud",
+                None,
+            )
+            | ("comment" | "subtype" | "fsname" | "uhelper", Some(_)) => {}
+            (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
+            _ => {
+                return Err(Failure::new(
+                    Exit::Usage,
+                    format!("the mount option '{option}' is not one that atrest knows"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn needed(name: &str, path: &str) -> Result<PathBuf, Failure> {
+    if path.is_empty() {
+        return Err(Failure::new(Exit::Usage, format!("the mount option '{name}' needs a path")));
+    }
+    Ok(path.into())
+}
+
+/// Splits at commas; `\,` is a comma within a value, as in fusermount3, and `\\` a backslash.
+fn split(list: &str) -> Vec<String> {
+    let mut options = vec![String::new()];
+    let mut letters = list.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let letter = match letter {
+            ',' => {
+                options.push(String::new());
+                continue;
+            }
+            '\\' => letters.next_if(|next| matches!(next, ',' | '\\')).unwrap_or(letter),
+            letter => letter,
+        };
+        if let Some(option) = options.last_mut() {
+            option.push(letter);
+        }
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(list: &str) -> Options {
+        let mut options = Options::default();
+        options.apply(list).unwrap();
+        options
+    }
+
+    #[test]
+    fn an_fstab_line_is_understood() {
+        let options = parsed(
+            "noauto,user,x-systemd.automount,_netdev,ro,allow_other,keyfile=/k\\,1,dev,suid,noexec",
+        );
+        assert!(options.flags.read_only && options.flags.dev && options.flags.suid);
+        assert!(!options.flags.exec && options.allow_other && !options.no_writeback);
+        assert_eq!(options.key_file, Some("/k,1".into()));
+    }
+
+    #[test]
+    fn the_later_option_wins() {
+        assert!(!parsed("ro,rw").flags.read_only);
+        assert!(parsed("rw,ro").flags.read_only);
+        assert_eq!(parsed("").flags, Flags::default());
+        assert_eq!(parsed("rw,dev,suid,nodev,nosuid").flags, Flags::default());
+    }
+
+    #[test]
+    fn an_unknown_option_is_refused() {
+        for list in ["nope", "ro=1", "key-file", "key-file=", "log-file", "rw,max_read=4"] {
+            let failure = Options::default().apply(list).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{list}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! `atrest status`: what a vault is, and whether and how it is mounted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::KeyRing;
+use crate::store::Description;
+use crate::sys;
+
+use super::control::{Client, Request};
+use super::exit::{Context, Exit, Failure, print};
+use super::target::Target;
+use super::vault;
+
+/// Show whether a vault is mounted, and how.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The vault, or where it is mounted
+    target: PathBuf,
+    /// The vault's key file, of a vault that is not mounted
+    #[arg(long, value_name = "F")]
+    key_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints. Paths that are not UTF-8 are shown with U+FFFD in place of the rest.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether a daemon serves it.
+    pub mounted: bool,
+    /// Whether it has a mount whose daemon has died.
+    pub stale: bool,
+    /// The daemon's process.
+    pub pid: Option<u32>,
+    /// The vault's directory.
+    pub vault: String,
+    /// The vault's id.
+    pub vault_id: String,
+    /// Where it is mounted.
+    pub mountpoint: Option<String>,
+    /// Whether the mount is read-only.
+    pub read_only: bool,
+    /// The format's version.
+    pub format: u16,
+    /// How names are stored: `plain`.
+    pub names: String,
+    /// The master key that wraps new files; null without the key file.
+    pub key: Option<String>,
+    /// The version of it that wraps; null without the key file.
+    pub key_version: Option<u32>,
+    /// The key file in use; null if there is none that opens.
+    pub key_file: Option<String>,
+    /// Files that were given a data key since the mount.
+    pub files_sealed: u64,
+    /// Plaintext bytes sealed since the mount.
+    pub bytes_sealed: u64,
+    /// How often each FUSE operation was asked for since the mount.
+    pub operations: BTreeMap<String, u64>,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// [`Exit::Vault`] when there is none of which to tell.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let status = Status::of(&Target::find(&args.target)?, args.key_file.as_deref())?;
+    if args.json {
+        let json = serde_json::to_string_pretty(&status)
+            .or_fail(Exit::Failed, || "the status".to_owned())?;
+        print(&json)?;
+    } else {
+        print(&status.to_text())?;
+    }
+    Ok(Exit::Done)
+}
+
+impl Status {
+    fn of(target: &Target, key_file: Option<&Path>) -> Result<Self, Failure> {
+        if let Some(client) = target.client() {
+            return Self::of_daemon(client);
+        }
+        let description = vault::describe(&target.vault)?;
+        let mut status = Self::at_rest(&target.vault, &description);
+        // Without its keys there is less to tell, and nothing wrong.
+        if let Ok(keys) = vault::keys(&description.vault, key_file) {
+            status = status.with_keys(&keys.path, &keys.file.ring);
+        }
+        if let Some(mounted) = &target.mounted {
+            status.stale = sys::is_stale(&mounted.mountpoint);
+            status.mounted = !status.stale;
+            status.mountpoint = Some(mounted.mountpoint.to_string_lossy().into_owned());
+        }
+        status.pid = vault::holder(&target.vault)?.flatten();
+        Ok(status)
+    }
+
+    /// What a daemon says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn of_daemon(client: Client) -> Result<Self, Failure> {
+        let status = client.ask(&Request::Status, &mut |_| ())?;
+        serde_json::from_value(status).or_fail(Exit::Failed, || "the daemon's status".to_owned())
+    }
+
+    /// A vault that nobody has open, by its description.
+    pub fn at_rest(vault: &Path, description: &Description) -> Self {
+        Self {
+            vault: vault.to_string_lossy().into_owned(),
+            vault_id: description.vault.to_string(),
+            format: description.format,
+            names: description.names.as_str().to_owned(),
+            ..Self::default()
+        }
+    }
+
+    /// The same, with what its key file says.
+    pub fn with_keys(self, path: &Path, ring: &KeyRing) -> Self {
+        let key = ring.default_key();
+        Self {
+            key: Some(key.name().to_owned()),
+            key_version: Some(key.current().0),
+            key_file: Some(path.to_string_lossy().into_owned()),
+            ..self
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let mount = match (&self.mountpoint, self.pid) {
+            (Some(mountpoint), _) if self.stale => format!("{mountpoint}, stale: its daemon died"),
+            (Some(mountpoint), Some(pid)) => format!("{mountpoint}, by process {pid}"),
+            (Some(mountpoint), None) => mountpoint.clone(),
+            (None, Some(pid)) => format!("no; in use by process {pid}"),
+            (None, None) => "no".to_owned(),
+        };
+        let key = match (&self.key, self.key_version, &self.key_file) {
+            (Some(key), Some(version), Some(file)) => {
+                format!("{key}, version {version}, in {file}")
+            }
+            _ => "no key file at hand".to_owned(),
+        };
+        let mut text = format!(
+            "vault    {} ({})\nmounted  {mount}\nformat   {}, names {}\nkey      {key}",
+            self.vault, self.vault_id, self.format, self.names,
+        );
+        if self.mounted {
+            // Writing to a String cannot fail.
+            let _ =
+                write!(text, "\nsealed   {} files, {} bytes", self.files_sealed, self.bytes_sealed);
+            for (operation, count) in &self.operations {
+                let _ = write!(text, "\n  {operation:<16} {count}");
+            }
+        }
+        text
+    }
+}

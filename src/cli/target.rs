@@ -1,0 +1,123 @@
+//! What a path on the command line names: a vault, or the mount point of one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::sys::{self, MountTable, MountedVault};
+
+use super::control::{Client, Place};
+use super::exit::{Context, Exit, Failure};
+
+/// A vault, by its directory or by where it is mounted.
+#[derive(Debug)]
+pub struct Target {
+    /// The vault's directory, absolute and without symlinks.
+    pub vault: PathBuf,
+    /// Its mount, if it has one that this process can see.
+    pub mounted: Option<MountedVault>,
+}
+
+impl Target {
+    /// Finds what a path names. A stale mount point is one too.
+    ///
+    /// # Errors
+    /// [`Exit::Vault`] when there is nothing.
+    pub fn find(path: &Path) -> Result<Self, Failure> {
+        let path = resolve(path).or_fail(Exit::Vault, || path.display().to_string())?;
+        let table = mount_table()?;
+        if let Some(mounted) = table.vault_at(&path) {
+            return Ok(Self { vault: mounted.vault.clone(), mounted: Some(mounted) });
+        }
+        let mounted = table.mounts_of(&path).last();
+        Ok(Self { vault: path, mounted })
+    }
+}
+
+/// Who does what is to be done to a vault.
+#[derive(Debug)]
+pub enum Daemon {
+    /// Its daemon, which can be asked.
+    Reached(Client),
+    /// Nobody has it open: this process may.
+    None,
+}
+
+impl Target {
+    /// Who is to do what needs the vault's keys.
+    ///
+    /// # Errors
+    /// [`Exit::Busy`] when there is a daemon that this user can't ask.
+    pub fn daemon(&self) -> Result<Daemon, Failure> {
+        if let Some(client) = self.client() {
+            return Ok(Daemon::Reached(client));
+        }
+        match &self.mounted {
+            Some(mounted) if !sys::is_stale(&mounted.mountpoint) => {
+                let (place, user) = (mounted.mountpoint.display(), mounted.user_id);
+                let sentence = format!(
+                    "the vault is mounted on {place}, and its daemon, of user {user}, can't be asked"
+                );
+                Err(Failure::new(Exit::Busy, sentence))
+            }
+            _ => Ok(Daemon::None),
+        }
+    }
+
+    /// The vault's daemon, if there is one that this user can ask.
+    pub fn client(&self) -> Option<Client> {
+        let user = match &self.mounted {
+            Some(mounted) => mounted.user_id,
+            None => rustix::process::geteuid().as_raw(),
+        };
+        Client::connect(&Place::of(&self.vault, user).ok()?)
+    }
+}
+
+/// The kernel's table of mounts.
+///
+/// # Errors
+/// Those of reading it.
+pub fn mount_table() -> Result<MountTable, Failure> {
+    MountTable::read().or_fail(Exit::Failed, || "/proc/self/mountinfo".to_owned())
+}
+
+/// A path made absolute and free of symlinks. The last component isn't asked about itself unless
+/// it is a symlink, so that a stale mount point resolves.
+///
+/// # Errors
+/// Those of realpath(3).
+pub fn resolve(path: &Path) -> io::Result<PathBuf> {
+    match path.canonicalize() {
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            let path = std::path::absolute(path)?;
+            match (path.parent(), path.file_name()) {
+                (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),
+                _ => Err(error),
+            }
+        }
+        resolved => resolved,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_not_mounted_is_taken_for_a_vault() {
+        let scratch = tempfile::tempdir().unwrap();
+        let real = scratch.path().canonicalize().unwrap();
+        symlink(&real, real.join("link")).unwrap();
+        let target = Target::find(&real.join("link")).unwrap();
+        assert_eq!((target.vault, target.mounted), (real, None));
+    }
+
+    #[test]
+    fn what_is_not_there_is_no_vault() {
+        let failure = Target::find(Path::new("/nowhere/at/all")).unwrap_err();
+        assert_eq!(failure.exit, Exit::Vault);
+        assert!(failure.sentence.starts_with("/nowhere/at/all: "), "{failure}");
+    }
+}

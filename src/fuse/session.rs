@@ -1,0 +1,54 @@
+//! A session: the kernel's end of a mount, and the threads that answer on it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread;
+
+use fuser::SessionACL;
+
+use super::{Adapter, Connection, Settings};
+use crate::fs::Fs;
+
+/// A session after its handshake. The kernel keeps requests waiting until [`Session::run`].
+#[derive(Debug)]
+pub struct Session {
+    inner: fuser::Session<Adapter>,
+    connection: Arc<Connection>,
+}
+
+impl Session {
+    /// Shakes hands on the FUSE device of a mount that was made a moment ago. Whoever made it
+    /// also unmounts it: the session never does.
+    ///
+    /// # Errors
+    /// When the kernel does not speak a protocol that is known, or the mount is gone already.
+    pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
+        let connection = Arc::new(Connection::default());
+        let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
+        let mut config = fuser::Config::default();
+        config.n_threads = Some(threads());
+        // Who may enter is for the kernel to say, by allow_other and default_permissions.
+        let inner = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
+        connection.attach(inner.notifier());
+        Ok(Self { inner, connection })
+    }
+
+    /// What is known of the session from outside.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Answers until the mount is gone.
+    ///
+    /// # Errors
+    /// When a thread can't be started, or the device fails.
+    pub fn run(self) -> io::Result<()> {
+        self.inner.run()
+    }
+}
+
+/// Two threads keep a request from waiting behind a slow one; many only wake each other.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
+}

@@ -1,0 +1,206 @@
+//! Mounting and unmounting a FUSE file system.
+//!
+//! The descriptor of the FUSE device goes to the session; who mounted also unmounts, since only
+//! here it is known whether somebody else did so already.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{getegid, geteuid};
+
+use super::fusermount;
+
+/// The type under which vaults stand in the kernel's table of mounts.
+pub const FILE_SYSTEM_TYPE: &str = "fuse.atrest";
+
+const DEVICE: &str = "/dev/fuse";
+
+/// What is to be mounted where. Both paths are absolute.
+#[derive(Debug, Clone)]
+pub struct MountRequest<'a> {
+    /// The vault's directory.
+    pub vault: &'a Path,
+    /// The directory on which it is mounted.
+    pub mountpoint: &'a Path,
+    /// Users other than the one who mounts may enter.
+    pub allow_other: bool,
+    /// The general flags of a mount.
+    pub flags: Flags,
+}
+
+/// The flags of mount(8) that a mount of a vault takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flags {
+    /// Nothing may be written.
+    pub read_only: bool,
+    /// Set-user-id and set-group-id programs take effect.
+    pub suid: bool,
+    /// Device files are devices.
+    pub dev: bool,
+    /// Programs may be run.
+    pub exec: bool,
+    /// Times of access are kept.
+    pub atime: bool,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { read_only: false, suid: false, dev: false, exec: true, atime: true }
+    }
+}
+
+/// Why a mount could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// The kernel has no FUSE, or the container no device for it.
+    #[error(
+        "there is no {DEVICE}: the kernel module fuse is not loaded, or this container has no FUSE"
+    )]
+    NoDevice,
+    /// The device can't be opened by this user.
+    #[error("{DEVICE} can't be opened: {0}")]
+    Device(io::Error),
+    /// A user other than root mounts through fusermount3.
+    #[error(
+        "there is no fusermount3, which a user other than root needs to mount: install the package fuse3"
+    )]
+    NoHelper,
+    /// `--allow-other` by a user other than root is off by default.
+    #[error("--allow-other is only for root, unless /etc/fuse.conf has the line user_allow_other")]
+    AllowOtherRefused,
+    /// fusermount3 could not be run, or said no.
+    #[error("fusermount3: {0}")]
+    Helper(String),
+    /// mount(2) said no.
+    #[error("mount: {0}")]
+    Refused(io::Error),
+}
+
+/// Why a mount could not be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum UnmountError {
+    /// A process has a file or a directory of it open.
+    #[error("the mount is in use")]
+    Busy,
+    /// Nothing is mounted there.
+    #[error("nothing is mounted there")]
+    NotMounted,
+    /// A user other than root unmounts through fusermount3.
+    #[error(
+        "there is no fusermount3, which a user other than root needs to unmount: install the package fuse3"
+    )]
+    NoHelper,
+    /// fusermount3 could not be run, or said no.
+    #[error("fusermount3: {0}")]
+    Helper(String),
+    /// umount2(2) said no.
+    #[error("umount: {0}")]
+    Refused(io::Error),
+}
+
+/// Mounts, and returns the FUSE device on which the kernel waits for the handshake. As root by
+/// mount(2); as anybody else, or without the capability, through fusermount3.
+///
+/// # Errors
+/// [`MountError`]; nothing is then mounted.
+pub fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
+    if geteuid().is_root() {
+        match mount_directly(request) {
+            Err(MountError::Refused(error)) if error.raw_os_error() == Some(libc::EPERM) => {}
+            done => return done,
+        }
+    } else if !Path::new(DEVICE).exists() {
+        return Err(MountError::NoDevice);
+    }
+    fusermount::mount(request)
+}
+
+fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
+    let device = open_device()?;
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
+        device.as_raw_fd(),
+        geteuid().as_raw(),
+        getegid().as_raw(),
+    );
+    if request.allow_other {
+        data.push_str(",allow_other");
+    }
+    let data = CString::new(data).map_err(|error| MountError::Refused(error.into()))?;
+    let flags = kernel_flags(request.flags);
+    rustix::mount::mount(request.vault, request.mountpoint, FILE_SYSTEM_TYPE, flags, &*data)
+        .map_err(|errno| MountError::Refused(errno.into()))?;
+    Ok(device.into())
+}
+
+fn open_device() -> Result<File, MountError> {
+    OpenOptions::new().read(true).write(true).open(DEVICE).map_err(|error| {
+        match error.raw_os_error() {
+            // ENODEV and ENXIO: the file is there and the module is not.
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => MountError::NoDevice,
+            _ => MountError::Device(error),
+        }
+    })
+}
+
+fn kernel_flags(flags: Flags) -> MountFlags {
+    let Flags { read_only, suid, dev, exec, atime } = flags;
+    [
+        (read_only, MountFlags::RDONLY),
+        (!suid, MountFlags::NOSUID),
+        (!dev, MountFlags::NODEV),
+        (!exec, MountFlags::NOEXEC),
+        (!atime, MountFlags::NOATIME),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, flag)| is_set.then_some(flag))
+    .collect()
+}
+
+/// Unmounts. `lazily` takes the mount point out of the tree at once and lets those who are
+/// inside finish.
+///
+/// # Errors
+/// [`UnmountError`]; the mount is then as it was.
+pub fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
+    let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(Errno::PERM) => fusermount::unmount(mountpoint, lazily),
+        Err(Errno::BUSY) => Err(UnmountError::Busy),
+        Err(Errno::INVAL | Errno::NOENT) => Err(UnmountError::NotMounted),
+        Err(errno) => Err(UnmountError::Refused(errno.into())),
+    }
+}
+
+/// Whether a mount's daemon is gone. It asks statfs(2), which the kernel never answers from its
+/// caches as it does stat(2).
+pub fn is_stale(mountpoint: &Path) -> bool {
+    matches!(rustix::fs::statfs(mountpoint), Err(Errno::NOTCONN | Errno::CONNABORTED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_honours_neither_set_user_id_nor_devices_unless_told_to() {
+        assert_eq!(kernel_flags(Flags::default()), MountFlags::NOSUID | MountFlags::NODEV);
+        let all = Flags { read_only: true, suid: true, dev: true, exec: false, atime: false };
+        let expected = MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOATIME;
+        assert_eq!(kernel_flags(all), expected);
+    }
+
+    #[test]
+    fn a_plain_directory_is_neither_stale_nor_mounted() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_stale(directory.path()));
+        let error = unmount(directory.path(), false).unwrap_err();
+        assert!(matches!(error, UnmountError::NotMounted | UnmountError::Helper(_)), "{error}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The daemon's process: into the background, its limits, its signals.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::mem::MaybeUninit;
+use std::{fs, ptr};
+
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, getrlimit, set_dumpable_behavior,
+    setrlimit, setsid, umask, waitpid,
+};
+
+/// Which of the two processes this is, after [`fork_to_background`].
+pub enum Forked {
+    /// The process that was started; it waits for the other.
+    Parent(Starting),
+    /// The process that is to become the daemon.
+    Child(Background),
+}
+
+/// Splits the process in two. The child still has the terminal, the session and the working
+/// directory of its parent, so that it can say what goes wrong, until [`Background::detach`].
+///
+/// # Errors
+/// Those of pipe(2) and fork(2), and any process that already has threads: a fork would copy the
+/// locks that they hold and not the threads.
+pub fn fork_to_background() -> io::Result<Forked> {
+    if fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("a process with threads can't go to the background"));
+    }
+    let (ready_reader, ready_writer) = io::pipe()?;
+    // SAFETY: fork(2) has no preconditions on memory; the process has one thread, checked above,
+    // so that no lock is held in the child by a thread that isn't there.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child(Background { ready: ready_writer })),
+        child => match Pid::from_raw(child) {
+            Some(child) => Ok(Forked::Parent(Starting { child, ready: ready_reader })),
+            None => Err(io::Error::other("fork(2) gave no process")),
+        },
+    }
+}
+
+/// The parent's side: a child that is starting.
+pub struct Starting {
+    child: Pid,
+    ready: PipeReader,
+}
+
+impl Starting {
+    /// Waits until the child has said that it is ready. `Err` holds the exit status of a child
+    /// that ended instead, having told why by itself; a child that a signal ended has none.
+    pub fn wait(mut self) -> Result<(), Option<i32>> {
+        let mut byte = [0];
+        if matches!(self.ready.read(&mut byte), Ok(1)) {
+            return Ok(());
+        }
+        loop {
+            match waitpid(Some(self.child), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Err(status.exit_status()),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return Err(None),
+            }
+        }
+    }
+}
+
+/// The child's side: a process that has yet to leave its terminal.
+pub struct Background {
+    ready: PipeWriter,
+}
+
+impl Background {
+    /// Leaves the terminal for good (a session of its own, `/` as the working directory,
+    /// `/dev/null` as the three standard streams) and tells the parent that all is ready.
+    ///
+    /// # Errors
+    /// Those of setsid(2), chdir(2), dup2(2) and of opening `/dev/null`.
+    pub fn detach(mut self) -> io::Result<()> {
+        setsid()?;
+        std::env::set_current_dir("/")?;
+        let null = fs::File::options().read(true).write(true).open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        // A parent that was killed meanwhile is no reason to give up the mount.
+        let _ = self.ready.write_all(&[1]);
+        Ok(())
+    }
+}
+
+/// Keeps the process's memory, and the keys in it, from core dumps and from other processes of
+/// the same user (prctl(2) PR_SET_DUMPABLE, setrlimit(2) RLIMIT_CORE).
+///
+/// # Errors
+/// Those of the two calls.
+pub fn keep_secrets() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}
+
+/// Sets what a daemon needs: file modes as the callers give them (umask 0) and as many
+/// descriptors as the hard limit allows.
+pub fn prepare_daemon() {
+    umask(rustix::fs::Mode::empty());
+    let limit = getrlimit(Resource::Nofile);
+    // Not raised, the limit is the one that the daemon was started with: it works within it.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
+/// SIGTERM, SIGINT and SIGHUP, kept from ending the process: they wait until somebody asks.
+pub struct BlockedSignals {
+    set: libc::sigset_t,
+}
+
+impl BlockedSignals {
+    /// Blocks the three signals in this thread and in every thread that it starts from now on.
+    ///
+    /// # Errors
+    /// That of pthread_sigmask(3).
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset initialises the set that it is given; the calls after it have a
+        // pointer to an initialised set, and the old mask is not asked for.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) {
+                0 => Ok(Self { set: set.assume_init() }),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        }
+    }
+
+    /// Waits for one of the signals and says its name.
+    ///
+    /// # Errors
+    /// That of sigwait(3).
+    pub fn wait(&self) -> io::Result<&'static str> {
+        let mut signal = 0;
+        // SAFETY: both pointers are to values that live through the call; the set is initialised.
+        match unsafe { libc::sigwait(&self.set, &mut signal) } {
+            0 => Ok(match signal {
+                libc::SIGTERM => "SIGTERM",
+                libc::SIGINT => "SIGINT",
+                _ => "SIGHUP",
+            }),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
