@@ -1,6 +1,10 @@
 //! Tests of the layer as a whole, by what they show.
 
+mod damage;
+mod interrupted;
 mod key_file;
+mod lifecycle;
+mod protectors;
 mod ring;
 
 use std::path::PathBuf;
