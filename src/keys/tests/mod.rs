@@ -5,6 +5,7 @@ mod interrupted;
 mod key_file;
 mod lifecycle;
 mod protectors;
+mod recovery;
 mod ring;
 
 use std::path::PathBuf;
