@@ -1,14 +1,17 @@
 //! Key files that are not what was written.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::process::Command;
 
 use super::*;
 
 /// Puts `bytes` where the key file is, and opens that.
 fn open_as(scratch: &Scratch, bytes: &[u8]) -> Result<OpenKeyFile, KeyError> {
-    fs::write(scratch.path(), bytes).unwrap();
+    // In place: ext4 flushes a file that is cut to nothing and written again.
+    let file = fs::OpenOptions::new().write(true).open(scratch.path()).unwrap();
+    file.write_all_at(bytes, 0).unwrap();
+    file.set_len(bytes.len() as u64).unwrap();
     scratch.open(&secret_of("p"))
 }
 
