@@ -192,6 +192,17 @@ pub enum KeyError {
     /// The memory that the passphrase's Argon2id asks for is not there.
     #[error("opening the passphrase takes {0} KiB of memory, which this machine does not give")]
     NoMemory(u32),
+    /// A line of the recovery text is mistyped, missing or out of order.
+    #[error("line {0} of the recovery text is wrong or missing; compare it with the original")]
+    RecoveryLine(u32),
+    /// The recovery text as a whole is not what was made.
+    #[error(
+        "this is not a whole recovery text; give all of it, from its BEGIN line to its END line"
+    )]
+    RecoveryDamaged,
+    /// Made by a newer program.
+    #[error("the recovery text is of version {0}, this program reads version 1; update atrest")]
+    RecoveryFromTheFuture(u8),
     /// Nowhere to look for key files.
     #[error(
         "neither XDG_CONFIG_HOME nor HOME is set to an absolute path; name the key file with --key-file or ATREST_KEY_FILE"

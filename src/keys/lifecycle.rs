@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::KeyError;
 use super::ring::{KeyRing, MasterKey, after_days};
-use super::state::{KeyState, now};
+use super::state::{KeyState, now, whole_seconds};
 use crate::format::{KeyVersion, MasterKeyId};
 
 /// How many master keys a key file takes.
@@ -125,11 +125,12 @@ impl KeyRing {
     /// Destroys the material of every key that [`KeyRing::deletion_due`] names; returns their
     /// names.
     pub fn destroy_due(&mut self, now: Timestamp) -> Vec<String> {
+        let at = whole_seconds(now);
         let due = self.keys.iter_mut().filter(|key| key.deletion_is_due(now));
         due.map(|key| {
             key.state = KeyState::Destroyed;
             for version in &mut key.versions {
-                version.retired.get_or_insert(now);
+                version.retired.get_or_insert(at);
                 version.material = None;
             }
             key.name.clone()

@@ -7,6 +7,7 @@
 //! This layer asks no terminal and logs nothing: a passphrase comes in through [`Unlock`], and
 //! what went wrong leaves as a [`KeyError`].
 
+mod armor;
 mod body;
 mod describe;
 mod envelope;
@@ -19,6 +20,7 @@ mod protector;
 mod protectors;
 mod read;
 mod recipient;
+mod recovery;
 mod replace;
 mod ring;
 mod slot;

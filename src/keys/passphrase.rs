@@ -62,9 +62,9 @@ pub struct PassphraseCost {
 }
 
 impl Default for PassphraseCost {
-    /// 256 MiB, 4 passes, 1 lane: about a second on a core of 2020 or later.
+    /// 256 MiB, 3 passes, 1 lane: about a second on a server core of 2020 or later.
     fn default() -> Self {
-        Self { memory_kib: 256 * 1024, passes: 4, lanes: 1 }
+        Self { memory_kib: 256 * 1024, passes: 3, lanes: 1 }
     }
 }
 

@@ -106,6 +106,11 @@ impl Protectors {
         self.key.clone()
     }
 
+    #[cfg(test)]
+    pub(super) fn file_key(&self) -> &FileKey {
+        &self.key
+    }
+
     pub(super) fn slots(&self) -> Vec<Slot> {
         self.slots.clone()
     }

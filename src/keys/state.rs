@@ -43,6 +43,10 @@ pub enum VersionState {
 
 /// The time, in whole seconds.
 pub(super) fn now() -> Timestamp {
-    let seconds = Timestamp::now().as_second();
-    Timestamp::from_second(seconds).expect("the current time is within jiff's years")
+    whole_seconds(Timestamp::now())
+}
+
+/// `time` without its fraction of a second, as key files and recovery texts keep it.
+pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).expect("the second of a time is a time")
 }

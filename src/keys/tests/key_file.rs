@@ -58,3 +58,30 @@ fn what_others_can_read_or_write_is_refused() {
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o400)).unwrap();
     assert!(scratch.open(&NoPassphrase).is_ok());
 }
+
+#[test]
+fn a_file_of_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let scratch = Scratch::with(&[]);
+    std::os::unix::fs::chown(scratch.path(), Some(12345), None).unwrap();
+    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::WrongOwner { owner: 12345, .. })));
+}
+
+#[test]
+fn errors_are_one_sentence() {
+    let path = PathBuf::from("/k");
+    for error in [
+        KeyError::Exposed { path: path.clone(), mode: 0o644 },
+        KeyError::FromTheFuture { path: path.clone(), version: 2 },
+        KeyError::io("read key file", &path, std::io::ErrorKind::StorageFull),
+        KeyError::Damaged(path.clone()),
+        KeyError::BadCost,
+    ] {
+        let text = error.to_string();
+        assert!(!text.contains('\n') && !text.contains("  ") && !text.ends_with('.'), "{text}");
+    }
+    let exposed = KeyError::Exposed { path, mode: 0o644 }.to_string();
+    assert_eq!(exposed, "key file /k has mode 0644 and is open to others; `chmod 600` it");
+}

@@ -1,6 +1,11 @@
 //! Tests of the layer as a whole, by what they show.
 
+mod damage;
+mod interrupted;
 mod key_file;
+mod lifecycle;
+mod protectors;
+mod recovery;
 mod ring;
 
 use std::path::PathBuf;

@@ -1,0 +1,114 @@
+//! The recovery form: from paper back to a ring.
+
+use super::*;
+use crate::crypto::Secret;
+use crate::format::KeyVersion;
+
+/// A ring with a key in every state and a version in every state.
+fn eventful() -> KeyRing {
+    let mut ring = KeyRing::create(VolumeId::random());
+    for name in ["disabled", "pending", "destroyed", &"x".repeat(64)] {
+        ring.create_key(name).unwrap();
+        ring.rotate(name).unwrap();
+    }
+    ring.disable("disabled").unwrap();
+    ring.retire("disabled", KeyVersion(1)).unwrap();
+    ring.schedule_deletion("destroyed", 7).unwrap();
+    ring.destroy_due(Timestamp::from_second(4_000_000_000).unwrap());
+    ring.schedule_deletion("pending", 30).unwrap();
+    ring.set_rotation(DEFAULT_KEY, 0).unwrap();
+    ring
+}
+
+#[test]
+fn a_ring_comes_back_from_its_recovery_text_alone() {
+    for ring in [KeyRing::create(VolumeId::random()), eventful()] {
+        let key = Secret::random();
+        let (id, version, wrap) = ring.wrap(DEFAULT_KEY, &[1; 16], &key).unwrap();
+        let text = ring.export_recovery();
+        let back = KeyRing::import_recovery(&text).unwrap();
+        assert_eq!(back.volume_id(), ring.volume_id());
+        assert_eq!(back.describe(), ring.describe());
+        assert_eq!(back.unwrap(&id, version, &[1; 16], &wrap).unwrap().expose(), key.expose());
+        assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 64));
+
+        let typed = text.to_lowercase().replace("begin atrest recovery", "BEGIN ATREST RECOVERY");
+        let typed = typed.replace("end atrest recovery", "END ATREST RECOVERY");
+        let typed = typed.replace("  ", " - ").replace('\n', "\r\n");
+        let mailed = format!("Dear colleague,\n1 for you\n{typed}\n2 thanks");
+        assert_eq!(KeyRing::import_recovery(&mailed).unwrap().describe(), ring.describe());
+    }
+}
+
+#[test]
+fn letters_that_look_like_digits_are_read_as_those() {
+    let text = KeyRing::create(VolumeId::random()).export_recovery();
+    let retyped: Vec<String> = text
+        .lines()
+        .map(|line| match line.split_once("  ") {
+            Some((number, symbols)) => {
+                format!("{number}  {}", symbols.replace('0', "O").replace('1', "l"))
+            }
+            None => line.to_owned(),
+        })
+        .collect();
+    assert!(KeyRing::import_recovery(&retyped.join("\n")).is_ok());
+}
+
+#[test]
+fn a_slip_is_found_in_its_line() {
+    let text = eventful().export_recovery();
+    let lines: Vec<&str> = text.lines().collect();
+    let numbered = || (0..lines.len()).filter(|&at| lines[at].starts_with(char::is_numeric));
+    let import = |lines: &[String]| KeyRing::import_recovery(&lines.join("\n"));
+    let owned = || lines.iter().map(|line| line.to_string()).collect::<Vec<_>>();
+    for (number, at) in (1..).zip(numbered()) {
+        let mut slipped = owned();
+        let symbol = &slipped[at][10..11];
+        let other = if symbol == "7" { "8" } else { "7" };
+        slipped[at].replace_range(10..11, other);
+        // One slip in 1024 has the checksum of what it should be; then the whole does not fit.
+        let refused = import(&slipped);
+        assert!(
+            matches!(refused, Err(KeyError::RecoveryLine(found)) if found == number)
+                || matches!(refused, Err(KeyError::RecoveryDamaged))
+        );
+        let mut missing = owned();
+        missing.remove(at);
+        let refused = import(&missing);
+        assert!(matches!(refused, Err(KeyError::RecoveryLine(_) | KeyError::RecoveryDamaged)));
+        let mut swapped = owned();
+        swapped.swap(at, at - 1);
+        assert!(number == 1 || import(&swapped).is_err());
+    }
+    for bad in ["", "1 2 3", &text[40..], &format!("{}\n", lines[0])] {
+        assert!(matches!(KeyRing::import_recovery(bad), Err(KeyError::RecoveryDamaged)));
+    }
+}
+
+#[test]
+fn recovery_bytes_are_small_and_every_one_matters() {
+    let ring = KeyRing::create(VolumeId::random());
+    let bytes = ring.recovery_bytes();
+    assert!(bytes.len() < 130, "{} bytes", bytes.len());
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(KeyRing::from_recovery_bytes(&changed).is_err());
+        assert!(KeyRing::from_recovery_bytes(&bytes[..at]).is_err());
+    }
+    let room = eventful().recovery_bytes();
+    assert!(room.len() <= room.capacity());
+}
+
+#[test]
+fn a_later_form_says_so() {
+    use sha2::{Digest, Sha256};
+    let mut bytes = KeyRing::create(VolumeId::random()).recovery_bytes().to_vec();
+    bytes.truncate(bytes.len() - 8);
+    bytes[0] = 2;
+    let check = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&check[..8]);
+    let refused = KeyRing::from_recovery_bytes(&bytes);
+    assert!(matches!(refused, Err(KeyError::RecoveryFromTheFuture(2))));
+}
