@@ -43,7 +43,9 @@ impl Report<'_> {
             text.push_str(&aligned(&self.cells(site.place)));
         }
         if !stage::can_drop_caches() {
-            text.push_str("\nNot run as root: on disk, cold means a new mount over a warm backing.\n");
+            text.push_str(
+                "\nNot run as root: on disk, cold means a new mount over a warm backing.\n",
+            );
         }
         text.push_str("\nBehind each figure: how many times as fast as gocryptfs.\n");
         text

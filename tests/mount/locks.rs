@@ -85,8 +85,22 @@ fn record(kind: i32, start: i64, length: i64) -> libc::flock {
     }
 }
 
-/// A process that holds a record lock until it is killed; the error is the lock's own.
-fn process_with_lock(path: &Path, kind: i32, start: i64, length: i64) -> io::Result<Child> {
+/// A process that lives as long as this value, and then ends by kill -9.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process that holds a record lock for as long as it lives; the error is the lock's own.
+///
+/// No file descriptor of this process may be open on the file: the child inherits it over the
+/// fork, closes it at the exec, and a process that closes any descriptor of a file loses its record
+/// locks on it.
+fn process_with_lock(path: &Path, kind: i32, start: i64, length: i64) -> io::Result<Process> {
     let name = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
     let mut command = Command::new(require("sleep"));
     command.arg("600").stdin(Stdio::null());
@@ -101,50 +115,42 @@ fn process_with_lock(path: &Path, kind: i32, start: i64, length: i64) -> io::Res
     };
     // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
     unsafe { command.pre_exec(take) };
-    command.spawn()
-}
-
-fn end(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
+    command.spawn().map(Process)
 }
 
 fn record_locks_hold_between_processes(mount: Mounted) {
     let path = mount.join("file");
     fs::write(&path, b"0123456789").unwrap();
-    let mine = open_rw(&path);
     let child = process_with_lock(&path, libc::F_WRLCK, 2, 3).unwrap();
-    assert_eq!(holder(&mine, 0, 0), Some((child.id(), 2, 3)));
+    let mine = open_rw(&path);
+    assert_eq!(holder(&mine, 0, 0), Some((child.0.id(), 2, 3)));
     let refused = record_lock(&mine, libc::F_RDLCK, 0, 10).unwrap_err();
     assert!(matches!(refused.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)));
     record_lock(&mine, libc::F_WRLCK, 5, 5).unwrap();
     // A second process meets this one's lock.
-    let refused = process_with_lock(&path, libc::F_RDLCK, 9, 1).unwrap_err();
+    let refused = process_with_lock(&path, libc::F_RDLCK, 9, 1).err().unwrap();
     assert!(matches!(refused.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)));
-    end(child);
-    assert_eq!(holder(&mine, 0, 0), None);
 }
 
 fn record_locks_of_ranges_do_not_meet(mount: Mounted) {
     let path = mount.join("file");
     fs::write(&path, b"x").unwrap();
-    let one = process_with_lock(&path, libc::F_WRLCK, 0, 4096).unwrap();
-    let two = process_with_lock(&path, libc::F_WRLCK, 4096, 4096).unwrap();
-    let readers = [0, 1, 2].map(|_| process_with_lock(&path, libc::F_RDLCK, 1 << 40, 1).unwrap());
-    assert!(process_with_lock(&path, libc::F_WRLCK, 4000, 1000).is_err());
-    assert!(process_with_lock(&path, libc::F_WRLCK, 1 << 40, 1).is_err());
-    for child in readers.into_iter().chain([one, two]) {
-        end(child);
-    }
-    end(process_with_lock(&path, libc::F_WRLCK, 0, 0).unwrap());
+    let lock = |kind, start, length| process_with_lock(&path, kind, start, length);
+    let writers = [lock(libc::F_WRLCK, 0, 4096).unwrap(), lock(libc::F_WRLCK, 4096, 4096).unwrap()];
+    let readers = [0, 1, 2].map(|_| lock(libc::F_RDLCK, 1 << 40, 1).unwrap());
+    assert!(lock(libc::F_WRLCK, 4000, 1000).is_err());
+    assert!(lock(libc::F_WRLCK, 1 << 40, 1).is_err());
+    drop((writers, readers));
+    lock(libc::F_WRLCK, 0, 0).unwrap();
 }
 
 fn a_lock_goes_with_its_process(mount: Mounted) {
     let path = mount.join("file");
-    let mine = open_rw(&path);
+    fs::write(&path, b"x").unwrap();
     let child = process_with_lock(&path, libc::F_WRLCK, 0, 0).unwrap();
+    let mine = open_rw(&path);
     assert!(record_lock(&mine, libc::F_WRLCK, 0, 0).is_err());
-    end(child);
+    drop(child);
     record_lock(&mine, libc::F_WRLCK, 0, 0).unwrap();
 }
 
@@ -152,16 +158,13 @@ fn a_waiting_lock_is_granted(mount: Mounted) {
     let path = mount.join("file");
     let mine = open_rw(&path);
     flock(&mine, FlockOperation::LockExclusive).unwrap();
-    let mut waiting =
-        Command::new(require("flock")).arg(&path).arg("true").stdin(Stdio::null()).spawn().unwrap();
+    let mut waiter = Command::new(require("flock"));
+    let mut waiting = Process(waiter.arg(&path).arg("true").stdin(Stdio::null()).spawn().unwrap());
     std::thread::sleep(Duration::from_millis(100));
-    assert!(waiting.try_wait().unwrap().is_none(), "flock did not wait");
+    assert!(waiting.0.try_wait().unwrap().is_none(), "flock did not wait");
     // Other work on the mount goes on while somebody waits for a lock.
     fs::write(mount.join("other"), b"x").unwrap();
     drop(mine);
-    let ended = wait_until(Duration::from_secs(20), || waiting.try_wait().unwrap());
-    if ended.is_none() {
-        end(waiting);
-    }
+    let ended = wait_until(Duration::from_secs(20), || waiting.0.try_wait().unwrap());
     assert!(ended.is_some_and(|status| status.success()));
 }
