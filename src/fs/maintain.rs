@@ -74,8 +74,8 @@ impl Fs {
         // A rename may carry a file from what is still to be walked to what was walked.
         loop {
             let renames = self.renames.load(Ordering::Acquire);
-            *summary.lock() =
-                RewrapSummary { rewrapped: summary.lock().rewrapped, ..RewrapSummary::default() };
+            let rewrapped = summary.lock().rewrapped;
+            *summary.lock() = RewrapSummary { rewrapped, ..RewrapSummary::default() };
             self.rewrap_all(&summary, &count)?;
             if self.renames.load(Ordering::Acquire) == renames {
                 break;
