@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::thread;
 
 use crate::fs::Fs;
@@ -78,7 +79,7 @@ fn answer(
     mount: &Arc<Mount>,
 ) -> Result<(), Failure> {
     let mountpoint = plan.mountpoint.path.as_path();
-    let settings = Settings { writeback: !plan.options.no_writeback };
+    let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{}: the FUSE handshake", mountpoint.display()))?;
     mount.tune();
@@ -197,5 +198,14 @@ impl Mount {
         {
             log::error!("{} can't be unmounted: {error}", self.mountpoint.display());
         }
+    }
+}
+
+/// How long a thread looks out for the next request. With a single processor, whoever makes the
+/// requests needs it more.
+fn spin() -> Duration {
+    match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => Duration::ZERO,
+        _ => Duration::from_micros(50),
     }
 }
