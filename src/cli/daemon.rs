@@ -1,87 +1,81 @@
-//! The daemon: from the open vault to its clean end.
+//! The daemon: from the mount to the vault's clean end.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use std::thread;
+use std::time::Duration;
 
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::store::Access;
-use crate::sys::{
-    self, Background, BlockedSignals, Device, MountError, MountRequest, MountTable, MountedVault,
-    UnmountError,
-};
+use crate::sys::{self, Background, BlockedSignals};
 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure};
 use super::logging;
 use super::mount::Plan;
+use super::own_mount::OwnMount;
 use super::served::Served;
-use super::umount::list;
-use super::vault;
+use super::vault::{self, Keys};
 
-/// Opens the vault, mounts it, and answers until it is unmounted. With `background` the process
-/// leaves its terminal once the mount is made.
+/// Mounts the vault, opens it, and answers until it is unmounted. With `background` the process
+/// leaves its terminal once all is ready.
+///
+/// The mount comes before the vault is opened, so that nothing in the vault has changed when it
+/// can't be mounted: the kernel lets those wait who are too early.
 ///
 /// # Errors
 /// What kept it from being mounted, or from ending cleanly.
 pub fn run(plan: &Plan, background: Option<Background>) -> Result<Exit, Failure> {
     sys::prepare_daemon();
     logging::start(plan.log())?;
-    let access = if plan.options.flags.read_only { Access::ReadOnly } else { Access::ReadWrite };
     let id = vault::describe(&plan.vault)?.vault;
     let keys = vault::keys(&id, plan.options.key_file.as_deref())?;
-    let fs = Arc::new(vault::open(&plan.vault, &keys, access)?);
-    let served = vault::reread(&keys, &fs)
-        .and_then(|()| plan.mountpoint.recover())
-        .and_then(|()| serve(plan, &fs, keys, background));
-    let closed = fs.close().map_err(|error| vault::failure(&plan.vault, error));
-    if let Err(failure) = &closed {
-        log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
-    } else {
-        log::info!("closed the vault {}", plan.vault.display());
-    }
-    served.and(closed).map(|()| Exit::Done)
-}
-
-fn serve(
-    plan: &Plan,
-    fs: &Arc<Fs>,
-    keys: vault::Keys,
-    background: Option<Background>,
-) -> Result<(), Failure> {
-    let mountpoint = plan.mountpoint.path.as_path();
+    plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
     let signals = BlockedSignals::block()?;
-    let request = MountRequest {
-        vault: &plan.vault,
-        mountpoint,
-        allow_other: plan.options.allow_other,
-        flags: plan.options.flags,
-    };
-    let device = sys::mount(&request).map_err(|error| mount_failure(mountpoint, &error))?;
-    let mount = Arc::new(Mount::find(mountpoint)?);
-    let served = answer(plan, fs, keys, background, device, signals, &mount);
-    mount.leave();
-    served
+    let (mount, device) = OwnMount::make(plan)?;
+    let mount = Arc::new(mount);
+    let start = Start { plan, keys, background, device, signals };
+    open_and_serve(start, &mount).map(|()| Exit::Done)
 }
 
-fn answer(
-    plan: &Plan,
-    fs: &Arc<Fs>,
-    keys: vault::Keys,
+/// What a session begins with.
+struct Start<'a> {
+    plan: &'a Plan,
+    keys: Keys,
     background: Option<Background>,
     device: OwnedFd,
     signals: BlockedSignals,
-    mount: &Arc<Mount>,
-) -> Result<(), Failure> {
-    let mountpoint = plan.mountpoint.path.as_path();
+}
+
+fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
+    let vault = &start.plan.vault;
+    let read_only = start.plan.options.flags.read_only;
+    let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
+    let opened = vault::open(vault, &start.keys, access).inspect_err(|_| mount.leave());
+    let fs = Arc::new(opened?);
+    let served = vault::reread(&start.keys, &fs).and_then(|()| serve(start, &fs, mount));
+    // Half a session leaves a mount that would keep waiting for answers.
+    mount.leave();
+    let closed = fs.close().map_err(|error| vault::failure(vault, error));
+    match &closed {
+        Ok(()) => log::info!("closed the vault {}", vault.display()),
+        Err(failure) => {
+            log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
+        }
+    }
+    served.and(closed)
+}
+
+fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
+    let Start { plan, keys, background, device, signals } = start;
+    let mountpoint = plan.mountpoint.path.display();
     let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
     let session = Session::start(device, Arc::clone(fs), settings)
-        .or_fail(Exit::Mount, || format!("{}: the FUSE handshake", mountpoint.display()))?;
+        .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let server = listen(&plan.vault, served);
@@ -89,27 +83,15 @@ fn answer(
     if let Some(background) = background {
         background.detach()?;
     }
-    log::info!("mounted {} on {}", plan.vault.display(), mountpoint.display());
+    log::info!("mounted {} on {mountpoint}", plan.vault.display());
     let ended = session.run();
     if let Err(error) = &ended {
-        log::error!("{}: the FUSE session failed: {error}", mountpoint.display());
+        log::error!("{mountpoint}: the FUSE session failed: {error}");
     }
     if let Some(server) = server {
         server.stop();
     }
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())
-}
-
-fn mount_failure(mountpoint: &Path, error: &MountError) -> Failure {
-    let exit = match error {
-        MountError::NoDevice
-        | MountError::Device(_)
-        | MountError::NoHelper
-        | MountError::AllowOtherRefused
-        | MountError::Helper(_)
-        | MountError::Refused(_) => Exit::Mount,
-    };
-    Failure::new(exit, format!("can't mount on {}: {error}", mountpoint.display()))
 }
 
 /// The control socket. A mount without one works; only nobody can ask it anything.
@@ -120,85 +102,14 @@ fn listen(vault: &Path, served: Served) -> Option<Server> {
     listening.inspect_err(|error| log::warn!("there is no control socket: {error}")).ok()
 }
 
-fn unmount_on_signal(signals: BlockedSignals, mount: Arc<Mount>) -> io::Result<()> {
+fn unmount_on_signal(signals: BlockedSignals, mount: Arc<OwnMount>) -> io::Result<()> {
     let wait = move || {
         while let Ok(signal) = signals.wait() {
-            log::info!("{signal}: unmounting {}", mount.mountpoint.display());
+            log::info!("{signal}: unmounting");
             mount.take_away();
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
-}
-
-/// The mount that this daemon made.
-struct Mount {
-    mountpoint: PathBuf,
-    vault: PathBuf,
-    device: Device,
-}
-
-impl Mount {
-    /// The mount that was made a moment ago.
-    fn find(mountpoint: &Path) -> Result<Self, Failure> {
-        let found = MountTable::read().map(|table| table.vault_at(mountpoint));
-        match found {
-            Ok(Some(mounted)) => {
-                let MountedVault { mountpoint, vault, device, .. } = mounted;
-                Ok(Self { mountpoint, vault, device })
-            }
-            Ok(None) | Err(_) => {
-                // Not in the table, it can't be told from a later one, so it must go now; and
-                // what can't be found may well be unmounted in vain.
-                let _ = sys::unmount(mountpoint, true);
-                let shown = mountpoint.display();
-                Err(Failure::new(Exit::Mount, format!("the mount on {shown} was gone at once")))
-            }
-        }
-    }
-
-    /// Whether it is still what lies on its mount point. Device numbers are used again, but not
-    /// for the same vault, whose lock this daemon holds.
-    fn is_there(&self) -> bool {
-        let on_it = MountTable::read().ok().and_then(|table| table.vault_at(&self.mountpoint));
-        on_it.is_some_and(|mounted| mounted.device == self.device && mounted.vault == self.vault)
-    }
-
-    fn tune(&self) {
-        for refused in sys::tune(self.device) {
-            log::info!("{} stays as it is: {}", refused.setting, refused.error);
-        }
-    }
-
-    /// Unmounts; if somebody is inside, takes the mount point away and lets them finish.
-    fn take_away(&self) {
-        if !self.is_there() {
-            log::info!("unmounted already; waiting for those who are still inside");
-            return;
-        }
-        let shown = self.mountpoint.display();
-        match sys::unmount(&self.mountpoint, false) {
-            Ok(()) | Err(UnmountError::NotMounted) => {}
-            Err(error) => {
-                let holders = match error {
-                    UnmountError::Busy => list(&sys::holders(&self.mountpoint, self.device)),
-                    error => error.to_string(),
-                };
-                log::warn!("{shown} is in use by {holders}: unmounted as soon as they leave");
-                if let Err(error) = sys::unmount(&self.mountpoint, true) {
-                    log::error!("{shown} can't be unmounted: {error}");
-                }
-            }
-        }
-    }
-
-    /// Unmounts what nobody answers on any more: after a session that failed, or never began.
-    fn leave(&self) {
-        if self.is_there()
-            && let Err(error) = sys::unmount(&self.mountpoint, true)
-        {
-            log::error!("{} can't be unmounted: {error}", self.mountpoint.display());
-        }
-    }
 }
 
 /// How long a thread looks out for the next request. With a single processor, whoever makes the

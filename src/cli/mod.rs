@@ -11,6 +11,7 @@ mod maintain;
 mod mount;
 mod mountpoint;
 mod options;
+mod own_mount;
 mod progress;
 mod served;
 mod status;

@@ -1,5 +1,6 @@
 //! Vaults and key files as the command line uses them: what goes wrong gets its exit code here.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::format::{KeyVersion, VolumeId};
@@ -95,7 +96,16 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Damaged(_) => Exit::Vault,
         VaultError::OtherKeyFile { .. } | VaultError::Key(_) => Exit::KeyFile,
         VaultError::Locked(_) => Exit::Busy,
-        VaultError::Io(_) => Exit::Failed,
+        VaultError::Io(refusal) => match refusal.kind() {
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                let vault = vault.display();
+                let sentence = format!(
+                    "the vault {vault} can't be written ({refusal}): mount it with --read-only"
+                );
+                return Failure::new(Exit::Vault, sentence);
+            }
+            _ => Exit::Failed,
+        },
     };
     Failure::new(exit, format!("the vault {}: {error}", vault.display()))
 }
