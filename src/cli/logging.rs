@@ -42,7 +42,9 @@ pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
         }
     };
     let environment = env_logger::Env::default().default_filter_or("info,fuser=warn");
-    let started = env_logger::Builder::from_env(environment).target(target).try_init();
+    let logger = env_logger::Builder::from_env(environment).target(target).build();
+    log::set_max_level(logger.filter());
+    let started = log::set_boxed_logger(Box::new(WithoutLateReplies(logger)));
     started.or_fail(Exit::Failed, || "the log".to_owned())?;
     abort_on_panic();
     Ok(())
@@ -58,6 +60,28 @@ fn abort_on_panic() {
     }));
 }
 
+/// Passes on all but one harmless line: at an unmount the kernel takes back requests that are
+/// being answered, and `fuser` calls it an error that the answer finds nobody.
+struct WithoutLateReplies<L>(L);
+
+impl<L: Log> Log for WithoutLateReplies<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let late = record.target() == "fuser::reply"
+            && record.args().to_string().ends_with("(os error 2)");
+        if !late {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// The logger of the crate `syslog` gives up when the system's daemon restarts; this one opens
 /// the socket again.
 struct Syslog {
@@ -71,7 +95,7 @@ fn start_syslog() {
     if socket.is_none() {
         tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
     }
-    let logger = Box::new(Syslog { socket: Mutex::new(socket) });
+    let logger = Box::new(WithoutLateReplies(Syslog { socket: Mutex::new(socket) }));
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

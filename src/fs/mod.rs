@@ -117,7 +117,12 @@ impl Fs {
             FileType::RegularFile => self.file_size(inode, place, stat.st_size as u64),
             _ => stat.st_size as u64,
         };
-        Ok(Attr::new(inode, stat, size))
+        let mut attr = Attr::new(inode, stat, size);
+        // Where subdirectories count, the vault's own is one that the mount does not have.
+        if inode == Inode::ROOT && attr.nlink > 2 {
+            attr.nlink -= 1;
+        }
+        Ok(attr)
     }
 
     /// The plaintext size of a file. Stat always works: where the size in the vault is not that

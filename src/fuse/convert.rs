@@ -1,6 +1,6 @@
 //! Between `fuser`'s types and the file system's.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 
@@ -17,7 +17,16 @@ pub(super) fn inode(number: INodeNo) -> Inode {
 pub(super) fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
-        TimeOrNow::SpecificTime(time) => Time::At(time),
+        TimeOrNow::SpecificTime(time) => Time::At(mend(time)),
+    }
+}
+
+/// The kernel counts nanoseconds up from a second that may be before 1970; `fuser` 0.18 counts
+/// them down from there (time.rs, system_time_from_time).
+fn mend(time: SystemTime) -> SystemTime {
+    match SystemTime::UNIX_EPOCH.duration_since(time) {
+        Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
+        Err(_) => time,
     }
 }
 
