@@ -23,3 +23,15 @@ pub mod fuse;
 pub mod keys;
 pub mod store;
 pub mod sys;
+
+/// The long documents.
+pub mod manual {
+    #[doc = include_str!("manual/format.md")]
+    pub mod format {}
+    #[doc = include_str!("manual/threat_model.md")]
+    pub mod threat_model {}
+    #[doc = include_str!("manual/semantics.md")]
+    pub mod semantics {}
+    #[doc = include_str!("manual/operations.md")]
+    pub mod operations {}
+}

@@ -18,6 +18,7 @@ use super::convert;
 use super::counters::{Counters, Operation};
 use super::errno::errno;
 use super::seek::{Seek, Seeker, Sought};
+use super::spin::Spin;
 use crate::fs::{Allocate, Caller, Change, Entry, Fs, FsError, Inode};
 
 /// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
@@ -33,6 +34,8 @@ const MAX_BACKGROUND: u16 = 64;
 pub struct Settings {
     /// The kernel keeps what is written and hands it on later, in large pieces.
     pub writeback: bool,
+    /// How long a thread looks out for the next request before it sleeps; zero for never.
+    pub spin: Duration,
 }
 
 /// What the daemon keeps of a mount while [`Adapter`] belongs to the session.
@@ -40,6 +43,18 @@ pub struct Settings {
 pub struct Connection {
     counters: Counters,
     notifier: OnceLock<Notifier>,
+    spin: OnceLock<Spin>,
+}
+
+/// A request being answered. When it is, the thread looks out for the next.
+struct Turn<'a>(&'a Connection);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(spin) = self.0.spin.get() {
+            spin.wait();
+        }
+    }
 }
 
 impl Connection {
@@ -48,10 +63,11 @@ impl Connection {
         &self.counters
     }
 
-    /// Gives the adapter the way to tell the kernel something unasked. The first one stays.
-    pub fn attach(&self, notifier: Notifier) {
+    /// Gives the adapter its session's end of the mount: the way to tell the kernel something
+    /// unasked, and the device to look out on. The first ones stay.
+    pub(super) fn attach(&self, notifier: Notifier, spin: Spin) {
         // There is one session to a connection, so there is no second one to lose.
-        let _ = self.notifier.set(notifier);
+        let _ = (self.notifier.set(notifier), self.spin.set(spin));
     }
 }
 
@@ -70,8 +86,9 @@ impl Adapter {
         Self { fs, connection, settings, seeker: Seeker::default() }
     }
 
-    fn count(&self, operation: Operation) {
+    fn begin(&self, operation: Operation) -> Turn<'_> {
         self.connection.counters.count(operation);
+        Turn(&self.connection)
     }
 }
 
@@ -134,7 +151,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Operation::lookup);
+        let _turn = self.begin(Operation::lookup);
         match self.fs.lookup(convert::inode(parent), name) {
             Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
             entry => reply_entry(reply, entry),
@@ -142,12 +159,12 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
-        self.count(Operation::forget);
+        let _turn = self.begin(Operation::forget);
         self.fs.forget(convert::inode(inode), lookups);
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.count(Operation::getattr);
+        let _turn = self.begin(Operation::getattr);
         match self.fs.getattr(convert::inode(inode)) {
             Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
             Err(error) => reply.error(refuse(&error)),
@@ -172,7 +189,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.count(Operation::setattr);
+        let _turn = self.begin(Operation::setattr);
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -188,7 +205,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
-        self.count(Operation::readlink);
+        let _turn = self.begin(Operation::readlink);
         match self.fs.readlink(convert::inode(inode)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(error) => reply.error(refuse(&error)),
@@ -205,7 +222,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Operation::mknod);
+        let _turn = self.begin(Operation::mknod);
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mknod(convert::inode(parent), name, mode, rdev, &caller));
     }
@@ -219,18 +236,18 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Operation::mkdir);
+        let _turn = self.begin(Operation::mkdir);
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mkdir(convert::inode(parent), name, mode, &caller));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::unlink);
+        let _turn = self.begin(Operation::unlink);
         reply_empty(reply, self.fs.unlink(convert::inode(parent), name));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::rmdir);
+        let _turn = self.begin(Operation::rmdir);
         reply_empty(reply, self.fs.rmdir(convert::inode(parent), name));
     }
 
@@ -242,7 +259,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        self.count(Operation::symlink);
+        let _turn = self.begin(Operation::symlink);
         let (parent, caller) = (convert::inode(parent), convert::caller(request));
         reply_entry(reply, self.fs.symlink(parent, name, target.as_os_str(), &caller));
     }
@@ -257,19 +274,19 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::rename);
+        let _turn = self.begin(Operation::rename);
         let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         reply_empty(reply, self.fs.rename(parent, name, new_parent, new_name, flags));
     }
 
     fn link(&self, _: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Operation::link);
+        let _turn = self.begin(Operation::link);
         reply_entry(reply, self.fs.link(convert::inode(inode), convert::inode(parent), name));
     }
 
     fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Operation::open);
+        let _turn = self.begin(Operation::open);
         let for_writing = flags.acc_mode() != OpenAccMode::O_RDONLY;
         match self.fs.open(convert::inode(inode), for_writing) {
             Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
@@ -288,7 +305,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.count(Operation::read);
+        let _turn = self.begin(Operation::read);
         let mut reply = Some(reply);
         let read = self.fs.read(convert::inode(inode), offset, size as usize, |content| {
             reply.take().into_iter().for_each(|reply| reply.data(content));
@@ -310,7 +327,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.count(Operation::write);
+        let _turn = self.begin(Operation::write);
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
         let sync =
@@ -328,7 +345,7 @@ impl Filesystem for Adapter {
     /// Answered once with «no such operation»: the kernel then writes back at close all the same
     /// and saves itself the question.
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        self.count(Operation::flush);
+        let _turn = self.begin(Operation::flush);
         reply.error(Errno::ENOSYS);
     }
 
@@ -342,18 +359,18 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::release);
+        let _turn = self.begin(Operation::release);
         reply_empty(reply, self.fs.release(convert::inode(inode)));
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        self.count(Operation::fsync);
+        let _turn = self.begin(Operation::fsync);
         reply_empty(reply, self.fs.fsync(convert::inode(inode), !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.count(Operation::opendir);
+        let _turn = self.begin(Operation::opendir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -365,7 +382,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        self.count(Operation::readdir);
+        let _turn = self.begin(Operation::readdir);
         let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
             let kind = convert::kind(entry.kind);
             !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
@@ -384,7 +401,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.count(Operation::readdirplus);
+        let _turn = self.begin(Operation::readdirplus);
         let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
             let (attr, generation) = match &found.entry {
                 Some(entry) => (convert::attr(&entry.attr), entry.generation),
@@ -400,12 +417,12 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.count(Operation::fsyncdir);
+        let _turn = self.begin(Operation::fsyncdir);
         reply_empty(reply, self.fs.fsync_dir(convert::inode(inode)));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        self.count(Operation::statfs);
+        let _turn = self.begin(Operation::statfs);
         match self.fs.statfs() {
             Ok(space) => reply.statfs(
                 space.f_blocks,
@@ -431,23 +448,23 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::setxattr);
+        let _turn = self.begin(Operation::setxattr);
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
         reply_empty(reply, self.fs.setxattr(convert::inode(inode), name, value, flags));
     }
 
     fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.count(Operation::getxattr);
+        let _turn = self.begin(Operation::getxattr);
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
     fn listxattr(&self, _: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        self.count(Operation::listxattr);
+        let _turn = self.begin(Operation::listxattr);
         reply_xattr(reply, size, self.fs.listxattr(convert::inode(inode)));
     }
 
     fn removexattr(&self, _: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Operation::removexattr);
+        let _turn = self.begin(Operation::removexattr);
         reply_empty(reply, self.fs.removexattr(convert::inode(inode), name));
     }
 
@@ -461,7 +478,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.count(Operation::create);
+        let _turn = self.begin(Operation::create);
         let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
         let exclusive = flags & libc::O_EXCL != 0;
         match self.fs.create(parent, name, mode, exclusive, &caller) {
@@ -487,7 +504,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        self.count(Operation::ioctl);
+        let _turn = self.begin(Operation::ioctl);
         reply.error(Errno::ENOTTY);
     }
 
@@ -501,7 +518,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.count(Operation::fallocate);
+        let _turn = self.begin(Operation::fallocate);
         const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
         const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
         let how = match mode {
@@ -524,7 +541,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.count(Operation::lseek);
+        let _turn = self.begin(Operation::lseek);
         let sought = match whence {
             libc::SEEK_DATA => Sought::Data,
             libc::SEEK_HOLE => Sought::Hole,
@@ -549,7 +566,7 @@ impl Filesystem for Adapter {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.count(Operation::copy_file_range);
+        let _turn = self.begin(Operation::copy_file_range);
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }

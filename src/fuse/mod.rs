@@ -7,6 +7,7 @@ mod counters;
 mod errno;
 mod seek;
 mod session;
+mod spin;
 
 pub use adapter::{Adapter, Connection, Settings};
 pub use counters::Counters;

@@ -51,7 +51,7 @@ fn copies_between_files_at_every_boundary(mount: Mounted) {
         }
     }
     let expected = std::mem::take(&mut target.expected);
-    drop(target);
+    drop((source, target));
     let mount = mount.remount(&[]);
     assert_same(&fs::read(mount.join("target")).unwrap(), &expected, "after a remount");
 }

@@ -179,6 +179,7 @@ fn cp_and_tar_keep_sparse_files(mount: Mounted) {
         .arg("-xf")
         .arg(mount.join("archive.tar")))
     .ok();
+    drop(file);
     let mount = mount.remount(&[]);
     for name in ["copy", "out/file"] {
         assert!(fs::read(mount.join(name)).unwrap() == expected, "{name} differs");

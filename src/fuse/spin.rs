@@ -1,0 +1,42 @@
+//! A brief spin: after a reply the next request is often a few microseconds away, and waking a
+//! processor that went idle costs more than looking for it.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Looks out for the next request for a bounded time, one thread at a time.
+#[derive(Debug)]
+pub(super) struct Spin {
+    device: OwnedFd,
+    limit: Duration,
+    looking: AtomicBool,
+}
+
+impl Spin {
+    /// Spins on `device` for at most `limit`; zero never spins.
+    pub(super) fn new(device: OwnedFd, limit: Duration) -> Self {
+        Self { device, limit, looking: AtomicBool::new(false) }
+    }
+
+    /// Returns when a request is there, the time is up, or another thread looks out already.
+    pub(super) fn wait(&self) {
+        if self.limit.is_zero() || self.looking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < self.limit && !self.request_waits() {
+            std::hint::spin_loop();
+        }
+        self.looking.store(false, Ordering::Release);
+    }
+
+    /// An error counts as a request: reading the device then tells what is the matter.
+    fn request_waits(&self) -> bool {
+        let mut device = [PollFd::new(&self.device, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut device, Some(&now)), Ok(0))
+    }
+}
