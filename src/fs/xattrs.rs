@@ -11,6 +11,9 @@ use super::{Fs, FsError, Inode};
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const LONGEST: usize = 65536;
 
+/// How the names of access control lists begin (xattr(7)).
+const ACL: &[u8] = b"system.posix_acl_";
+
 /// What an attribute is reached through: there are no calls with a directory descriptor.
 enum Target<'a> {
     File(BorrowedFd<'a>),
@@ -29,6 +32,7 @@ impl Fs {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<(), FsError> {
+        refuse_acl(name)?;
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
             Target::Path(path) => rustix::fs::lsetxattr(*path, name, value, flags),
@@ -40,6 +44,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn getxattr(&self, inode: Inode, name: &OsStr) -> Result<Vec<u8>, FsError> {
+        refuse_acl(name)?;
         self.on_target(inode, |target| {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::fgetxattr(fd, name, room),
@@ -53,12 +58,14 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn listxattr(&self, inode: Inode) -> Result<Vec<u8>, FsError> {
-        self.on_target(inode, |target| {
+        let names = self.on_target(inode, |target| {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::flistxattr(fd, room),
                 Target::Path(path) => rustix::fs::llistxattr(*path, room),
             })
-        })
+        })?;
+        let shown = names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(ACL));
+        Ok(shown.flatten().copied().collect())
     }
 
     /// Removes an attribute.
@@ -66,6 +73,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn removexattr(&self, inode: Inode, name: &OsStr) -> Result<(), FsError> {
+        refuse_acl(name)?;
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fremovexattr(fd, name),
             Target::Path(path) => rustix::fs::lremovexattr(*path, name),
@@ -84,6 +92,11 @@ impl Fs {
         let place = self.places.of(&self.nodes, inode)?;
         Ok(call(&Target::Path(&place.proc_path()))?)
     }
+}
+
+/// An access control list would be kept and not enforced: better none.
+fn refuse_acl(name: &OsStr) -> Result<(), FsError> {
+    if name.as_encoded_bytes().starts_with(ACL) { Err(FsError::Unsupported) } else { Ok(()) }
 }
 
 /// Calls with a small buffer, and with the largest there can be where that is too small.

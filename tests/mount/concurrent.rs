@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
-use crate::common::files::{assert_same, open_rw, open_with, read_at};
+use crate::common::files::{open_rw, open_with, read_at};
 use crate::common::{Campaign, Mounted, pattern, rng};
 
 each_cache!(
@@ -235,9 +235,12 @@ fn reads_while_holes_are_punched(mount: Mounted) {
     check_pattern_or_zero(0, &fs::read(mount.join("file")).unwrap());
 }
 
-/// What a read may find of a file that others empty and write anew: a start of the new content.
+/// What a read may find of a file that others empty and write anew: the content, or zeros. The
+/// kernel drops its pages some time after the daemon has emptied the file, and fills a page that it
+/// reads in between with zeros up to the old length, whatever the FUSE filesystem.
 fn check_start(bytes: &[u8]) {
-    assert_same(bytes, &pattern(0, 5000)[..bytes.len().min(5000)], "a file that is rewritten");
+    assert!(bytes.len() <= 5000);
+    check_pattern_or_zero(0, bytes);
 }
 
 /// Threads make, move and remove entries of one directory, under names that they share.
