@@ -9,7 +9,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-use super::exit::{Context, Exit, Failure, tell};
+use super::exit::{Context, Exit, Failure};
 
 /// Where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +25,16 @@ pub enum Destination<'a> {
 /// Sends the log there from now on, a panic included, which then ends the process at once: half
 /// a daemon, with one of its threads gone, must not go on.
 ///
+/// Returns whether anybody keeps the log: there may be no syslog.
+///
 /// # Errors
 /// [`Exit::Failed`] when the file can't be written.
-pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
+pub fn start(destination: Destination<'_>) -> Result<bool, Failure> {
     let target = match destination {
         Destination::Syslog => {
-            start_syslog();
+            let is_kept = start_syslog();
             abort_on_panic();
-            return Ok(());
+            return Ok(is_kept);
         }
         Destination::Stderr => env_logger::Target::Stderr,
         Destination::File(path) => {
@@ -47,7 +49,7 @@ pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
     let started = log::set_boxed_logger(Box::new(WithoutLateReplies(logger)));
     started.or_fail(Exit::Failed, || "the log".to_owned())?;
     abort_on_panic();
-    Ok(())
+    Ok(true)
 }
 
 fn abort_on_panic() {
@@ -90,15 +92,15 @@ struct Syslog {
 
 type Socket = Logger<LoggerBackend, Formatter3164>;
 
-fn start_syslog() {
+/// Returns whether there is a syslog now; one that comes later is found.
+fn start_syslog() -> bool {
     let socket = open_socket();
-    if socket.is_none() {
-        tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
-    }
+    let is_kept = socket.is_some();
     let logger = Box::new(WithoutLateReplies(Syslog { socket: Mutex::new(socket) }));
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
+    is_kept
 }
 
 fn open_socket() -> Option<Socket> {

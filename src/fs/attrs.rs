@@ -1,6 +1,6 @@
 //! Changing attributes.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
@@ -58,8 +58,12 @@ impl Fs {
             }
         }
         if let Some(file) = self.open.find(inode) {
-            use std::os::fd::AsFd;
             self.apply(&Target::File(file.backing().as_fd()), change)?;
+            match change.mtime {
+                Some(Time::At(time)) => file.note_mtime(Some(time)),
+                Some(Time::Now) => file.note_mtime(None),
+                None => {}
+            }
         } else if let Whereabouts::Gone(_) = self.nodes.whereabouts(inode) {
             self.nodes.update_gone(inode, |attr| change.apply_to(attr));
         } else if !change.is_empty() {
@@ -85,10 +89,7 @@ impl Fs {
         let change = Change { mode: Some(dropped), ..Change::default() };
         let _tree = self.tree.read();
         match self.open.find(inode) {
-            Some(file) => {
-                use std::os::fd::AsFd;
-                self.apply(&Target::File(file.backing().as_fd()), &change)
-            }
+            Some(file) => self.apply(&Target::File(file.backing().as_fd()), &change),
             None => self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), &change),
         }
     }
@@ -192,7 +193,7 @@ impl Change {
     }
 }
 
-fn timestamps(change: &Change) -> Timestamps {
+pub(super) fn timestamps(change: &Change) -> Timestamps {
     Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) }
 }
 

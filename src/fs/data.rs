@@ -5,6 +5,17 @@ use std::sync::Arc;
 use super::open_files::OpenFile;
 use super::{Fs, FsError, Inode};
 
+/// Where a write comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel's cache, which keeps the modification time.
+    Cache,
+    /// A program.
+    Program,
+    /// A program that waits until it is durable.
+    ProgramSync,
+}
+
 /// How [`Fs::allocate`] treats a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocate {
@@ -54,14 +65,24 @@ impl Fs {
         self.in_file(inode, self.opened(inode)?.read_with(offset, len, take))
     }
 
-    /// Writes all of `data` at `offset` of an open file, durably if `sync` says so.
+    /// Writes all of `data` at `offset` of an open file.
     ///
     /// # Errors
     /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
-    pub fn write(&self, inode: Inode, offset: u64, data: &[u8], sync: bool) -> Result<(), FsError> {
+    pub fn write(
+        &self,
+        inode: Inode,
+        offset: u64,
+        data: &[u8],
+        origin: Origin,
+    ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
+        file.note_write(origin == Origin::Cache);
         self.in_file(inode, file.write(offset, data))?;
-        if sync { self.in_file(inode, file.sync(false)) } else { Ok(()) }
+        match origin {
+            Origin::ProgramSync => self.in_file(inode, file.sync(false)),
+            Origin::Cache | Origin::Program => Ok(()),
+        }
     }
 
     /// Makes an open file's content durable, and with `metadata` its times and modes too.
@@ -133,6 +154,7 @@ impl Fs {
             if chunk.is_empty() {
                 break;
             }
+            target.note_write(false);
             self.in_file(to, target.write(to_offset + copied, &chunk))?;
             copied += chunk.len() as u64;
         }

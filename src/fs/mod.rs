@@ -30,7 +30,7 @@ use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
 
 pub use attrs::{Change, Time};
-pub use data::Allocate;
+pub use data::{Allocate, Origin};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use inode::{Attr, Inode};

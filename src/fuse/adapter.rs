@@ -19,7 +19,7 @@ use super::counters::{Counters, Operation};
 use super::errno::errno;
 use super::seek::{Seek, Seeker, Sought};
 use super::spin::Spin;
-use crate::fs::{Allocate, Caller, Change, Entry, Fs, FsError, Inode};
+use crate::fs::{Allocate, Caller, Change, Entry, Fs, FsError, Inode, Origin};
 
 /// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
 /// every change comes through the kernel, so it is never wrong.
@@ -330,9 +330,12 @@ impl Filesystem for Adapter {
         let _turn = self.begin(Operation::write);
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
-        let sync =
-            flags.0 & libc::O_DSYNC != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let mut written = self.fs.write(inode, offset, data, sync);
+        let origin = match flags.0 & libc::O_DSYNC {
+            _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => Origin::Cache,
+            0 => Origin::Program,
+            _ => Origin::ProgramSync,
+        };
+        let mut written = self.fs.write(inode, offset, data, origin);
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             written = self.fs.drop_privilege_bits(inode);
         }
