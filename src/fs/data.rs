@@ -77,8 +77,8 @@ impl Fs {
         origin: Origin,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
-        file.note_write(origin == Origin::Cache);
         self.in_file(inode, file.write(offset, data))?;
+        file.note_write(origin == Origin::Cache);
         match origin {
             Origin::ProgramSync => self.in_file(inode, file.sync(false)),
             Origin::Cache | Origin::Program => Ok(()),
@@ -154,8 +154,8 @@ impl Fs {
             if chunk.is_empty() {
                 break;
             }
-            target.note_write(false);
             self.in_file(to, target.write(to_offset + copied, &chunk))?;
+            target.note_write(false);
             copied += chunk.len() as u64;
         }
         Ok(copied)

@@ -49,7 +49,7 @@ impl OpenFile {
         *self.mtime.lock() = CachedMtime { set, passed: false };
     }
 
-    /// Notes a write, out of the kernel's cache or by a program.
+    /// Notes a write that was done, out of the kernel's cache or by a program.
     pub fn note_write(&self, cached: bool) {
         let mut mtime = self.mtime.lock();
         mtime.passed = true;
