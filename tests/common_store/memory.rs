@@ -107,7 +107,11 @@ impl State {
     /// past the last block; and all of it lies inside the file.
     fn check(&mut self, buf: &[u8], offset: u64) {
         let end = offset + buf.len() as u64;
-        assert!(end <= self.image.size(), "a write to {end} makes a file of {:?} longer", self.image.size());
+        assert!(
+            end <= self.image.size(),
+            "a write to {end} makes a file of {:?} longer",
+            self.image.size()
+        );
         let past_last_block = offset >= self.image.size() / BLOCK_LEN as u64 * BLOCK_LEN as u64;
         if (buf.len(), offset) == (HEADER_LEN, 0) {
             return assert!(buf.starts_with(b"atrest"));

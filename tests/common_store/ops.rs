@@ -5,15 +5,31 @@ use atrest::store::{Backing, FileError, SealedFile};
 /// One operation. What a write writes follows from its number in the sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Write { at: u64, len: usize },
+    Write {
+        at: u64,
+        len: usize,
+    },
     Truncate(u64),
-    Punch { at: u64, len: u64 },
+    Punch {
+        at: u64,
+        len: u64,
+    },
     /// fallocate(2), with the length extended.
-    Allocate { at: u64, len: u64 },
+    Allocate {
+        at: u64,
+        len: u64,
+    },
     /// fallocate(2) that keeps the length.
-    Reserve { at: u64, len: u64 },
+    Reserve {
+        at: u64,
+        len: u64,
+    },
     /// Copies inside the file, by reading and writing.
-    Copy { from: u64, to: u64, len: usize },
+    Copy {
+        from: u64,
+        to: u64,
+        len: usize,
+    },
     /// Brings the header on disk up to date, as the last release does.
     Commit,
     /// fsync(2).

@@ -1,6 +1,7 @@
 //! What becomes of a file after a crash: it is read, and used further, by the mount that comes
 //! next and by those after it, one of which may crash again.
 
+use atrest::format::HEADER_LEN;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::disk::{CrashDisk, Interval};
@@ -34,7 +35,9 @@ pub fn check_run(
                 let size = image.size();
                 result = check_state(run, interval, image, depth, states, &mut again)
                     .map(|more| states += more)
-                    .map_err(|error| format!("{error}\nstate {states} of {size} bytes, interval {number}"));
+                    .map_err(|error| {
+                        format!("{error}\nstate {states} of {size} bytes, interval {number}")
+                    });
             }
         });
     }
@@ -57,7 +60,9 @@ fn check_state(
     if !report.damage.is_empty() {
         return Err(format!("verify after the crash: {:?}", report.damage));
     }
-    let rest = Rest { image, mounts: run.mounts.clone(), content };
+    let header = image.block(0).map_or(&[][..], |block| &block[..HEADER_LEN]);
+    let lost = header.iter().all(|&byte| byte == 0);
+    let rest = Rest { image, mounts: run.mounts.clone(), content, lost };
     let lives = lives(rest.content.len() as u64);
     let chosen = match depth {
         Depth::Read => return Ok(0),
@@ -100,7 +105,7 @@ fn lives(len: u64) -> Vec<Vec<Op>> {
 
 /// Goes on with the file, reading it after each step: there is exactly what there should be.
 fn live_on(rest: Rest, ops: &[Op]) -> Result<(), String> {
-    let Rest { image, mut mounts, mut content } = rest;
+    let Rest { image, mut mounts, mut content, .. } = rest;
     let disk = CrashDisk::new(image);
     let mut context = mounts.context();
     let mut file = open(&disk, &context)?;

@@ -36,12 +36,15 @@ pub struct Rest {
     /// With the mount that is to use it running.
     pub mounts: Mounts,
     pub content: Vec<u8>,
+    /// A crash left a length without a header: nothing of it was ever fsynced, and it may come
+    /// to nothing.
+    pub lost: bool,
 }
 
 /// What operations did up to a crash.
 pub struct Run {
     pub intervals: Vec<Interval>,
-    /// The content before the first operation and after each.
+    /// What the content was before the first operation, and after each.
     pub contents: Vec<Vec<u8>>,
     /// With the mount after the crash running.
     pub mounts: Mounts,
@@ -79,28 +82,28 @@ impl Scenario {
             Before::CleanMount => mounts.after_clean_end(),
             Before::CrashedMount => mounts.after_crash(),
         };
-        Ok(Rest { image: disk.image(), mounts, content })
+        Ok(Rest { image: disk.image(), mounts, content, lost: false })
     }
 }
 
 /// Runs operations from what is at rest to a crash.
 pub fn run(rest: Rest, ops: &[Op]) -> Result<Run, String> {
-    let Rest { image, mut mounts, content } = rest;
+    let Rest { image, mut mounts, content, lost } = rest;
     let disk = CrashDisk::new(image);
     let context = mounts.context();
     let mut file = open(&disk, &context)?;
-    let mut contents = vec![content];
+    let mut contents = if lost { vec![Vec::new(), content] } else { vec![content] };
     for (number, op) in ops.iter().enumerate() {
-        let mut content = contents[number].clone();
+        let mut content = contents[contents.len() - 1].clone();
         op.apply(number, &mut content);
+        disk.begin(contents.len());
         contents.push(content);
-        disk.begin(number + 1);
         if *op == Op::Rewrap {
             rotate(&mut mounts, &context);
         }
         op.perform(number, &file).map_err(|error| format!("operation {number}: {error}"))?;
         match op {
-            Op::Sync => disk.fsynced(number + 1),
+            Op::Sync => disk.fsynced(contents.len() - 1),
             Op::Reopen => file = open(&disk, &context)?,
             _ => {}
         }
@@ -111,7 +114,8 @@ pub fn run(rest: Rest, ops: &[Op]) -> Result<Run, String> {
 /// Opens the file for the mount whose files share `context`.
 pub fn open(disk: &CrashDisk, context: &Arc<Context>) -> Result<SealedFile<CrashDisk>, String> {
     let size = disk.image().size();
-    SealedFile::open(disk.clone(), size, Arc::clone(context)).map_err(|error| format!("open: {error}"))
+    SealedFile::open(disk.clone(), size, Arc::clone(context))
+        .map_err(|error| format!("open: {error}"))
 }
 
 /// Adds a key version, for the running mount and for those to come.

@@ -37,10 +37,9 @@ impl Interval {
             let share = if total <= most { count } else { (most / groups.len()).max(2) };
             let picks: Vec<Option<usize>> = match share < count {
                 false => (0..count).map(Some).collect(),
-                true => [Some(0), Some(count - 1)]
-                    .into_iter()
-                    .chain((2..share).map(|_| None))
-                    .collect(),
+                true => {
+                    [Some(0), Some(count - 1)].into_iter().chain((2..share).map(|_| None)).collect()
+                }
             };
             for pick in picks {
                 each(group.state(pick, rng));
