@@ -43,7 +43,8 @@ struct Meta {
     holes_from: u64,
     /// Blocks that this mount knows were never written.
     gaps: Gaps,
-    /// The last block may hold more than the length says: a crash can leave that.
+    /// The last block may hold more than the length says, or something lie past it: a crash can
+    /// leave that.
     stale_tail: bool,
     /// Something was changed that the header on disk does not say yet.
     touched: bool,
@@ -165,11 +166,24 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError::Io`].
     pub fn commit(&self) -> Result<(), FileError> {
-        if !self.meta.lock().touched {
-            return Ok(());
-        }
-        let _alone = self.ranges.exclusive(BlockSpan::one(BlockIndex(0)));
+        let stale_tail = {
+            let meta = self.meta.lock();
+            if !meta.touched {
+                return Ok(());
+            }
+            meta.stale_tail
+        };
+        let span = if stale_tail { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
+        let _alone = self.ranges.exclusive(span);
         let mut meta = self.meta.lock();
+        if stale_tail {
+            // No later mount looks at the tail of a file whose header is of a clean one.
+            match self.mend_tail(&mut meta) {
+                // A damaged block stays one, and whoever reads it is told.
+                Ok(_) | Err(FileError::Integrity(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         if let Some(header) = meta.newer_header(&self.context) {
             self.backing.write_unseen(&header.bytes, 0)?;
             meta.put_header(header);

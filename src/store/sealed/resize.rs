@@ -55,8 +55,8 @@ impl<B: Backing> SealedFile<B> {
         len: u64,
         written: BlockIndex,
     ) -> Result<(), FileError> {
-        if meta.stale_tail && meta.len > 0 && len > meta.len {
-            self.mend_tail(meta)?;
+        if meta.stale_tail && len > meta.len && self.mend_tail(meta)? {
+            self.backing.sync(false)?;
         }
         self.backing.set_len(stored_len(len))?;
         let end = meta.end();
@@ -96,18 +96,26 @@ impl<B: Backing> SealedFile<B> {
         }
     }
 
-    /// After a crash the last block may hold more than its length says. It is sealed anew, and
-    /// durably, before a growth could bring that back.
-    fn mend_tail(&self, meta: &mut Meta) -> Result<(), FileError> {
-        let last = BlockIndex::of(meta.len - 1);
+    /// A crash can leave a last block that holds more than the length says, and in the place of
+    /// the r bytes past it a part of a block that was to come there. The one is sealed anew and
+    /// the other zeroed, so that no growth brings them back; the times stay. Whether there was
+    /// any such. The caller holds all blocks.
+    pub(super) fn mend_tail(&self, meta: &mut Meta) -> Result<bool, FileError> {
+        let Some(last) = meta.len.checked_sub(1).map(BlockIndex::of) else { return Ok(false) };
         let fill = (meta.len - last.start()) as usize;
         let mut block = [0; BLOCK_LEN];
-        if self.reseal_at(meta, last, fill, &mut block)? {
-            self.write_block(meta, last, &mut block)?;
-            self.backing.sync(false)?;
+        let too_full = self.reseal_at(meta, last, fill, &mut block)?;
+        if too_full {
+            self.write_block_unseen(meta, last, &mut block)?;
+        }
+        let mut past = [0; NEXT_CAPACITY];
+        let kept = self.backing.read_at(&mut past[..fill], last.next().stored())?;
+        let written = past[..kept].iter().any(|&byte| byte != 0);
+        if written {
+            self.backing.write_unseen(&[0; NEXT_CAPACITY][..kept], last.next().stored())?;
         }
         meta.stale_tail = false;
-        Ok(())
+        Ok(too_full || written)
     }
 
     /// Seals into `block` the first `fill` bytes of the block at `index`; `false` where it holds

@@ -114,6 +114,19 @@ impl<B: Backing> SealedFile<B> {
         Ok(())
     }
 
+    /// [`SealedFile::write_block`] that leaves the file's times alone.
+    pub(super) fn write_block_unseen(
+        &self,
+        meta: &mut Meta,
+        index: BlockIndex,
+        block: &mut [u8; BLOCK_LEN],
+    ) -> Result<(), FileError> {
+        let newer = meta.stamp(index, block, &self.context);
+        self.backing.write_unseen(block, index.stored())?;
+        meta.note_written(BlockSpan::one(index), newer);
+        Ok(())
+    }
+
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
     /// their range.
     fn write_blocks(&self, span: BlockSpan, sealed: &mut [u8]) -> Result<(), FileError> {
