@@ -46,6 +46,9 @@ struct Meta {
     /// The last block may hold more than the length says, or something lie past it: a crash can
     /// leave that.
     stale_tail: bool,
+    /// No header of an earlier, clean mount can be what a crash leaves of this file: one of this
+    /// mount is durable, or there was no other in this life.
+    owned: bool,
     /// Something was changed that the header on disk does not say yet.
     touched: bool,
 }
@@ -158,7 +161,10 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError::Io`]: nothing can be said then of what is durable.
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
-        Ok(self.backing.sync(metadata)?)
+        let of_this_mount = self.meta.lock().header_is_of(&self.context);
+        self.backing.sync(metadata)?;
+        self.meta.lock().owned |= of_this_mount;
+        Ok(())
     }
 
     /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
@@ -214,14 +220,16 @@ impl<B: Backing> SealedFile<B> {
     /// otherwise a crash would leave what the earlier header calls tampering.
     fn own_epoch(&self, meta: &mut Meta) -> Result<(), FileError> {
         let Seal::Open(open) = &meta.seal else { return Ok(()) };
-        let (epochs, epoch) = (self.context.epochs(), open.header.fields.epoch);
-        if epoch == epochs.current || epochs.crashed(epoch) {
+        if meta.owned {
             return Ok(());
         }
-        let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
-        self.backing.write_unseen(&owned.bytes, 0)?;
+        if !meta.header_is_of(&self.context) {
+            let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
+            self.backing.write_unseen(&owned.bytes, 0)?;
+            meta.put_header(owned);
+        }
         self.backing.sync(false)?;
-        meta.put_header(owned);
+        meta.owned = true;
         Ok(())
     }
 }
@@ -250,6 +258,14 @@ impl Meta {
     fn put_header(&mut self, header: HeaderOnDisk) {
         if let Seal::Open(open) = &mut self.seal {
             open.header = header;
+        }
+    }
+
+    /// Whether the newest header, which need not be durable, was made by this mount.
+    fn header_is_of(&self, context: &Context) -> bool {
+        match &self.seal {
+            Seal::Open(open) => open.header.fields.epoch == context.epochs().current,
+            Seal::Empty | Seal::Unread | Seal::Lost => false,
         }
     }
 

@@ -199,6 +199,7 @@ impl Meta {
             holes_from: u64::MAX,
             gaps: Default::default(),
             stale_tail: false,
+            owned: false,
             touched: false,
         }
     }

@@ -90,6 +90,7 @@ impl<B: Backing> SealedFile<B> {
         meta.seal = Seal::Open(Open { keys: Arc::clone(&keys), header });
         meta.holes_from = u64::MAX;
         meta.stale_tail = false;
+        meta.owned = true;
         Ok(keys)
     }
 
