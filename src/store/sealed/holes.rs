@@ -1,7 +1,7 @@
 //! Space without content: reserving, punching and finding it.
 
 use super::write::check_len;
-use super::{Meta, SealedFile};
+use super::{Meta, Seal, SealedFile};
 use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, NEXT_CAPACITY};
 use crate::store::{Backing, FileError};
 
@@ -20,6 +20,9 @@ impl<B: Backing> SealedFile<B> {
         let span = BlockSpan::covering(offset, len);
         self.backing.allocate(span.first.stored(), span.count() * BLOCK_LEN as u64)?;
         if extend && end > meta.len {
+            if matches!(meta.seal, Seal::Lost) {
+                self.forget_lost(&mut meta)?;
+            }
             meta.touched = true;
             self.extend(&mut meta, end)?;
         }

@@ -58,15 +58,19 @@ impl<B: Backing> SealedFile<B> {
         let epochs = self.context.epochs();
         let (len, committed) = (meta.len, header.committed_len);
         let grown_in_crash = epochs.crashed_after(header.epoch);
+        meta.owned = epochs.crashed(header.epoch);
         meta.stale_tail = grown_in_crash || epochs.crashed(header.epoch);
-        meta.holes_from = if epochs.crashed(header.epoch) || header.flags.holes {
-            0
-        } else if len < committed {
+        let bound = !epochs.crashed(header.epoch);
+        if bound && len < committed {
             return Err(IntegrityError::Cut { len, committed }.into());
+        }
+        if bound && len > committed && !grown_in_crash {
+            return Err(IntegrityError::Extended { len, committed }.into());
+        }
+        meta.holes_from = if !bound || header.flags.holes {
+            0
         } else if grown_in_crash {
             committed
-        } else if len > committed {
-            return Err(IntegrityError::Extended { len, committed }.into());
         } else {
             u64::MAX
         };

@@ -43,8 +43,12 @@ struct Meta {
     holes_from: u64,
     /// Blocks that this mount knows were never written.
     gaps: Gaps,
-    /// The last block may hold more than the length says: a crash can leave that.
+    /// The last block may hold more than the length says, or something lie past it: a crash can
+    /// leave that.
     stale_tail: bool,
+    /// No header of an earlier, clean mount can be what a crash leaves of this file: one of this
+    /// mount is durable, or there was no other in this life.
+    owned: bool,
     /// Something was changed that the header on disk does not say yet.
     touched: bool,
 }
@@ -157,7 +161,10 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError::Io`]: nothing can be said then of what is durable.
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
-        Ok(self.backing.sync(metadata)?)
+        let of_this_mount = self.meta.lock().header_is_of(&self.context);
+        self.backing.sync(metadata)?;
+        self.meta.lock().owned |= of_this_mount;
+        Ok(())
     }
 
     /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
@@ -165,11 +172,24 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError::Io`].
     pub fn commit(&self) -> Result<(), FileError> {
-        if !self.meta.lock().touched {
-            return Ok(());
-        }
-        let _alone = self.ranges.exclusive(BlockSpan::one(BlockIndex(0)));
+        let stale_tail = {
+            let meta = self.meta.lock();
+            if !meta.touched {
+                return Ok(());
+            }
+            meta.stale_tail
+        };
+        let span = if stale_tail { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
+        let _alone = self.ranges.exclusive(span);
         let mut meta = self.meta.lock();
+        if stale_tail {
+            // No later mount looks at the tail of a file whose header is of a clean one.
+            match self.mend_tail(&mut meta) {
+                // A damaged block stays one, and whoever reads it is told.
+                Ok(_) | Err(FileError::Integrity(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
         if let Some(header) = meta.newer_header(&self.context) {
             self.backing.write_unseen(&header.bytes, 0)?;
             meta.put_header(header);
@@ -200,14 +220,16 @@ impl<B: Backing> SealedFile<B> {
     /// otherwise a crash would leave what the earlier header calls tampering.
     fn own_epoch(&self, meta: &mut Meta) -> Result<(), FileError> {
         let Seal::Open(open) = &meta.seal else { return Ok(()) };
-        let (epochs, epoch) = (self.context.epochs(), open.header.fields.epoch);
-        if epoch == epochs.current || epochs.crashed(epoch) {
+        if meta.owned {
             return Ok(());
         }
-        let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
-        self.backing.write_unseen(&owned.bytes, 0)?;
+        if !meta.header_is_of(&self.context) {
+            let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
+            self.backing.write_unseen(&owned.bytes, 0)?;
+            meta.put_header(owned);
+        }
         self.backing.sync(false)?;
-        meta.put_header(owned);
+        meta.owned = true;
         Ok(())
     }
 }
@@ -236,6 +258,14 @@ impl Meta {
     fn put_header(&mut self, header: HeaderOnDisk) {
         if let Seal::Open(open) = &mut self.seal {
             open.header = header;
+        }
+    }
+
+    /// Whether the newest header, which need not be durable, was made by this mount.
+    fn header_is_of(&self, context: &Context) -> bool {
+        match &self.seal {
+            Seal::Open(open) => open.header.fields.epoch == context.epochs().current,
+            Seal::Empty | Seal::Unread | Seal::Lost => false,
         }
     }
 

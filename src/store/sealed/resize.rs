@@ -1,9 +1,10 @@
 //! Making a file longer or shorter.
 //!
-//! Growing sets the size and nothing else. Shrinking takes two steps: first the file is cut at
-//! the end of its new last block, then the size says how much of that block counts. In one step
-//! the bytes past the last block would be what is left of a block that was cut, and a later
-//! growth would read them as a damaged block.
+//! Growing sets the size and nothing else. Shrinking to an earlier block takes two steps: first
+//! the file is cut at the end of its new last block, then the size says how much of that block
+//! counts. In one step the bytes past the last block would be what is left of a block that was
+//! cut, and a later growth would read them as a damaged block. Shrinking within the last block
+//! takes one: there is nothing to cut.
 
 use super::write::check_len;
 use super::{Meta, Seal, SealedFile};
@@ -55,8 +56,8 @@ impl<B: Backing> SealedFile<B> {
         len: u64,
         written: BlockIndex,
     ) -> Result<(), FileError> {
-        if meta.stale_tail && meta.len > 0 && len > meta.len {
-            self.mend_tail(meta)?;
+        if meta.stale_tail && len > meta.len && self.mend_tail(meta)? {
+            self.backing.sync(false)?;
         }
         self.backing.set_len(stored_len(len))?;
         let end = meta.end();
@@ -70,18 +71,36 @@ impl<B: Backing> SealedFile<B> {
     fn shrink(&self, meta: &mut Meta, len: u64) -> Result<(), FileError> {
         let last = BlockIndex::of(len - 1);
         let fill = (len - last.start()) as usize;
-        let mut block = [0; BLOCK_LEN];
+        let (mut block, mut plain) = ([0; BLOCK_LEN], [0; NEXT_CAPACITY]);
         // Opened before anything is cut: a block that can't be read is not to be cut silently.
-        let resealed = self.reseal_at(meta, last, fill, &mut block)?;
+        let held = self.open_one(meta, last, &mut block, &mut plain)?;
         self.own_epoch(meta)?;
         self.tail.lock().take();
-        self.cut_backing(len)?;
-        meta.set_shorter(len);
-        if resealed {
-            meta.stale_tail = true;
-            self.write_block(meta, last, &mut block)?;
+        if last.next() == meta.end() {
+            // Nothing but the r bytes gets shorter, and they must be a hole already.
+            if meta.stale_tail && self.mend_tail(meta)? {
+                self.backing.sync(false)?;
+            }
+        } else {
+            // Between the two steps the length is what this block holds.
+            if let (Some(_), Some(keys)) = (held.filter(|&held| held < fill), meta.keys()) {
+                keys.seal(last, &plain[..fill], &mut block);
+                self.write_block(meta, last, &mut block)?;
+                self.backing.sync(false)?;
+            }
+            self.backing.set_len(last.next().stored())?;
+            let until = held.map_or(last.capacity(), |held| held.max(fill));
+            meta.set_shorter(last.start() + until as u64);
+            meta.stale_tail = false;
         }
-        meta.stale_tail = false;
+        self.backing.set_len(stored_len(len))?;
+        meta.set_shorter(len);
+        if let (Some(_), Some(keys)) = (held.filter(|&held| held > fill), meta.keys()) {
+            keys.seal(last, &plain[..fill], &mut block);
+            // The length is what was asked for. If this fails, the block is sealed anew before
+            // a growth or a commit.
+            meta.stale_tail = self.write_block(meta, last, &mut block).is_err();
+        }
         Ok(())
     }
 
@@ -96,18 +115,26 @@ impl<B: Backing> SealedFile<B> {
         }
     }
 
-    /// After a crash the last block may hold more than its length says. It is sealed anew, and
-    /// durably, before a growth could bring that back.
-    fn mend_tail(&self, meta: &mut Meta) -> Result<(), FileError> {
-        let last = BlockIndex::of(meta.len - 1);
+    /// A crash can leave a last block that holds more than the length says, and in the place of
+    /// the r bytes past it a part of a block that was to come there. The one is sealed anew and
+    /// the other zeroed, so that no growth brings them back; the times stay. Whether there was
+    /// any such. The caller holds all blocks.
+    pub(super) fn mend_tail(&self, meta: &mut Meta) -> Result<bool, FileError> {
+        let Some(last) = meta.len.checked_sub(1).map(BlockIndex::of) else { return Ok(false) };
         let fill = (meta.len - last.start()) as usize;
         let mut block = [0; BLOCK_LEN];
-        if self.reseal_at(meta, last, fill, &mut block)? {
-            self.write_block(meta, last, &mut block)?;
-            self.backing.sync(false)?;
+        let too_full = self.reseal_at(meta, last, fill, &mut block)?;
+        if too_full {
+            self.write_block_unseen(meta, last, &mut block)?;
+        }
+        let mut past = [0; NEXT_CAPACITY];
+        let kept = self.backing.read_at(&mut past[..fill], last.next().stored())?;
+        let written = past[..kept].iter().any(|&byte| byte != 0);
+        if written {
+            self.backing.write_unseen(&[0; NEXT_CAPACITY][..kept], last.next().stored())?;
         }
         meta.stale_tail = false;
-        Ok(())
+        Ok(too_full || written)
     }
 
     /// Seals into `block` the first `fill` bytes of the block at `index`; `false` where it holds
@@ -172,6 +199,7 @@ impl Meta {
             holes_from: u64::MAX,
             gaps: Default::default(),
             stale_tail: false,
+            owned: false,
             touched: false,
         }
     }

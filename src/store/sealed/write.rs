@@ -90,6 +90,7 @@ impl<B: Backing> SealedFile<B> {
         meta.seal = Seal::Open(Open { keys: Arc::clone(&keys), header });
         meta.holes_from = u64::MAX;
         meta.stale_tail = false;
+        meta.owned = true;
         Ok(keys)
     }
 
@@ -110,6 +111,19 @@ impl<B: Backing> SealedFile<B> {
     ) -> Result<(), FileError> {
         let newer = meta.stamp(index, block, &self.context);
         self.backing.write_at(block, index.stored())?;
+        meta.note_written(BlockSpan::one(index), newer);
+        Ok(())
+    }
+
+    /// [`SealedFile::write_block`] that leaves the file's times alone.
+    pub(super) fn write_block_unseen(
+        &self,
+        meta: &mut Meta,
+        index: BlockIndex,
+        block: &mut [u8; BLOCK_LEN],
+    ) -> Result<(), FileError> {
+        let newer = meta.stamp(index, block, &self.context);
+        self.backing.write_unseen(block, index.stored())?;
         meta.note_written(BlockSpan::one(index), newer);
         Ok(())
     }
