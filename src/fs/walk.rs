@@ -140,10 +140,10 @@ fn visit(
                 let place = Place::new(Arc::clone(&dir), name);
                 let Ok(stat) = place.stat() else { continue };
                 match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => {
-                        if !file(&Visited { place: &place, stat: &stat, path: &child }) {
-                            return Ok(false);
-                        }
+                    FileType::RegularFile
+                        if !file(&Visited { place: &place, stat: &stat, path: &child }) =>
+                    {
+                        return Ok(false);
                     }
                     FileType::Directory => work.add(child),
                     _ => {}

@@ -1,6 +1,5 @@
 //! A vault made by the command line, with its key file and its mount point beside it.
 
-use std::fs;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +55,9 @@ impl Vault {
     pub fn init_as(user: &User) -> Vault {
         let scratch = Scratch::new();
         let copy = scratch.join("atrest");
-        fs::copy(binary(), &copy).expect("copy the binary");
+        // By another process: a descriptor of ours that is open for writing, inherited by whatever
+        // another test starts in that moment, would make the program "busy".
+        run(Command::new("cp").arg(binary()).arg(&copy)).ok();
         let mut vault = Vault::prepare_in(scratch, copy);
         let shared = Arc::get_mut(&mut vault.shared).expect("one owner so far");
         for path in ["", "vault", "mnt", "home", "log"] {

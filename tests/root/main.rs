@@ -29,6 +29,11 @@ fn carol() -> User {
     User::new(41_003)
 }
 
+/// One whom /etc/passwd knows, since fusermount3 asks for the name.
+fn nobody() -> User {
+    User { uid: 65_534, gid: 65_534, groups: vec![65_534] }
+}
+
 /// A mount that every user may enter, on both kinds of cache in turn.
 fn each_shared_mount(test: impl Fn(Mounted)) {
     require_root();

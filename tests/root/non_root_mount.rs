@@ -9,9 +9,9 @@ use crate::common::mounted::{daemons_of, is_mounted};
 use crate::common::{
     Allow, Mapping, Vault, pattern, random_bytes, require, require_root, run, wait_until,
 };
-use crate::{alice, bob};
+use crate::{bob, nobody};
 
-/// Alice's vault. What udev does on any ordinary machine must hold: all may open /dev/fuse.
+/// A vault of nobody's. What udev does on any ordinary machine must hold: all may open /dev/fuse.
 fn vault() -> Vault {
     require_root();
     require("fusermount3");
@@ -20,7 +20,7 @@ fn vault() -> Vault {
         mode & 0o006 == 0o006,
         "this test needs a /dev/fuse that users may open (chmod 666 /dev/fuse); scripts/test.sh sees to that"
     );
-    Vault::init_as(&alice())
+    Vault::init_as(&nobody())
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_user_mounts_works_and_unmounts() {
     let vault = vault();
     for options in [&[][..], &["--no-writeback"]] {
         let mount = vault.mount(options);
-        let user = alice();
+        let user = nobody();
         user.run(|| {
             fs::create_dir(mount.join("dir")).unwrap();
             fs::write(mount.join("dir/file"), pattern(0, 100_000)).unwrap();
@@ -58,7 +58,7 @@ fn a_user_mounts_works_and_unmounts() {
 fn flushes_by_the_kernel_are_let_in() {
     let vault = vault();
     let mount = vault.mount(&[]);
-    alice().run(|| {
+    nobody().run(|| {
         fs::write(mount.join("large"), random_bytes(1, 20 << 20)).unwrap();
         let file = open_rw(mount.join("mapped"));
         file.set_len(2 << 20).unwrap();
@@ -68,7 +68,7 @@ fn flushes_by_the_kernel_are_let_in() {
     // sync(2) by root flushes with root's hands.
     rustix::fs::sync();
     let mount = mount.remount(&[]);
-    alice().run(|| {
+    nobody().run(|| {
         assert!(fs::read(mount.join("large")).unwrap() == random_bytes(1, 20 << 20));
         assert!(fs::read(mount.join("mapped")).unwrap() == random_bytes(2, 2 << 20));
     });
@@ -81,7 +81,7 @@ fn files_that_their_owner_may_not_read_or_write() {
     for options in [&[][..], &["--no-writeback"]] {
         let mount = vault.mount(options);
         let path = |bits: u32| mount.join(format!("{bits:o}"));
-        alice().run(|| {
+        nobody().run(|| {
             for bits in [0o444, 0o200, 0o000] {
                 let mut new = OpenOptions::new();
                 let file = new
@@ -111,7 +111,7 @@ fn files_that_their_owner_may_not_read_or_write() {
             fs::rename(path(0o000), mount.join("renamed")).unwrap();
         });
         let mount = mount.remount(options);
-        alice().run(|| {
+        nobody().run(|| {
             for (name, again) in [("444", false), ("200", true), ("renamed", false)] {
                 let path = mount.join(name);
                 fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
@@ -134,7 +134,7 @@ fn files_that_their_owner_may_not_read_or_write() {
 fn a_directory_that_its_owner_may_not_enter() {
     let vault = vault();
     let mount = vault.mount(&[]);
-    alice().run(|| {
+    nobody().run(|| {
         let dir = mount.join("dir");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("file"), b"x").unwrap();
@@ -158,17 +158,17 @@ fn a_directory_that_its_owner_may_not_enter() {
 fn a_killed_daemon_is_recovered_by_mount_and_by_umount() {
     let vault = vault();
     let mut mount = vault.mount(&[]);
-    alice().run(|| fs::write(mount.join("file"), pattern(0, 50_000)).unwrap());
+    nobody().run(|| fs::write(mount.join("file"), pattern(0, 50_000)).unwrap());
     mount.kill9();
     let mut mount = mount.remount(&[]);
     mount.allow(Allow::Warnings);
-    alice().run(|| assert_eq!(fs::read(mount.join("file")).unwrap(), pattern(0, 50_000)));
+    nobody().run(|| assert_eq!(fs::read(mount.join("file")).unwrap(), pattern(0, 50_000)));
     mount.kill9();
     mount.try_unmount().ok();
     assert!(!is_mounted(&vault.mountpoint()));
     let mut mount = vault.mount(&[]);
     mount.allow(Allow::Warnings);
-    alice().run(|| assert_eq!(fs::read(mount.join("file")).unwrap(), pattern(0, 50_000)));
+    nobody().run(|| assert_eq!(fs::read(mount.join("file")).unwrap(), pattern(0, 50_000)));
 }
 
 /// What a desktop's file manager does, and what an administrator does.
@@ -177,12 +177,12 @@ fn an_unmount_from_outside_ends_the_daemon() {
     let vault = vault();
     for by_root in [false, true] {
         let mut mount = vault.mount(&[]);
-        alice().run(|| fs::write(mount.join("file"), pattern(0, 50_000)).unwrap());
+        nobody().run(|| fs::write(mount.join("file"), pattern(0, 50_000)).unwrap());
         let mut unmount =
             std::process::Command::new(if by_root { "umount" } else { "fusermount3" });
         if !by_root {
             use std::os::unix::process::CommandExt;
-            unmount.arg("-u").uid(alice().uid).gid(alice().gid);
+            unmount.arg("-u").uid(nobody().uid).gid(nobody().gid);
         }
         run(unmount.arg(mount.path())).ok();
         mount.forget();
@@ -191,7 +191,7 @@ fn an_unmount_from_outside_ends_the_daemon() {
         });
         assert!(gone.is_some(), "the daemon outlives its mount (by root: {by_root})");
         let again = vault.mount(&[]);
-        alice().run(|| assert_eq!(fs::read(again.join("file")).unwrap(), pattern(0, 50_000)));
+        nobody().run(|| assert_eq!(fs::read(again.join("file")).unwrap(), pattern(0, 50_000)));
     }
 }
 
@@ -204,7 +204,7 @@ fn allow_other_by_a_user_is_fuses_to_grant() {
     match vault.try_mount(&["--allow-other"]) {
         Ok(mount) => {
             assert!(granted);
-            alice().run(|| fs::write(mount.join("file"), b"x").unwrap());
+            nobody().run(|| fs::write(mount.join("file"), b"x").unwrap());
             assert_eq!(fs::read(mount.join("file")).unwrap(), b"x");
         }
         Err(outcome) => {
