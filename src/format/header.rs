@@ -142,6 +142,11 @@ impl Header {
         })
     }
 
+    /// The committed length that the bytes say, unauthenticated; 0 where there is no header.
+    pub fn claimed_len(bytes: &[u8; HEADER_LEN]) -> u64 {
+        u64::from_le_bytes(field(bytes, COMMITTED_LEN))
+    }
+
     /// Checks the MAC over `bytes`, which commits to the data key that `key` comes from.
     ///
     /// # Errors

@@ -50,6 +50,23 @@ impl Op {
         (at..at + len as u64).map(|at| byte(at) as u8).collect()
     }
 
+    /// Whether the operation can change what a reader finds.
+    pub fn changes_content(&self) -> bool {
+        match self {
+            Self::Write { .. }
+            | Self::Truncate(_)
+            | Self::Punch { .. }
+            | Self::Allocate { .. }
+            | Self::Copy { .. } => true,
+            Self::Reserve { .. }
+            | Self::Commit
+            | Self::Sync
+            | Self::Rewrap
+            | Self::Reopen
+            | Self::Remount => false,
+        }
+    }
+
     /// What the operation does to a file's content.
     pub fn apply(&self, number: usize, content: &mut Vec<u8>) {
         match *self {

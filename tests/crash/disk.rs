@@ -27,6 +27,8 @@ pub struct Interval {
     /// The states of the plaintext, by number, that a crash in it may leave a mixture of.
     pub from: usize,
     pub to: usize,
+    /// The mount in which it was, by number.
+    pub mount: usize,
 }
 
 /// A file in memory with the history of its blocks and sizes. Clones are the same file.
@@ -40,6 +42,7 @@ struct State {
     intervals: Vec<Interval>,
     from: usize,
     to: usize,
+    mount: usize,
 }
 
 impl CrashDisk {
@@ -52,6 +55,7 @@ impl CrashDisk {
             intervals: Vec::new(),
             from: 0,
             to: 0,
+            mount: 0,
         })))
     }
 
@@ -67,6 +71,13 @@ impl CrashDisk {
     /// The plaintext state `from` has been fsynced.
     pub fn fsynced(&self, from: usize) {
         self.0.lock().from = from;
+    }
+
+    /// The mount has ended cleanly, and the next one begins.
+    pub fn remounted(&self) {
+        let mut state = self.0.lock();
+        assert!(state.events.is_empty(), "something is not durable at the end of a mount");
+        state.mount += 1;
     }
 
     /// All intervals up to now.
@@ -87,7 +98,8 @@ impl State {
     fn close_interval(&mut self) {
         let durable = std::mem::replace(&mut self.durable, self.now.clone());
         let events = std::mem::take(&mut self.events);
-        self.intervals.push(Interval { durable, events, from: self.from, to: self.to });
+        let (from, to, mount) = (self.from, self.to, self.mount);
+        self.intervals.push(Interval { durable, events, from, to, mount });
     }
 
     fn note_block(&mut self, index: u64) {

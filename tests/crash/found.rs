@@ -61,3 +61,9 @@ fn a_block_past_the_size_does_not_come_back_when_the_file_grows_over_it() {
 fn space_allocated_for_a_file_that_lost_its_header_holds_nothing_of_its_former_life() {
     check(Before::SameMount, &[], &[Write { at: 0, len: 12_000 }]);
 }
+
+#[test]
+fn a_cut_in_the_middle_of_a_shrink_finds_the_length_whatever_reached_its_last_block() {
+    let base = [Write { at: 0, len: 100 }, Truncate(9000)];
+    check(Before::CrashedMount, &base, &[Write { at: 3000, len: 2000 }, Truncate(3808)]);
+}

@@ -52,8 +52,9 @@ fn check_state(
     turn: usize,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<usize, String> {
+    let mounts = run.mounts[interval.mount].clone();
     let disk = CrashDisk::new(image.clone());
-    let file = open(&disk, &run.mounts.context())?;
+    let file = open(&disk, &mounts.context())?;
     let content = read_all(&file).map_err(|error| format!("after the crash: {error}"))?;
     run.allows(interval, &content)?;
     let report = file.verify();
@@ -62,7 +63,7 @@ fn check_state(
     }
     let header = image.block(0).map_or(&[][..], |block| &block[..HEADER_LEN]);
     let lost = header.iter().all(|&byte| byte == 0);
-    let rest = Rest { image, mounts: run.mounts.clone(), content, lost };
+    let rest = Rest { image, mounts, content, lost };
     let lives = lives(rest.content.len() as u64);
     let chosen = match depth {
         Depth::Read => return Ok(0),

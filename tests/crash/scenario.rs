@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atrest::keys::DEFAULT_KEY;
-use atrest::store::{Context, SealedFile};
+use atrest::store::{Backing, Context, SealedFile};
 
 use super::disk::{CrashDisk, Interval};
 use super::recovery::{Depth, check_run};
@@ -46,8 +46,8 @@ pub struct Run {
     pub intervals: Vec<Interval>,
     /// What the content was before the first operation, and after each.
     pub contents: Vec<Vec<u8>>,
-    /// With the mount after the crash running.
-    pub mounts: Mounts,
+    /// By the number of the mount that crashed: with the mount after it running.
+    pub mounts: Vec<Mounts>,
 }
 
 impl Scenario {
@@ -90,8 +90,9 @@ impl Scenario {
 pub fn run(rest: Rest, ops: &[Op]) -> Result<Run, String> {
     let Rest { image, mut mounts, content, lost } = rest;
     let disk = CrashDisk::new(image);
-    let context = mounts.context();
+    let mut context = mounts.context();
     let mut file = open(&disk, &context)?;
+    let mut earlier = Vec::new();
     let mut contents = if lost { vec![Vec::new(), content] } else { vec![content] };
     for (number, op) in ops.iter().enumerate() {
         let mut content = contents[contents.len() - 1].clone();
@@ -105,10 +106,22 @@ pub fn run(rest: Rest, ops: &[Op]) -> Result<Run, String> {
         match op {
             Op::Sync => disk.fsynced(contents.len() - 1),
             Op::Reopen => file = open(&disk, &context)?,
+            Op::Remount => {
+                file.backing().sync(true).map_err(|error| error.to_string())?;
+                disk.fsynced(contents.len() - 1);
+                disk.remounted();
+                earlier.push(mounts.after_crash());
+                mounts = mounts.after_clean_end();
+                context = mounts.context();
+                file = open(&disk, &context)?;
+            }
             _ => {}
         }
     }
-    Ok(Run { intervals: disk.intervals(), contents, mounts: mounts.after_crash() })
+    earlier.push(mounts.after_crash());
+    // The key file is replaced durably, and knows all versions.
+    earlier.iter_mut().for_each(|mounts| mounts.learn(&context));
+    Ok(Run { intervals: disk.intervals(), contents, mounts: earlier })
 }
 
 /// Opens the file for the mount whose files share `context`.

@@ -59,7 +59,7 @@ impl<B: Backing> SealedFile<B> {
         let epochs = self.context.epochs();
         let (len, committed) = (meta.len, header.committed_len);
         let grown_in_crash = epochs.crashed_after(header.epoch);
-        meta.owned = epochs.crashed(header.epoch);
+        meta.owned = epochs.crashed(header.epoch) && len == committed;
         meta.stale_tail = grown_in_crash || epochs.crashed(header.epoch);
         let bound = !epochs.crashed(header.epoch);
         if bound && len < committed {

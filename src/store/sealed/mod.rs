@@ -46,8 +46,8 @@ struct Meta {
     /// The last block may hold more than the length says, or something lie past it: a crash can
     /// leave that.
     stale_tail: bool,
-    /// No header of an earlier, clean mount can be what a crash leaves of this file: one of this
-    /// mount is durable, or there was no other in this life.
+    /// Whatever header a crash leaves of this file, it calls no cut tampering and says how long
+    /// the file was: one of this mount is durable, or there was no other in this life.
     owned: bool,
     /// Something was changed that the header on disk does not say yet.
     touched: bool,
@@ -261,6 +261,13 @@ impl Meta {
         }
     }
 
+    fn committed_len(&self) -> u64 {
+        match &self.seal {
+            Seal::Open(open) => open.header.fields.committed_len,
+            Seal::Empty | Seal::Unread | Seal::Lost => 0,
+        }
+    }
+
     /// Whether the newest header, which need not be durable, was made by this mount.
     fn header_is_of(&self, context: &Context) -> bool {
         match &self.seal {
@@ -284,7 +291,8 @@ impl Meta {
 }
 
 /// The plaintext length of a backing file of `size` bytes. It needs no key; where a crash left
-/// the length to the last block, what that block says of itself is believed only when it is read.
+/// the length to header and last block, what they say of themselves is believed only when they
+/// are read.
 ///
 /// # Errors
 /// [`FileError::Integrity`] when no sealed file has that size; [`FileError::Io`].
@@ -292,12 +300,23 @@ pub fn plain_len(backing: &impl Backing, size: u64) -> Result<u64, FileError> {
     match StoredLen::from_stored(size)? {
         StoredLen::Exact(len) => Ok(len),
         StoredLen::InBlock(last) => {
-            let mut head = [0; BLOCK_HEAD_LEN];
+            let (mut header, mut head) = ([0; HEADER_LEN], [0; BLOCK_HEAD_LEN]);
             let at = last.stored() + block_head_offset(last);
-            if backing.read_at(&mut head, at)? < head.len() {
+            if backing.read_at(&mut header, 0)? < header.len()
+                || backing.read_at(&mut head, at)? < head.len()
+            {
                 return Err(IntegrityError::Vanished.into());
             }
-            Ok(last.start() + claimed_fill(&head, last) as u64)
+            let held = claimed_fill(&head, last);
+            Ok(cut_len(last, Some(held), Header::claimed_len(&header)))
         }
     }
+}
+
+/// The plaintext length of a file that was cut behind its block `last` and given no length yet:
+/// where the content of that block ends, a hole's at its end; but a file that was to become
+/// shorter than `committed` was not to lose bytes that the block does not hold.
+fn cut_len(last: BlockIndex, held: Option<usize>, committed: u64) -> u64 {
+    let held = last.start() + held.unwrap_or(last.capacity()) as u64;
+    held.max(committed.min(last.end()))
 }

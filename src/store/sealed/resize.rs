@@ -7,7 +7,7 @@
 //! takes one: there is nothing to cut.
 
 use super::write::check_len;
-use super::{Meta, Seal, SealedFile};
+use super::{Meta, Seal, SealedFile, cut_len};
 use crate::format::{BLOCK_LEN, BlockContent, BlockIndex, BlockSpan, NEXT_CAPACITY, stored_len};
 use crate::store::{Backing, FileError, IntegrityError};
 
@@ -82,15 +82,8 @@ impl<B: Backing> SealedFile<B> {
                 self.backing.sync(false)?;
             }
         } else {
-            // Between the two steps the length is what this block holds.
-            if let (Some(_), Some(keys)) = (held.filter(|&held| held < fill), meta.keys()) {
-                keys.seal(last, &plain[..fill], &mut block);
-                self.write_block(meta, last, &mut block)?;
-                self.backing.sync(false)?;
-            }
             self.backing.set_len(last.next().stored())?;
-            let until = held.map_or(last.capacity(), |held| held.max(fill));
-            meta.set_shorter(last.start() + until as u64);
+            meta.set_shorter(cut_len(last, held, meta.committed_len()));
             meta.stale_tail = false;
         }
         self.backing.set_len(stored_len(len))?;
