@@ -77,6 +77,9 @@ impl Fs {
         origin: Origin,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
+        if origin == Origin::Cache {
+            file.keep_mtime()?;
+        }
         self.in_file(inode, file.write(offset, data))?;
         file.note_write(origin == Origin::Cache);
         match origin {

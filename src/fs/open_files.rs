@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attrs::{Change, Time, timestamps};
+use super::inode::modified;
 use super::place::Place;
 use super::{FsError, Inode};
 use crate::store::{Access, Context, FileError, RealFile, SealedFile};
@@ -25,11 +26,11 @@ pub struct OpenFile {
     mtime: Mutex<CachedMtime>,
 }
 
-/// With the writeback cache the kernel keeps the modification time and sets it by and by. A
-/// write that it began before may come to be done after that, and would leave its own time.
+/// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
+/// at all where a write found it as it should be; what it writes back later must not move it.
 #[derive(Debug, Default)]
 struct CachedMtime {
-    /// The time that the kernel last set.
+    /// The time that the kernel last set, or found when it began to write back.
     set: Option<SystemTime>,
     /// Whether the kernel's cache was written from since.
     passed: bool,
@@ -47,6 +48,15 @@ impl OpenFile {
     /// Notes that the modification time was set, to a time of the caller's or to the present.
     pub fn note_mtime(&self, set: Option<SystemTime>) {
         *self.mtime.lock() = CachedMtime { set, passed: false };
+    }
+
+    /// Notes the modification time before a write out of the kernel's cache.
+    pub fn keep_mtime(&self) -> rustix::io::Result<()> {
+        let mut mtime = self.mtime.lock();
+        if mtime.set.is_none() {
+            mtime.set = Some(modified(&rustix::fs::fstat(self.sealed.backing())?));
+        }
+        Ok(())
     }
 
     /// Notes a write that was done, out of the kernel's cache or by a program.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use super::process::{Outcome, run};
+use super::process::{Outcome, run, run_within};
 use super::{Backing, Mounted, Scratch, User};
 
 /// The binary under test.
@@ -136,6 +137,12 @@ impl Vault {
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
         run(self.command(args).arg(self.path()))
+    }
+
+    /// `atrest verify VAULT`: every block of every file must be found whole.
+    #[track_caller]
+    pub fn verify(&self) -> Outcome {
+        run_within(Duration::from_secs(600), self.command(&["verify"]).arg(self.path())).ok()
     }
 
     /// `atrest mount VAULT MOUNTPOINT` with these options.
