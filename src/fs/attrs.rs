@@ -52,10 +52,13 @@ impl Fs {
         if let Some(size) = change.size {
             self.with_file(inode, true, |file| file.truncate(size))?;
             // The kernel leaves this to the file system, and does not say so in a way that
-            // arrives here: whoever may not set these bits takes them off.
-            if caller.uid != 0 && change.mode.is_none() {
-                self.drop_privilege_bits(inode)?;
+            // arrives here.
+            if !caller.is_root() && change.mode.is_none() {
+                self.drop_privilege_bits(inode, caller)?;
             }
+        } else if change.is_empty() {
+            // This is what arrives of a chown that names neither owner nor group.
+            self.drop_privilege_bits(inode, caller)?;
         }
         if let Some(file) = self.open.find(inode) {
             self.apply(&Target::File(file.backing().as_fd()), change)?;
@@ -73,14 +76,17 @@ impl Fs {
         self.getattr(inode)
     }
 
-    /// Takes suid, and sgid where the group may execute, off a file that was written to.
+    /// Takes suid off a file whose content or owner `caller` changed; and sgid where the group may
+    /// execute, or the caller is not of the group (as Linux does, fs/attr.c).
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn drop_privilege_bits(&self, inode: Inode) -> Result<(), FsError> {
+    pub fn drop_privilege_bits(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
         let attr = self.getattr(inode)?;
         let mut dropped = attr.mode & !0o4000;
-        if attr.mode & 0o010 != 0 {
+        let keeps_group = attr.mode & 0o010 == 0
+            && (caller.is_root() || attr.mode & 0o2000 == 0 || caller.is_in_group(attr.gid));
+        if !keeps_group {
             dropped &= !0o2000;
         }
         if dropped == attr.mode || attr.kind != FileType::RegularFile {

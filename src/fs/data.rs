@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::open_files::OpenFile;
-use super::{Fs, FsError, Inode};
+use super::{Caller, Fs, FsError, Inode};
 
 /// Where a write comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,7 @@ impl Fs {
         offset: u64,
         len: u64,
         how: Allocate,
+        caller: &Caller,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
         let zero = matches!(how, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize);
@@ -117,7 +118,7 @@ impl Fs {
         if reserve {
             self.in_file(inode, file.allocate(offset, len, extend))?;
         }
-        Ok(())
+        self.content_changed(inode, caller)
     }
 
     /// The first content from `offset` on.
@@ -147,6 +148,7 @@ impl Fs {
         (from, from_offset): (Inode, u64),
         (to, to_offset): (Inode, u64),
         len: u64,
+        caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
         let mut copied = 0;
@@ -161,7 +163,13 @@ impl Fs {
             target.note_write(false);
             copied += chunk.len() as u64;
         }
+        self.content_changed(to, caller)?;
         Ok(copied)
+    }
+
+    /// After a change of the content of which the kernel does not say who made it.
+    fn content_changed(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
+        if caller.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, caller) }
     }
 
     fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {

@@ -2,6 +2,7 @@
 //! it can be used, and tested, without a mount.
 
 mod attrs;
+mod caller;
 mod data;
 mod dirs;
 mod entries;
@@ -30,6 +31,7 @@ use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
 
 pub use attrs::{Change, Time};
+pub use caller::Caller;
 pub use data::{Allocate, Origin};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
@@ -39,17 +41,6 @@ pub use maintain::{Failure, Progress, RewrapSummary, VerifySummary};
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
-
-/// Who asks for an operation.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    /// The user.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
-    /// The process.
-    pub pid: u32,
-}
 
 /// A vault as a file system. It is the vault's only user, so what it remembers stays true.
 ///

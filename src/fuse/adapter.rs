@@ -19,7 +19,7 @@ use super::convert;
 use super::counters::Operation;
 use super::reply::{TTL, refuse, reply_attr, reply_empty, reply_entry, reply_xattr};
 use super::seek::{Seek, Seeker, Sought};
-use crate::fs::{Allocate, Caller, Change, Fs, FsError, Inode, Origin};
+use crate::fs::{Caller, Change, Fs, FsError, Inode, Origin};
 
 /// Bytes of the largest request.
 const MAX_REQUEST: u32 = 1024 * 1024;
@@ -231,7 +231,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -251,7 +251,7 @@ impl Filesystem for Adapter {
         };
         let mut written = self.fs.write(inode, offset, data, origin);
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            written = self.fs.drop_privilege_bits(inode);
+            written = self.fs.drop_privilege_bits(inode, &convert::caller(request));
         }
         match written {
             Ok(()) => reply.written(data.len() as u32),
@@ -375,9 +375,13 @@ impl Filesystem for Adapter {
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
-    fn listxattr(&self, _: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         let _turn = self.connection.begin(Operation::listxattr);
-        reply_xattr(reply, size, self.fs.listxattr(convert::inode(inode)));
+        reply_xattr(
+            reply,
+            size,
+            self.fs.listxattr(convert::inode(inode), &convert::caller(request)),
+        );
     }
 
     fn removexattr(&self, _: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -427,7 +431,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -436,17 +440,11 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.connection.begin(Operation::fallocate);
-        const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
-        let how = match mode {
-            0 => Allocate::Extend,
-            libc::FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
-            PUNCH_KEEP => Allocate::PunchHole,
-            libc::FALLOC_FL_ZERO_RANGE => Allocate::Zero,
-            ZERO_KEEP => Allocate::ZeroKeepSize,
-            _ => return reply.error(Errno::EOPNOTSUPP),
-        };
-        reply_empty(reply, self.fs.allocate(convert::inode(inode), offset, length, how));
+        let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        reply_empty(
+            reply,
+            self.fs.allocate(convert::inode(inode), offset, length, how, &convert::caller(request)),
+        );
     }
 
     fn lseek(
@@ -472,7 +470,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         from: INodeNo,
         _: FileHandle,
         from_offset: u64,
@@ -490,7 +488,7 @@ impl Filesystem for Adapter {
         // The count in the reply has 32 bits; the caller asks again for the rest.
         let len = len.min(1 << 30);
         let (from, to) = ((convert::inode(from), from_offset), (convert::inode(to), to_offset));
-        match self.fs.copy(from, to, len) {
+        match self.fs.copy(from, to, len, &convert::caller(request)) {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(refuse(&error)),
         }

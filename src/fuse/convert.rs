@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 
-use crate::fs::{Attr, Caller, Inode, Time};
+use crate::fs::{Allocate, Attr, Caller, Inode, Time};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
@@ -41,6 +41,20 @@ pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
         Kind::CharacterDevice => FileType::CharDevice,
         Kind::BlockDevice => FileType::BlockDevice,
         Kind::RegularFile | Kind::Unknown => FileType::RegularFile,
+    }
+}
+
+/// What a mode of fallocate(2) asks for; `None` for those that shift content.
+pub(super) fn allocation(mode: i32) -> Option<Allocate> {
+    const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Some(Allocate::Extend),
+        libc::FALLOC_FL_KEEP_SIZE => Some(Allocate::KeepSize),
+        PUNCH_KEEP => Some(Allocate::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Some(Allocate::Zero),
+        ZERO_KEEP => Some(Allocate::ZeroKeepSize),
+        _ => None,
     }
 }
 

@@ -70,19 +70,29 @@ fn rsync_there_and_back() {
         let inside = mount.join("tree");
         assert_nothing_to_do(source, &inside);
         // Changed files, by a new copy and in place, and files that are gone.
-        for (number, path) in listing(source).into_iter().filter(|(_, entry)| entry.kind == 'f').map(|(path, _)| path).enumerate() {
+        for (number, path) in listing(source)
+            .into_iter()
+            .filter(|(_, entry)| entry.kind == 'f')
+            .map(|(path, _)| path)
+            .enumerate()
+        {
             let path = source.join(path);
             match number % 7 {
                 0 => fs::remove_file(&path).unwrap(),
                 1 if fs::metadata(&path).unwrap().len() > 0 => {
                     let bytes = fs::read(&path).unwrap();
                     fs::remove_file(&path).unwrap();
-                    fs::write(&path, [&bytes[bytes.len() / 2..], &pattern(9, 5000)].concat()).unwrap();
+                    fs::write(&path, [&bytes[bytes.len() / 2..], &pattern(9, 5000)].concat())
+                        .unwrap();
                 }
                 _ => {}
             }
         }
-        run_within(LIMIT, &mut rsync(&["--delete", "--inplace", "--no-whole-file"], source, &inside)).ok();
+        run_within(
+            LIMIT,
+            &mut rsync(&["--delete", "--inplace", "--no-whole-file"], source, &inside),
+        )
+        .ok();
         assert_same_tree(&listing(&inside), &listing(source), "brought up to date in place");
         assert_nothing_to_do(source, &inside);
         let outside = vault.scratch().make_dir("outside");
@@ -94,7 +104,12 @@ fn rsync_there_and_back() {
 
 /// A dry run by checksum, with all that rsync can compare, finds no difference.
 fn assert_nothing_to_do(from: &Path, to: &Path) {
-    let outcome = run_within(LIMIT, &mut rsync(&["--dry-run", "--checksum", "--itemize-changes", "--delete"], from, to)).ok();
-    let changes: Vec<&str> = outcome.stdout.lines().filter(|line| !line.starts_with(".d..t")).collect();
+    let outcome = run_within(
+        LIMIT,
+        &mut rsync(&["--dry-run", "--checksum", "--itemize-changes", "--delete"], from, to),
+    )
+    .ok();
+    let changes: Vec<&str> =
+        outcome.stdout.lines().filter(|line| !line.starts_with(".d..t")).collect();
     assert!(changes.is_empty(), "rsync would change: {changes:#?}");
 }

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use crate::common::files::open_rw;
-use crate::common::{Allow, Campaign, Mapping, Mounted, Vault, random_bytes, rng};
+use crate::common::{Allow, Campaign, Mounted, Vault, random_bytes, rng};
 use crate::promises::{Change, Promise};
 
 const WORKERS: u64 = 3;
@@ -59,20 +60,19 @@ impl Worker {
     }
 
     /// Works until a call fails, which is when the daemon is gone.
-    fn work(&mut self) {
-        while self.step().is_ok() {}
+    fn work(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) && self.step().is_ok() {}
     }
 
     fn step(&mut self) -> io::Result<()> {
         let slot = self.random.random_range(0..SLOTS);
-        match self.random.random_range(0..11) {
+        match self.random.random_range(0..10) {
             0..3 => self.overwrite(slot),
             3 | 4 => self.append(slot),
             5 => self.truncate(slot),
             6 => self.rewrite_and_close(slot),
             7 => self.replace_by_rename(slot),
-            8 => self.store_and_msync(slot),
-            9 => self.make_name(slot),
+            8 => self.make_name(slot),
             _ => self.remove_name(),
         }
     }
@@ -85,7 +85,8 @@ impl Worker {
     fn open(&mut self, slot: usize) -> io::Result<File> {
         let slot = &mut self.slots[slot];
         if slot.file.is_none() {
-            slot.file = Some(OpenOptions::new().read(true).write(true).open(self.dir.join(&slot.name))?);
+            slot.file =
+                Some(OpenOptions::new().read(true).write(true).open(self.dir.join(&slot.name))?);
         }
         slot.file.as_ref().unwrap().try_clone()
     }
@@ -150,25 +151,6 @@ impl Worker {
         Ok(())
     }
 
-    fn store_and_msync(&mut self, slot: usize) -> io::Result<()> {
-        let file = self.open(slot)?;
-        let length = self.slots[slot].promise.now().len();
-        if length < 2 {
-            return Ok(());
-        }
-        let mut bytes = self.some_bytes(length.min(5000));
-        let offset = self.random.random_range(0..length - bytes.len().min(length - 1));
-        bytes.truncate(length - offset);
-        // A mapping of a file whose daemon dies is SIGBUS at the touch of a page that is not in
-        // memory: so read first, and keep the daemon's death between calls of msync.
-        let mut mapping = Mapping::private(&file, length)?;
-        drop(mapping.bytes_mut());
-        mapping = Mapping::shared(&file, length)?;
-        let _ = &mapping;
-        drop(mapping);
-        self.write_at(slot, offset as u64, bytes)
-    }
-
     fn make_name(&mut self, slot: usize) -> io::Result<()> {
         self.made += 1;
         let kind = self.random.random_range(0..3);
@@ -186,10 +168,16 @@ impl Worker {
 
     fn remove_name(&mut self) -> io::Result<()> {
         let there = self.names.iter().find(|(_, presence)| **presence == Presence::There);
-        let Some((name, _)) = there.map(|(name, presence)| (name.clone(), *presence)) else { return Ok(()) };
+        let Some((name, _)) = there.map(|(name, presence)| (name.clone(), *presence)) else {
+            return Ok(());
+        };
         self.names.insert(name.clone(), Presence::Either);
         let path = self.dir.join(&name);
-        if name.starts_with("dir") { fs::remove_dir(path)? } else { fs::remove_file(path)? }
+        if name.starts_with("dir") {
+            fs::remove_dir(path)?
+        } else {
+            fs::remove_file(path)?
+        }
         self.names.insert(name, Presence::Gone);
         Ok(())
     }
@@ -198,8 +186,11 @@ impl Worker {
     fn check(&mut self, context: &str) {
         for slot in &mut self.slots {
             let path = self.dir.join(&slot.name);
-            let found = fs::read(&path).unwrap_or_else(|e| panic!("{context}: {}: {e}", path.display()));
-            slot.promise.check(&found).unwrap_or_else(|loss| panic!("{context}: {}: {loss}", path.display()));
+            let found =
+                fs::read(&path).unwrap_or_else(|e| panic!("{context}: {}: {e}", path.display()));
+            slot.promise
+                .check(&found)
+                .unwrap_or_else(|loss| panic!("{context}: {}: {loss}", path.display()));
             slot.promise = Promise::of(found);
             slot.file = None;
         }
@@ -221,4 +212,55 @@ fn close(file: File) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
+    let vault = Vault::init();
+    let mut mount = vault.mount(options);
+    let write_through = options.contains(&"--no-writeback");
+    let mut workers: Vec<Worker> =
+        (0..WORKERS).map(|number| Worker::new(&mount, number + seed, write_through)).collect();
+    let mut random = rng(seed);
+    for round in 0..rounds {
+        let stop = AtomicBool::new(false);
+        let killed = thread::scope(|scope| {
+            for worker in &mut workers {
+                scope.spawn(|| worker.work(&stop));
+            }
+            thread::sleep(Duration::from_millis(random.random_range(10..400)));
+            let killed = panic::catch_unwind(AssertUnwindSafe(|| mount.kill9()));
+            stop.store(true, Ordering::Relaxed);
+            killed
+        });
+        killed.unwrap_or_else(|failure| panic::resume_unwind(failure));
+        // Every other time programs hold on to descriptors of the dead mount.
+        if round % 2 == 0 {
+            workers
+                .iter_mut()
+                .flat_map(|worker| &mut worker.slots)
+                .for_each(|slot| slot.file = None);
+        }
+        // The stale mount point is recovered by mount, or by umount.
+        if round % 3 == 0 {
+            mount.try_unmount().ok();
+        }
+        mount = mount.remount(options);
+        mount.allow(Allow::Warnings);
+        for worker in &mut workers {
+            worker.check(&format!("seed {seed}, kill {round}"));
+        }
+    }
+    drop(workers);
+    mount.unmount();
+    vault.verify();
+}
+
+#[test]
+fn kept_with_the_writeback_cache() {
+    kill_again_and_again(&[], 1, Campaign::pick(10, 100));
+}
+
+#[test]
+fn kept_without_the_writeback_cache() {
+    kill_again_and_again(&["--no-writeback"], 1000, Campaign::pick(10, 100));
 }

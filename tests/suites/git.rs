@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::common::{Campaign, Mounted, Outcome, Vault, pattern, random_bytes, require, run_within};
+use crate::common::{
+    Campaign, Mounted, Outcome, Vault, pattern, random_bytes, require, run_within,
+};
 use crate::tree::{assert_same_tree, listing};
 
 /// git with an identity of the test's own and no configuration of the person's.
@@ -49,7 +51,10 @@ fn make_repository(git: &Git, dir: &Path, files: u64) {
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 let mut text = String::new();
                 for line in 0..number % 120 {
-                    text.push_str(&format!("line {line} of file {number} in commit {}\n", commit * (line % 5)));
+                    text.push_str(&format!(
+                        "line {line} of file {number} in commit {}\n",
+                        commit * (line % 5)
+                    ));
                 }
                 fs::write(&path, text).unwrap();
             }
@@ -64,12 +69,16 @@ fn make_repository(git: &Git, dir: &Path, files: u64) {
 fn clone_gc_fsck(mount: Mounted, from: &Path) {
     let vault = mount.vault().clone();
     let git = Git::new(&vault);
-    git.run(mount.path(), &["clone", "-q", "--no-local", "--no-hardlinks", &from.display().to_string(), "clone"]);
+    git.run(
+        mount.path(),
+        &["clone", "-q", "--no-local", "--no-hardlinks", &from.display().to_string(), "clone"],
+    );
     let clone = mount.join("clone");
     git.check(&clone);
     let head = git.run(&clone, &["rev-parse", "HEAD"]).stdout;
     for number in 0..40 {
-        fs::write(clone.join(format!("new {number}")), pattern(number, 4000 + number as usize)).unwrap();
+        fs::write(clone.join(format!("new {number}")), pattern(number, 4000 + number as usize))
+            .unwrap();
     }
     git.run(&clone, &["add", "-A"]);
     git.run(&clone, &["commit", "-q", "-m", "new files"]);

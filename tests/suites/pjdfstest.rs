@@ -64,7 +64,12 @@ fn compare(mount: Mounted) {
     let (below, _) = verdicts(&scratch.make_dir("bare"), scratch);
     let (above, outcome) = verdicts(mount.path(), scratch);
     let passing = |all: &Verdicts| all.values().filter(|verdict| *verdict == "ok").count();
-    println!("pjdfstest: {} of {} pass below, {} on the mount", passing(&below), below.len(), passing(&above));
+    println!(
+        "pjdfstest: {} of {} pass below, {} on the mount",
+        passing(&below),
+        below.len(),
+        passing(&above)
+    );
     assert!(passing(&below) > 350, "the filesystem below fails too much to compare with");
     for (case, verdict) in below.iter().filter(|(_, verdict)| *verdict == "ok") {
         let ours = above.get(case).map_or("missing", String::as_str);

@@ -59,7 +59,10 @@ impl Promise {
         }
         let (shortest, longest) = self.lengths();
         if found.len() < shortest || found.len() > longest {
-            return Err(format!("{} bytes, where {shortest} to {longest} were promised", found.len()));
+            return Err(format!(
+                "{} bytes, where {shortest} to {longest} were promised",
+                found.len()
+            ));
         }
         match (0..found.len()).find(|at| !self.may_be(*at, found[*at])) {
             None => Ok(()),
@@ -77,7 +80,9 @@ impl Promise {
         let (mut shortest, mut longest) = (self.base.len(), self.base.len());
         for change in &self.pending {
             match change {
-                Change::Write(offset, bytes) => longest = longest.max(*offset as usize + bytes.len()),
+                Change::Write(offset, bytes) => {
+                    longest = longest.max(*offset as usize + bytes.len())
+                }
                 Change::Truncate(length) => {
                     shortest = shortest.min(*length as usize);
                     longest = longest.max(*length as usize);
@@ -106,7 +111,9 @@ impl Promise {
 fn a_promise_tells_a_loss() {
     let mut promise = Promise::of(vec![1; 10]);
     promise.begin(Change::Write(5, vec![2; 10]));
-    for found in [vec![1; 10], [vec![1; 5], vec![2; 10]].concat(), [vec![1; 10], vec![0; 5]].concat()] {
+    for found in
+        [vec![1; 10], [vec![1; 5], vec![2; 10]].concat(), [vec![1; 10], vec![0; 5]].concat()]
+    {
         assert_eq!(promise.check(&found), Ok(()));
     }
     assert!(promise.check(&[1; 9]).is_err());

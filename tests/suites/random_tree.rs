@@ -12,8 +12,9 @@ fn campaign(vault: Vault, options: &[&str], seed: u64) {
     let (rounds, steps) = Campaign::pick((3, 500), (20, 4000));
     let mut mount = vault.mount(options);
     let root = |mount: &Mounted, thread: usize| mount.join(format!("tree-{thread}"));
-    let mut models: Vec<TreeModel> =
-        (0..THREADS).map(|thread| TreeModel::new(root(&mount, thread as usize), seed * 100 + thread)).collect();
+    let mut models: Vec<TreeModel> = (0..THREADS)
+        .map(|thread| TreeModel::new(root(&mount, thread as usize), seed * 100 + thread))
+        .collect();
     for round in 0..rounds {
         thread::scope(|scope| {
             for model in &mut models {

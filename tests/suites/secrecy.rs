@@ -13,10 +13,18 @@ const WINDOW: usize = 16;
 
 /// Text and bytes as people have them; every window of 16 of them is looked for.
 fn sources() -> Vec<Vec<u8>> {
-    let text: String = (0..3000).map(|n| format!("{n}: the quick brown fox jumps over the lazy dog\n")).collect();
+    let text: String =
+        (0..3000).map(|n| format!("{n}: the quick brown fox jumps over the lazy dog\n")).collect();
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = vec![text.into_bytes(), pattern(0, 200_000), random_bytes(1, 200_000), b"a small secret, 31 bytes of it.".to_vec()];
-    sources.extend(["Cargo.toml", "Cargo.lock", "LICENSE"].map(|name| fs::read(project.join(name)).unwrap()));
+    let mut sources = vec![
+        text.into_bytes(),
+        pattern(0, 200_000),
+        random_bytes(1, 200_000),
+        b"a small secret, 31 bytes of it.".to_vec(),
+    ];
+    sources.extend(
+        ["Cargo.toml", "Cargo.lock", "LICENSE"].map(|name| fs::read(project.join(name)).unwrap()),
+    );
     sources
 }
 
@@ -70,13 +78,18 @@ fn search(mut mount: Mounted) {
     mount.try_unmount().ok();
     let windows = sources.iter().flat_map(|bytes| bytes.windows(WINDOW));
     // A run of one byte is nobody's text, and zeros fill every hole.
-    let windows: HashSet<&[u8]> = windows.filter(|window| window.iter().any(|byte| byte != &window[0])).collect();
+    let windows: HashSet<&[u8]> =
+        windows.filter(|window| window.iter().any(|byte| byte != &window[0])).collect();
     let mut searched = 0;
     for path in files_below(&vault.path()) {
         let stored = fs::read(&path).unwrap();
         searched += stored.len();
         for (at, window) in stored.windows(WINDOW).enumerate() {
-            assert!(!windows.contains(window), "plaintext at byte {at} of {}: {window:?}", path.display());
+            assert!(
+                !windows.contains(window),
+                "plaintext at byte {at} of {}: {window:?}",
+                path.display()
+            );
         }
     }
     assert!(searched > 4_000_000, "only {searched} bytes were searched");
@@ -101,7 +114,9 @@ fn equal_content_is_never_stored_equally() {
     }
     let first: Vec<Vec<u8>> = {
         let mount = mount.remount(&[]);
-        let stored = (0..40).map(|number| fs::read(vault.path().join(number.to_string())).unwrap()).collect();
+        let stored = (0..40)
+            .map(|number| fs::read(vault.path().join(number.to_string())).unwrap())
+            .collect();
         for number in 0..40 {
             fs::write(mount.join(number.to_string()), &content).unwrap();
         }

@@ -22,14 +22,21 @@ fn sqlite(database: &Path, statements: &str) -> String {
 /// Inserts, updates and deletes in many transactions: what remains is a matter of arithmetic.
 fn work(journal: &str, mmap: u64) -> String {
     let rounds = Campaign::pick(60, 600);
-    let mut text = format!("PRAGMA journal_mode={journal}; PRAGMA mmap_size={mmap}; PRAGMA busy_timeout=20000;\n");
-    text.push_str("CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b BLOB); CREATE INDEX i ON t(a);\n");
+    let mut text = format!(
+        "PRAGMA journal_mode={journal}; PRAGMA mmap_size={mmap}; PRAGMA busy_timeout=20000;\n"
+    );
+    text.push_str(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT, b BLOB); CREATE INDEX i ON t(a);\n",
+    );
     for round in 0..rounds {
         text.push_str(&format!(
             "BEGIN; WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n WHERE x<50)
              INSERT INTO t(a, b) SELECT 'row ' || ({round}*50+x), randomblob(x*20) FROM n; COMMIT;\n"
         ));
-        text.push_str(&format!("UPDATE t SET b = zeroblob(id % 3000) WHERE id % 7 = {};\n", round % 7));
+        text.push_str(&format!(
+            "UPDATE t SET b = zeroblob(id % 3000) WHERE id % 7 = {};\n",
+            round % 7
+        ));
         text.push_str(&format!("BEGIN; DELETE FROM t WHERE id % 11 = {}; ROLLBACK;\n", round % 11));
         text.push_str(&format!("DELETE FROM t WHERE id % 13 = 5 AND id < {};\n", round * 50));
     }
@@ -81,7 +88,10 @@ fn rollback_journal_kept_and_truncated() {
 /// Several processes write to one database and wait for each other's locks.
 fn many_writers(mount: Mounted, journal: &str) {
     let database = mount.join("db");
-    sqlite(&database, &format!("PRAGMA journal_mode={journal}; CREATE TABLE t(who INTEGER, n INTEGER);"));
+    sqlite(
+        &database,
+        &format!("PRAGMA journal_mode={journal}; CREATE TABLE t(who INTEGER, n INTEGER);"),
+    );
     let rounds = Campaign::pick(30, 300);
     thread::scope(|scope| {
         for who in 0..4 {
@@ -89,14 +99,20 @@ fn many_writers(mount: Mounted, journal: &str) {
             scope.spawn(move || {
                 let mut text = String::from("PRAGMA busy_timeout=120000;\n");
                 for n in 0..rounds {
-                    text.push_str(&format!("BEGIN IMMEDIATE; INSERT INTO t VALUES({who}, {n}); COMMIT;\n"));
+                    text.push_str(&format!(
+                        "BEGIN IMMEDIATE; INSERT INTO t VALUES({who}, {n}); COMMIT;\n"
+                    ));
                 }
                 sqlite(database, &text);
             });
         }
     });
-    let found = sqlite(&database, "PRAGMA integrity_check; SELECT who, count(*), sum(n) FROM t GROUP BY who;");
-    let each: Vec<String> = (0..4).map(|who| format!("{who}|{rounds}|{}", rounds * (rounds - 1) / 2)).collect();
+    let found = sqlite(
+        &database,
+        "PRAGMA integrity_check; SELECT who, count(*), sum(n) FROM t GROUP BY who;",
+    );
+    let each: Vec<String> =
+        (0..4).map(|who| format!("{who}|{rounds}|{}", rounds * (rounds - 1) / 2)).collect();
     assert_eq!(found.trim(), format!("ok\n{}", each.join("\n")));
 }
 

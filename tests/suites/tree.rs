@@ -74,12 +74,18 @@ fn attribute(path: &Path) -> Option<Vec<u8>> {
 
 /// Fails and names the first entries that differ.
 #[track_caller]
-pub fn assert_same_tree(found: &BTreeMap<PathBuf, Entry>, expected: &BTreeMap<PathBuf, Entry>, what: &str) {
+pub fn assert_same_tree(
+    found: &BTreeMap<PathBuf, Entry>,
+    expected: &BTreeMap<PathBuf, Entry>,
+    what: &str,
+) {
     let paths = expected.keys().chain(found.keys());
-    let mut different: Vec<_> = paths.filter(|path| expected.get(*path) != found.get(*path)).collect();
+    let mut different: Vec<_> =
+        paths.filter(|path| expected.get(*path) != found.get(*path)).collect();
     different.dedup();
     different.truncate(5);
-    let show: Vec<_> = different.iter().map(|path| (path, expected.get(*path), found.get(*path))).collect();
+    let show: Vec<_> =
+        different.iter().map(|path| (path, expected.get(*path), found.get(*path))).collect();
     assert!(show.is_empty(), "{what}: (path, expected, found): {show:#?}");
 }
 
@@ -104,15 +110,38 @@ pub fn make_tree(root: &Path, seed: u64, files: u32) {
             fs::write(&path, pattern(u64::from(number), length)).unwrap();
         }
         match number % 10 {
-            0 => fs::File::options().write(true).open(&path).unwrap().set_len(length as u64 + 300_000).unwrap(),
-            1 => setxattr(&path, "user.note", format!("note {number}").as_bytes(), XattrFlags::empty()).unwrap(),
-            2 => fs::hard_link(&path, dirs[random.random_range(0..dirs.len())].join(format!("hard-{number}"))).unwrap(),
-            3 => symlink(format!("file-{number}.ü"), path.with_file_name(format!("soft-{number}"))).unwrap(),
+            0 => fs::File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_len(length as u64 + 300_000)
+                .unwrap(),
+            1 => setxattr(
+                &path,
+                "user.note",
+                format!("note {number}").as_bytes(),
+                XattrFlags::empty(),
+            )
+            .unwrap(),
+            2 => fs::hard_link(
+                &path,
+                dirs[random.random_range(0..dirs.len())].join(format!("hard-{number}")),
+            )
+            .unwrap(),
+            3 => symlink(format!("file-{number}.ü"), path.with_file_name(format!("soft-{number}")))
+                .unwrap(),
             _ => {}
         }
         let modes = [0o644, 0o600, 0o755, 0o444];
-        fs::set_permissions(&path, fs::Permissions::from_mode(modes[number as usize % modes.len()])).unwrap();
-        let time = Timespec { tv_sec: 1_000_000_000 + i64::from(number), tv_nsec: 123_456_000 + i64::from(number) };
+        fs::set_permissions(
+            &path,
+            fs::Permissions::from_mode(modes[number as usize % modes.len()]),
+        )
+        .unwrap();
+        let time = Timespec {
+            tv_sec: 1_000_000_000 + i64::from(number),
+            tv_nsec: 123_456_000 + i64::from(number),
+        };
         let times = Timestamps { last_access: time, last_modification: time };
         utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, RenameFlags, Timespec, Timestamps, XattrFlags, copy_file_range, fallocate, getxattr,
-    renameat_with, setxattr, utimensat,
+    AtFlags, CWD, FallocateFlags, RenameFlags, Timespec, Timestamps, XattrFlags, copy_file_range,
+    fallocate, getxattr, renameat_with, setxattr, utimensat,
 };
 
 use crate::common::files::{assert_same, read_at};
@@ -140,13 +140,19 @@ impl TreeModel {
             let full = self.root.join(path);
             let what = format!("{what}: {}", full.display());
             match &self.names[path] {
-                Name::Symlink(target) => assert_eq!(fs::read_link(&full).unwrap(), Path::new(target), "{what}"),
+                Name::Symlink(target) => {
+                    assert_eq!(fs::read_link(&full).unwrap(), Path::new(target), "{what}")
+                }
                 Name::File(id) => self.files[*id].check(&full, meta, &what),
             }
         }
         for (id, file) in &self.open {
             let content = &self.files[*id].content;
-            assert_same(&read_at(file, 0, content.len() + 100), content, &format!("{what}: a kept descriptor"));
+            assert_same(
+                &read_at(file, 0, content.len() + 100),
+                content,
+                &format!("{what}: a kept descriptor"),
+            );
         }
     }
 
@@ -204,7 +210,8 @@ impl TreeModel {
 
     fn a_range(&mut self) -> (u64, u64) {
         let offset = self.random.random_range(0..LONGEST / 2);
-        let length = self.random.random_range(1..if self.random.random_range(0..4) == 0 { LONGEST / 2 } else { 5000 });
+        let longest = if self.random.random_range(0..4) == 0 { LONGEST / 2 } else { 5000 };
+        let length = self.random.random_range(1..longest);
         (offset, length)
     }
 
@@ -238,7 +245,12 @@ impl TreeModel {
         let bytes = self.some_bytes(length);
         let end = self.files[id].content.len() as u64;
         if end < LONGEST {
-            OpenOptions::new().append(true).open(self.root.join(path)).unwrap().write_all(&bytes).unwrap();
+            OpenOptions::new()
+                .append(true)
+                .open(self.root.join(path))
+                .unwrap()
+                .write_all(&bytes)
+                .unwrap();
             self.files[id].put(end, &bytes);
         }
     }
@@ -279,7 +291,8 @@ impl TreeModel {
 
     fn exchange(&mut self) {
         let (Some(one), Some(two)) = (self.a_name(), self.a_name()) else { return };
-        renameat_with(CWD, self.root.join(&one), CWD, self.root.join(&two), RenameFlags::EXCHANGE).unwrap();
+        renameat_with(CWD, self.root.join(&one), CWD, self.root.join(&two), RenameFlags::EXCHANGE)
+            .unwrap();
         let (first, second) = (self.names[&one].clone(), self.names[&two].clone());
         self.names.insert(one, second);
         self.names.insert(two, first);
@@ -312,7 +325,8 @@ impl TreeModel {
     fn rmdir(&mut self) {
         let dir = self.a_dir();
         let below = |path: &&PathBuf| path.parent() == Some(&dir);
-        let is_empty = !self.names.keys().any(|path| below(&path)) && !self.dirs.iter().any(|path| below(&path));
+        let is_empty = !self.names.keys().any(|path| below(&path))
+            && !self.dirs.iter().any(|path| below(&path));
         let removed = fs::remove_dir(self.root.join(&dir));
         if dir.as_os_str().is_empty() {
             if removed.is_ok() {
@@ -343,13 +357,17 @@ impl TreeModel {
             Err(_) => path,
         };
         self.dirs = std::mem::take(&mut self.dirs).into_iter().map(&moved).collect();
-        self.names = std::mem::take(&mut self.names).into_iter().map(|(path, name)| (moved(path), name)).collect();
+        self.names = std::mem::take(&mut self.names)
+            .into_iter()
+            .map(|(path, name)| (moved(path), name))
+            .collect();
     }
 
     fn punch(&mut self) {
         let Some((id, file)) = self.a_descriptor() else { return };
         let (offset, length) = self.a_range();
-        fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length).unwrap();
+        fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length)
+            .unwrap();
         self.files[id].zero(offset, length);
     }
 
@@ -362,7 +380,10 @@ impl TreeModel {
     }
 
     fn copy(&mut self) {
-        let (Some((from, source)), Some((to, target))) = (self.a_descriptor(), self.a_descriptor()) else { return };
+        let (Some((from, source)), Some((to, target))) = (self.a_descriptor(), self.a_descriptor())
+        else {
+            return;
+        };
         if from == to {
             return;
         }
@@ -370,13 +391,23 @@ impl TreeModel {
         let (start, goal) = (at, put);
         let mut copied = 0;
         while copied < length {
-            match copy_file_range(&source, Some(&mut at), &target, Some(&mut put), (length - copied) as usize).unwrap() {
+            match copy_file_range(
+                &source,
+                Some(&mut at),
+                &target,
+                Some(&mut put),
+                (length - copied) as usize,
+            )
+            .unwrap()
+            {
                 0 => break,
                 more => copied += more as u64,
             }
         }
         let content = &self.files[from].content;
-        let expected = content.get(start as usize..).map_or(&[][..], |rest| &rest[..rest.len().min(length as usize)]);
+        let expected = content
+            .get(start as usize..)
+            .map_or(&[][..], |rest| &rest[..rest.len().min(length as usize)]);
         assert_eq!(copied, expected.len() as u64, "copy_file_range");
         let bytes = expected.to_vec();
         if !bytes.is_empty() {
@@ -416,7 +447,10 @@ impl TreeModel {
 
     fn set_mtime(&mut self) {
         let Some((path, id)) = self.a_file() else { return };
-        let time = (self.random.random_range(0..4_000_000_000), self.random.random_range(0..1_000_000_000));
+        let time = (
+            self.random.random_range(0..4_000_000_000),
+            self.random.random_range(0..1_000_000_000),
+        );
         let spec = Timespec { tv_sec: time.0, tv_nsec: time.1 };
         let times = Timestamps { last_access: spec, last_modification: spec };
         utimensat(CWD, self.root.join(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
@@ -452,8 +486,14 @@ impl TreeModel {
         let Some((id, file)) = self.a_descriptor() else { return };
         let (offset, length) = self.a_range();
         let content = &self.files[id].content;
-        let expected = content.get(offset as usize..).map_or(&[][..], |rest| &rest[..rest.len().min(length as usize)]);
-        assert_same(&read_at(&file, offset, length as usize), expected, &format!("step {}: read", self.steps));
+        let expected = content
+            .get(offset as usize..)
+            .map_or(&[][..], |rest| &rest[..rest.len().min(length as usize)]);
+        assert_same(
+            &read_at(&file, offset, length as usize),
+            expected,
+            &format!("step {}: read", self.steps),
+        );
     }
 }
 
@@ -467,7 +507,8 @@ impl FileModel {
             assert_eq!((meta.mtime(), meta.mtime_nsec()), mtime, "{what}: mtime");
         }
         let mut room = [0; 4096];
-        let note = getxattr(path, "user.note", &mut room[..]).ok().map(|length| room[..length].to_vec());
+        let note =
+            getxattr(path, "user.note", &mut room[..]).ok().map(|length| room[..length].to_vec());
         assert_eq!(note, self.note, "{what}: attribute");
     }
 }

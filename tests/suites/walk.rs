@@ -14,7 +14,11 @@ const DIRECTORIES: u32 = 100;
 fn mount_with_few_descriptors(vault: &Vault) -> Mounted {
     let limit = |command: Command| {
         let mut limited = Command::new(require("prlimit"));
-        limited.arg("--nofile=1024:1024").arg("--").arg(command.get_program()).args(command.get_args());
+        limited
+            .arg("--nofile=1024:1024")
+            .arg("--")
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => limited.env(name, value),
@@ -60,7 +64,8 @@ fn many_files_with_few_descriptors_and_little_memory() {
                     fs::create_dir(mount.join(dir.to_string())).unwrap();
                     for number in 0..each {
                         let length = if number % 5 == 0 { 100 } else { 0 };
-                        fs::write(mount.join(format!("{dir}/file-{number}")), vec![b'x'; length]).unwrap();
+                        fs::write(mount.join(format!("{dir}/file-{number}")), vec![b'x'; length])
+                            .unwrap();
                     }
                 }
             });
@@ -71,7 +76,11 @@ fn many_files_with_few_descriptors_and_little_memory() {
     let mount = mount_with_few_descriptors(&vault);
     let before = mount.resident_kib();
     let mut find = Command::new(require("find"));
-    let listed = run_within(Duration::from_secs(900), find.arg(mount.path()).args(["-type", "f", "-size", "-10"])).ok();
+    let listed = run_within(
+        Duration::from_secs(900),
+        find.arg(mount.path()).args(["-type", "f", "-size", "-10"]),
+    )
+    .ok();
     assert_eq!(listed.stdout.lines().count() as u32, files);
     assert_eq!(walk(&mount), files);
     assert!(descriptors(&mount) < 200, "{} descriptors are open", descriptors(&mount));
