@@ -19,7 +19,8 @@ fn tar(args: &[&str], archive: &Path, dir: &Path) -> Command {
 fn rsync(args: &[&str], from: &Path, to: &Path) -> Command {
     let slashed = |path: &Path| format!("{}/", path.display());
     let mut rsync = Command::new(require("rsync"));
-    rsync.arg("-aHX").args(args).arg(slashed(from)).arg(slashed(to));
+    // Without the window rsync compares whole seconds, and leaves a time that is almost right.
+    rsync.args(["-aHX", "--modify-window=-1"]).args(args).arg(slashed(from)).arg(slashed(to));
     rsync
 }
 
