@@ -63,8 +63,11 @@ impl<B: Backing> SealedFile<B> {
         let first_life = meta.keys().is_none();
         let len = meta.len;
         let keys = self.ensure_key(&mut meta)?;
-        if end > len {
-            self.grow(&mut meta, end, span.first)?;
+        if end > len
+            && let Err(error) = self.grow(&mut meta, end, span.first)
+        {
+            meta.forget_new_key(first_life);
+            return Err(error);
         }
         meta.touched = true;
         let before = Before { len, keys, first_life };
@@ -202,23 +205,44 @@ impl<B: Backing> SealedFile<B> {
     fn undo_growth(&self, before: &Before, end: u64) {
         let mut meta = self.meta.lock();
         self.tail.lock().take();
-        if end <= before.len || meta.len != end {
+        meta.touched = true;
+        if end <= before.len {
             return;
         }
-        let cut = if before.len == 0 && before.first_life {
-            meta.seal = Seal::Empty;
+        // Any of the new blocks may be missing.
+        let (old, new) = (BlockSpan::of_len(before.len), BlockSpan::of_len(end));
+        meta.gaps.add(BlockSpan { first: old.end, end: new.end });
+        if meta.len != end {
+            return;
+        }
+        let cut = if before.first_life {
             self.backing.set_len(0)
         } else {
-            self.cut_backing(before.len)
+            // The last block may have been written with more than it is to hold again.
+            meta.stale_tail = true;
+            self.cut_backing(&mut meta, before.len)
         };
         match cut {
-            Ok(()) => meta.set_shorter(before.len),
-            Err(error) => log::error!("a failed write left the file longer than it was: {error}"),
+            Ok(()) if before.first_life => *meta = Meta::empty(),
+            Ok(()) => {}
+            Err(error) => {
+                log::error!("a failed write left the file longer than it was: {error}");
+                if before.first_life {
+                    meta.seal = Seal::Lost;
+                }
+            }
         }
     }
 }
 
 impl Meta {
+    /// Takes back a key that nothing was sealed with yet.
+    pub(super) fn forget_new_key(&mut self, is_new: bool) {
+        if is_new {
+            *self = Self::empty();
+        }
+    }
+
     /// Puts the header at the front of block 0, and returns it if it is newer than the one on
     /// disk; does nothing for other blocks.
     fn stamp(
