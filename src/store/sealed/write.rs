@@ -29,8 +29,14 @@ impl<B: Backing> SealedFile<B> {
         let end = offset.checked_add(data.len() as u64).ok_or(FileError::TooLong)?;
         check_len(end)?;
         let span = BlockSpan::covering(offset, data.len() as u64);
-        let _alone = self.ranges.exclusive(self.span_to_lock(span, end)?);
-        let before = self.prepare(span, end)?;
+        let mut all = false;
+        let (_alone, before) = loop {
+            let held = self.ranges.exclusive(if all { BlockSpan::ALL } else { span });
+            match self.prepare(span, end, all)? {
+                Some(before) => break (held, before),
+                None => all = true,
+            }
+        };
         let written = with_buffers(|buffers| {
             let sealed = buffers.sealed.take(span.count() as usize * BLOCK_LEN);
             let edge = buffers.plain.take(NEXT_CAPACITY);
@@ -44,19 +50,16 @@ impl<B: Backing> SealedFile<B> {
         written
     }
 
-    /// The range to hold for a write of `span` that ends at `end`: all blocks where the file has
-    /// no header yet, or where its last block must be mended before it can grow.
-    fn span_to_lock(&self, span: BlockSpan, end: u64) -> Result<BlockSpan, FileError> {
+    /// Gives the file a key if it has none, and its new length. The size goes first: a crash
+    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for. `None` where
+    /// that takes all blocks to be held, and they are not: the file has no header yet, or its
+    /// last block must be mended before it can grow.
+    fn prepare(&self, span: BlockSpan, end: u64, all: bool) -> Result<Option<Before>, FileError> {
         let mut meta = self.meta.lock();
         self.load(&mut meta, None)?;
-        let alone = meta.keys().is_none() || (meta.stale_tail && end > meta.len);
-        Ok(if alone { BlockSpan::ALL } else { span })
-    }
-
-    /// Gives the file a key if it has none, and its new length. The size goes first: a crash
-    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for.
-    fn prepare(&self, span: BlockSpan, end: u64) -> Result<Before, FileError> {
-        let mut meta = self.meta.lock();
+        if !all && (meta.keys().is_none() || (meta.stale_tail && end > meta.len)) {
+            return Ok(None);
+        }
         if matches!(meta.seal, Seal::Lost) {
             self.forget_lost(&mut meta)?;
         }
@@ -79,7 +82,7 @@ impl<B: Backing> SealedFile<B> {
             self.undo_growth(&before, end);
             return Err(error);
         }
-        Ok(before)
+        Ok(Some(before))
     }
 
     /// The file's keys, made now if it has none.
