@@ -13,24 +13,24 @@ use crate::store::Access;
 use crate::sys::{self, Background, BlockedSignals};
 
 use super::control::{Place, Server};
-use super::exit::{Context, Exit, Failure};
+use super::exit::{Context, Exit, Failure, tell};
 use super::logging;
 use super::mount::Plan;
 use super::own_mount::OwnMount;
 use super::served::Served;
-use super::vault::{self, Keys};
+use super::vault::{self, Keys, Turn};
 
 /// Mounts the vault, opens it, and answers until it is unmounted. With `background` the process
-/// leaves its terminal once all is ready.
+/// leaves its terminal once all is ready; `turn` ends then.
 ///
 /// The mount comes before the vault is opened, so that nothing in the vault has changed when it
 /// can't be mounted: the kernel lets those wait who are too early.
 ///
 /// # Errors
 /// What kept it from being mounted, or from ending cleanly.
-pub fn run(plan: &Plan, background: Option<Background>) -> Result<Exit, Failure> {
+pub fn run(plan: &Plan, turn: Turn, background: Option<Background>) -> Result<Exit, Failure> {
     sys::prepare_daemon();
-    logging::start(plan.log())?;
+    let log_is_kept = logging::start(plan.log())?;
     let id = vault::describe(&plan.vault)?.vault;
     let keys = vault::keys(&id, plan.options.key_file.as_deref())?;
     plan.mountpoint.recover()?;
@@ -38,15 +38,17 @@ pub fn run(plan: &Plan, background: Option<Background>) -> Result<Exit, Failure>
     let signals = BlockedSignals::block()?;
     let (mount, device) = OwnMount::make(plan)?;
     let mount = Arc::new(mount);
-    let start = Start { plan, keys, background, device, signals };
+    let start = Start { plan, turn, keys, background, log_is_kept, device, signals };
     open_and_serve(start, &mount).map(|()| Exit::Done)
 }
 
 /// What a session begins with.
 struct Start<'a> {
     plan: &'a Plan,
+    turn: Turn,
     keys: Keys,
     background: Option<Background>,
+    log_is_kept: bool,
     device: OwnedFd,
     signals: BlockedSignals,
 }
@@ -71,7 +73,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 }
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
-    let Start { plan, keys, background, device, signals } = start;
+    let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
     let mountpoint = plan.mountpoint.path.display();
     let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
     let session = Session::start(device, Arc::clone(fs), settings)
@@ -80,6 +82,10 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let server = listen(&plan.vault, served);
     unmount_on_signal(signals, Arc::clone(mount))?;
+    if !log_is_kept {
+        tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
+    }
+    drop(turn);
     if let Some(background) = background {
         background.detach()?;
     }
@@ -115,7 +121,7 @@ fn unmount_on_signal(signals: BlockedSignals, mount: Arc<OwnMount>) -> io::Resul
 /// How long a thread looks out for the next request. With a single processor, whoever makes the
 /// requests needs it more.
 fn spin() -> Duration {
-    match std::thread::available_parallelism().map_or(1, usize::from) {
+    match thread::available_parallelism().map_or(1, usize::from) {
         1 => Duration::ZERO,
         _ => Duration::from_micros(50),
     }

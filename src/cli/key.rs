@@ -32,11 +32,17 @@ pub enum Command {
     Rotate {
         #[command(flatten)]
         vault: VaultArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Bring every file's wrapped key to the newest version; the files' content stays as it is
     Rewrap {
         #[command(flatten)]
         vault: VaultArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -58,8 +64,8 @@ pub struct VaultArgs {
 pub fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::List { vault, json } => list(vault, *json),
-        Command::Rotate { vault } => rotate(vault),
-        Command::Rewrap { vault } => rewrap(vault),
+        Command::Rotate { vault, json } => rotate(vault, *json),
+        Command::Rewrap { vault, json } => rewrap(vault, *json),
     }
 }
 
@@ -99,7 +105,7 @@ fn table(keys: &[KeyDescription]) -> String {
     text
 }
 
-fn rotate(args: &VaultArgs) -> Result<Exit, Failure> {
+fn rotate(args: &VaultArgs, as_json: bool) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
     let version: KeyVersion = match target.daemon()? {
         Daemon::Reached(client) => {
@@ -114,6 +120,11 @@ fn rotate(args: &VaultArgs) -> Result<Exit, Failure> {
             vault::rotate(&keys, &fs)?
         }
     };
+    if as_json {
+        let rotated = json!({ "key": DEFAULT_KEY, "version": version });
+        print(&format!("{rotated:#}"))?;
+        return Ok(Exit::Done);
+    }
     print(&format!(
         "The master key `{DEFAULT_KEY}` is at version {version} now. \
          `atrest key rewrap` brings the files there are to it."
@@ -121,7 +132,7 @@ fn rotate(args: &VaultArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn rewrap(args: &VaultArgs) -> Result<Exit, Failure> {
+fn rewrap(args: &VaultArgs, as_json: bool) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
     let bar = Bar::new("rewrapping");
     let done: Rewrapped = match target.daemon()? {
@@ -145,9 +156,13 @@ fn rewrap(args: &VaultArgs) -> Result<Exit, Failure> {
     };
     drop(bar);
     let Rewrapped { rewrapped, already_new, empty, failed } = &done;
-    print(&format!(
-        "{rewrapped} rewrapped, {already_new} were at the newest version, {empty} have no content."
-    ))?;
+    if as_json {
+        print(&format!("{:#}", json!(done)))?;
+    } else {
+        print(&format!(
+            "{rewrapped} rewrapped, {already_new} were at the newest version, {empty} have no content."
+        ))?;
+    }
     if failed.is_empty() {
         return Ok(Exit::Done);
     }

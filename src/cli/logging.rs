@@ -9,7 +9,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
-use super::exit::{Context, Exit, Failure, tell};
+use super::exit::{Context, Exit, Failure};
 
 /// Where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +25,16 @@ pub enum Destination<'a> {
 /// Sends the log there from now on, a panic included, which then ends the process at once: half
 /// a daemon, with one of its threads gone, must not go on.
 ///
+/// Returns whether anybody keeps the log: there may be no syslog.
+///
 /// # Errors
 /// [`Exit::Failed`] when the file can't be written.
-pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
+pub fn start(destination: Destination<'_>) -> Result<bool, Failure> {
     let target = match destination {
         Destination::Syslog => {
-            start_syslog();
+            let is_kept = start_syslog();
             abort_on_panic();
-            return Ok(());
+            return Ok(is_kept);
         }
         Destination::Stderr => env_logger::Target::Stderr,
         Destination::File(path) => {
@@ -42,10 +44,12 @@ pub fn start(destination: Destination<'_>) -> Result<(), Failure> {
         }
     };
     let environment = env_logger::Env::default().default_filter_or("info,fuser=warn");
-    let started = env_logger::Builder::from_env(environment).target(target).try_init();
+    let logger = env_logger::Builder::from_env(environment).target(target).build();
+    log::set_max_level(logger.filter());
+    let started = log::set_boxed_logger(Box::new(WithoutLateReplies(logger)));
     started.or_fail(Exit::Failed, || "the log".to_owned())?;
     abort_on_panic();
-    Ok(())
+    Ok(true)
 }
 
 fn abort_on_panic() {
@@ -58,6 +62,28 @@ fn abort_on_panic() {
     }));
 }
 
+/// Passes on all but one harmless line: at an unmount the kernel takes back requests that are
+/// being answered, and `fuser` calls it an error that the answer finds nobody.
+struct WithoutLateReplies<L>(L);
+
+impl<L: Log> Log for WithoutLateReplies<L> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let late = record.target() == "fuser::reply"
+            && record.args().to_string().ends_with("(os error 2)");
+        if !late {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
 /// The logger of the crate `syslog` gives up when the system's daemon restarts; this one opens
 /// the socket again.
 struct Syslog {
@@ -66,15 +92,15 @@ struct Syslog {
 
 type Socket = Logger<LoggerBackend, Formatter3164>;
 
-fn start_syslog() {
+/// Returns whether there is a syslog now; one that comes later is found.
+fn start_syslog() -> bool {
     let socket = open_socket();
-    if socket.is_none() {
-        tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
-    }
-    let logger = Box::new(Syslog { socket: Mutex::new(socket) });
+    let is_kept = socket.is_some();
+    let logger = Box::new(WithoutLateReplies(Syslog { socket: Mutex::new(socket) }));
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }
+    is_kept
 }
 
 fn open_socket() -> Option<Socket> {

@@ -53,11 +53,7 @@ type Go<'a> = &'a (dyn Fn(Progress) -> bool + Sync);
 /// # Errors
 /// What is the matter with the vault as a whole.
 pub fn rewrap(fs: &Fs, vault: &Path, progress: Go<'_>) -> Result<Rewrapped, Failure> {
-    let summary = fs
-        .rewrap(&|step| {
-            progress(step);
-        })
-        .map_err(|error| vault::failure(vault, error))?;
+    let summary = fs.rewrap(progress).map_err(|error| vault::failure(vault, error))?;
     Ok(Rewrapped {
         rewrapped: summary.rewrapped,
         already_new: summary.already_new,
@@ -71,11 +67,8 @@ pub fn rewrap(fs: &Fs, vault: &Path, progress: Go<'_>) -> Result<Rewrapped, Fail
 /// # Errors
 /// What is the matter with the path, or with the vault as a whole.
 pub fn verify(fs: &Fs, vault: &Path, path: &Path, progress: Go<'_>) -> Result<Verified, Failure> {
-    let summary = fs
-        .verify(path, &|step| {
-            progress(step);
-        })
-        .map_err(|error| vault::failure(&vault.join(path), error))?;
+    let summary =
+        fs.verify(path, progress).map_err(|error| vault::failure(&vault.join(path), error))?;
     let shown = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
     Ok(Verified {
         files: summary.files,

@@ -10,7 +10,7 @@ use super::logging::Destination;
 use super::mountpoint::Mountpoint;
 use super::options::Options;
 use super::target::{mount_table, resolve};
-use super::vault;
+use super::vault::{self, Turn};
 
 /// Mount a vault on an empty directory.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -86,14 +86,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    fn of(args: &Args) -> Result<Self, Failure> {
+    /// What the arguments ask for, and the turn to do it.
+    fn of(args: &Args) -> Result<(Self, Turn), Failure> {
         let options = args.combined()?;
         let vault = resolve(&args.vault)
             .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
         vault::describe(&vault)?;
+        let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
         refuse_second_mount(&vault)?;
-        Ok(Self { vault, mountpoint, options, foreground: args.foreground })
+        Ok((Self { vault, mountpoint, options, foreground: args.foreground }, turn))
     }
 
     /// Where the log goes.
@@ -111,12 +113,12 @@ impl Plan {
 /// # Errors
 /// What kept it from being mounted; nothing is then.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let plan = Plan::of(args)?;
+    let (plan, turn) = Plan::of(args)?;
     if plan.foreground {
-        return daemon::run(&plan, None);
+        return daemon::run(&plan, turn, None);
     }
     match fork_to_background()? {
-        Forked::Child(background) => daemon::run(&plan, Some(background)),
+        Forked::Child(background) => daemon::run(&plan, turn, Some(background)),
         Forked::Parent(starting) => wait_for_mount(starting, &plan.mountpoint.path),
     }
 }

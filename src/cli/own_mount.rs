@@ -55,8 +55,13 @@ impl OwnMount {
 
     /// Frees it from the limits of a FUSE mount, as far as that is allowed. After the handshake.
     pub fn tune(&self) {
-        for refused in sys::tune(self.device) {
-            log::info!("{} stays as it is: {}", refused.setting, refused.error);
+        let refused: Vec<_> = sys::tune(self.device)
+            .into_iter()
+            .map(|refused| format!("{} ({})", refused.setting, refused.error))
+            .collect();
+        if !refused.is_empty() {
+            let refused = refused.join(", ");
+            log::info!("the kernel's limits on the mount stay as they are: {refused}");
         }
     }
 

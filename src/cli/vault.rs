@@ -1,7 +1,13 @@
 //! Vaults and key files as the command line uses them: what goes wrong gets its exit code here.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::format::{KeyVersion, VolumeId};
 use crate::fs::Fs;
@@ -9,6 +15,14 @@ use crate::keys::{DEFAULT_KEY, KeyError, KeyFile, KeyRing, NoPassphrase, OpenKey
 use crate::store::{Access, Description, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
+
+/// How long another process may take to mount the same vault.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long somebody holds a vault's lock who only asks whether it is free, and how often to look
+/// before it counts as held.
+const MOMENT: Duration = Duration::from_millis(5);
+const MOMENTS: u32 = 4;
 
 /// A key file and what it holds.
 #[derive(Debug)]
@@ -32,12 +46,55 @@ pub fn describe(vault: &Path) -> Result<Description, Failure> {
 /// # Errors
 /// [`Exit::Vault`] when it is none.
 pub fn holder(vault: &Path) -> Result<Option<Option<u32>>, Failure> {
-    Vault::holder(vault).map_err(|error| failure(vault, error))
+    // Whoever asks this holds the lock for a moment, too.
+    let mut asked = 0;
+    loop {
+        let holder = Vault::holder(vault).map_err(|error| failure(vault, error))?;
+        asked += 1;
+        if holder.is_none() || asked == MOMENTS {
+            return Ok(holder);
+        }
+        thread::sleep(MOMENT);
+    }
 }
 
 /// A holder, as it is told to a person.
 pub fn named(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+/// The right to make a vault's mount: who holds it looks, mounts and locks the vault while others
+/// who want to do the same wait. It ends when all processes that inherited it have dropped it.
+#[derive(Debug)]
+pub struct Turn {
+    /// Locked by flock(2); it goes with the last copy of the descriptor.
+    _directory: Option<File>,
+}
+
+impl Turn {
+    /// Waits for the turn.
+    ///
+    /// # Errors
+    /// [`Exit::Busy`] when it does not come.
+    pub fn take(vault: &Path) -> Result<Self, Failure> {
+        let Ok(directory) = File::open(vault) else { return Ok(Self { _directory: None }) };
+        let started = Instant::now();
+        loop {
+            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if started.elapsed() < PATIENCE => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    let sentence =
+                        format!("the vault {} is being mounted right now", vault.display());
+                    return Err(Failure::new(Exit::Busy, sentence));
+                }
+                // A filesystem without such locks: two mounts in the same moment then meet at
+                // the vault's own lock.
+                Ok(()) | Err(_) => return Ok(Self { _directory: Some(directory) }),
+            }
+        }
+    }
 }
 
 /// Opens the key file of a vault: the one that is named, or the one in the default place.
@@ -56,8 +113,14 @@ pub fn keys(vault: &VolumeId, named: Option<&Path>) -> Result<Keys, Failure> {
 /// # Errors
 /// [`Exit::Busy`] when another process has it open, and what else [`failure`] tells apart.
 pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
-    let opened = Vault::open(vault, keys.file.ring.clone(), access)
-        .map_err(|error| failure(vault, error))?;
+    let mut tried = 0;
+    let opened = loop {
+        tried += 1;
+        match Vault::open(vault, keys.file.ring.clone(), access) {
+            Err(VaultError::Locked(_)) if tried < MOMENTS => thread::sleep(MOMENT),
+            opened => break opened.map_err(|error| failure(vault, error))?,
+        }
+    };
     Fs::new(opened)
         .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.display())))
 }
@@ -96,6 +159,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Damaged(_) => Exit::Vault,
         VaultError::OtherKeyFile { .. } | VaultError::Key(_) => Exit::KeyFile,
         VaultError::Locked(_) => Exit::Busy,
+        VaultError::Stopped => Exit::Failed,
         VaultError::Io(refusal) => match refusal.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 let vault = vault.display();

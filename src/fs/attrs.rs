@@ -1,6 +1,6 @@
 //! Changing attributes.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
@@ -52,14 +52,21 @@ impl Fs {
         if let Some(size) = change.size {
             self.with_file(inode, true, |file| file.truncate(size))?;
             // The kernel leaves this to the file system, and does not say so in a way that
-            // arrives here: whoever may not set these bits takes them off.
-            if caller.uid != 0 && change.mode.is_none() {
-                self.drop_privilege_bits(inode)?;
+            // arrives here.
+            if !caller.is_root() && change.mode.is_none() {
+                self.drop_privilege_bits(inode, caller)?;
             }
+        } else if change.is_empty() {
+            // This is what arrives of a chown that names neither owner nor group.
+            self.drop_privilege_bits(inode, caller)?;
         }
         if let Some(file) = self.open.find(inode) {
-            use std::os::fd::AsFd;
             self.apply(&Target::File(file.backing().as_fd()), change)?;
+            match change.mtime {
+                Some(Time::At(time)) => file.note_mtime(Some(time)),
+                Some(Time::Now) => file.note_mtime(None),
+                None => {}
+            }
         } else if let Whereabouts::Gone(_) = self.nodes.whereabouts(inode) {
             self.nodes.update_gone(inode, |attr| change.apply_to(attr));
         } else if !change.is_empty() {
@@ -69,14 +76,17 @@ impl Fs {
         self.getattr(inode)
     }
 
-    /// Takes suid, and sgid where the group may execute, off a file that was written to.
+    /// Takes suid off a file whose content or owner `caller` changed; and sgid where the group may
+    /// execute, or the caller is not of the group (as Linux does, fs/attr.c).
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn drop_privilege_bits(&self, inode: Inode) -> Result<(), FsError> {
+    pub fn drop_privilege_bits(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
         let attr = self.getattr(inode)?;
         let mut dropped = attr.mode & !0o4000;
-        if attr.mode & 0o010 != 0 {
+        let keeps_group = attr.mode & 0o010 == 0
+            && (caller.is_root() || attr.mode & 0o2000 == 0 || caller.is_in_group(attr.gid));
+        if !keeps_group {
             dropped &= !0o2000;
         }
         if dropped == attr.mode || attr.kind != FileType::RegularFile {
@@ -85,10 +95,7 @@ impl Fs {
         let change = Change { mode: Some(dropped), ..Change::default() };
         let _tree = self.tree.read();
         match self.open.find(inode) {
-            Some(file) => {
-                use std::os::fd::AsFd;
-                self.apply(&Target::File(file.backing().as_fd()), &change)
-            }
+            Some(file) => self.apply(&Target::File(file.backing().as_fd()), &change),
             None => self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), &change),
         }
     }
@@ -192,7 +199,7 @@ impl Change {
     }
 }
 
-fn timestamps(change: &Change) -> Timestamps {
+pub(super) fn timestamps(change: &Change) -> Timestamps {
     Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) }
 }
 

@@ -3,7 +3,18 @@
 use std::sync::Arc;
 
 use super::open_files::OpenFile;
-use super::{Fs, FsError, Inode};
+use super::{Caller, Fs, FsError, Inode};
+
+/// Where a write comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel's cache, which keeps the modification time.
+    Cache,
+    /// A program.
+    Program,
+    /// A program that waits until it is durable.
+    ProgramSync,
+}
 
 /// How [`Fs::allocate`] treats a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +65,27 @@ impl Fs {
         self.in_file(inode, self.opened(inode)?.read_with(offset, len, take))
     }
 
-    /// Writes all of `data` at `offset` of an open file, durably if `sync` says so.
+    /// Writes all of `data` at `offset` of an open file.
     ///
     /// # Errors
     /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
-    pub fn write(&self, inode: Inode, offset: u64, data: &[u8], sync: bool) -> Result<(), FsError> {
+    pub fn write(
+        &self,
+        inode: Inode,
+        offset: u64,
+        data: &[u8],
+        origin: Origin,
+    ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
+        if origin == Origin::Cache {
+            file.keep_mtime()?;
+        }
         self.in_file(inode, file.write(offset, data))?;
-        if sync { self.in_file(inode, file.sync(false)) } else { Ok(()) }
+        file.note_write(origin == Origin::Cache);
+        match origin {
+            Origin::ProgramSync => self.in_file(inode, file.sync(false)),
+            Origin::Cache | Origin::Program => Ok(()),
+        }
     }
 
     /// Makes an open file's content durable, and with `metadata` its times and modes too.
@@ -82,6 +106,7 @@ impl Fs {
         offset: u64,
         len: u64,
         how: Allocate,
+        caller: &Caller,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
         let zero = matches!(how, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize);
@@ -93,7 +118,7 @@ impl Fs {
         if reserve {
             self.in_file(inode, file.allocate(offset, len, extend))?;
         }
-        Ok(())
+        self.content_changed(inode, caller)
     }
 
     /// The first content from `offset` on.
@@ -123,6 +148,7 @@ impl Fs {
         (from, from_offset): (Inode, u64),
         (to, to_offset): (Inode, u64),
         len: u64,
+        caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
         let mut copied = 0;
@@ -134,9 +160,16 @@ impl Fs {
                 break;
             }
             self.in_file(to, target.write(to_offset + copied, &chunk))?;
+            target.note_write(false);
             copied += chunk.len() as u64;
         }
+        self.content_changed(to, caller)?;
         Ok(copied)
+    }
+
+    /// After a change of the content of which the kernel does not say who made it.
+    fn content_changed(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
+        if caller.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, caller) }
     }
 
     fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {

@@ -164,8 +164,9 @@ impl Fs {
         let _tree = self.tree.write();
         let place = self.place(parent, name)?;
         let stat = place.stat()?;
+        let pin = pin_last_name(&place, &stat);
         rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
-        self.name_is_gone(parent, &place, &stat)
+        self.name_is_gone(parent, &place, &stat, pin)
     }
 
     /// Notes that the name at `place`, which was of `stat`, is gone.
@@ -174,6 +175,7 @@ impl Fs {
         parent: Inode,
         place: &Place,
         stat: &Stat,
+        pin: Option<OwnedFd>,
     ) -> Result<(), FsError> {
         let mut left = self.attr(place, stat)?;
         left.nlink = match left.kind {
@@ -183,9 +185,19 @@ impl Fs {
         if left.kind == FileType::Directory {
             self.places.forget_dir(left.inode);
         }
-        self.nodes.unlink(&self.link_to(parent, place), left);
+        self.nodes.unlink(&self.link_to(parent, place), left, pin);
         Ok(())
     }
+}
+
+/// Before the last name of an inode goes: a hold on the inode. Without one, as where too many
+/// files are open, the number may be given to a new file a moment too soon.
+pub(super) fn pin_last_name(place: &Place, stat: &Stat) -> Option<OwnedFd> {
+    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    (directory || stat.st_nlink == 1)
+        .then(|| rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty()).ok())
+        .flatten()
 }
 
 fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {

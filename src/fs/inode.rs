@@ -74,7 +74,7 @@ impl Attr {
             size,
             blocks: stat.st_blocks as u64,
             atime: time(stat.st_atime, stat.st_atime_nsec),
-            mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+            mtime: modified(stat),
             ctime: time(stat.st_ctime, stat.st_ctime_nsec),
             kind: FileType::from_raw_mode(stat.st_mode),
             mode: stat.st_mode & 0o7777,
@@ -84,6 +84,11 @@ impl Attr {
             rdev: stat.st_rdev as u32,
         }
     }
+}
+
+/// The last change of the content.
+pub fn modified(stat: &Stat) -> SystemTime {
+    time(stat.st_mtime, stat.st_mtime_nsec)
 }
 
 fn time(seconds: i64, nanoseconds: u64) -> SystemTime {

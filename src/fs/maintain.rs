@@ -2,7 +2,7 @@
 //! every block. Both run beside the mount's users, through the same open files.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -60,14 +60,15 @@ pub struct VerifySummary {
 
 impl Fs {
     /// Wraps every file's key with the newest version of its master key: one header write a
-    /// file. Stopped at any point, it has done no harm, and goes on when run again.
+    /// file. `progress` says whether to go on. Stopped at any point, it has done no harm, and goes on when run again.
     ///
     /// # Errors
-    /// What the backing filesystem says of the vault's directory or description. What can't be
+    /// [`VaultError::Stopped`] when `progress` said so; what the backing filesystem says of the
+    /// vault's directory or description. What can't be
     /// done to single files is in the summary.
     pub fn rewrap(
         &self,
-        progress: &(dyn Fn(Progress) + Sync),
+        progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<RewrapSummary, VaultError> {
         let summary = Mutex::new(RewrapSummary::default());
         let count = self.counter(Path::new(""), progress)?;
@@ -77,6 +78,7 @@ impl Fs {
             let rewrapped = summary.lock().rewrapped;
             *summary.lock() = RewrapSummary { rewrapped, ..RewrapSummary::default() };
             self.rewrap_all(&summary, &count)?;
+            count.finish()?;
             if self.renames.load(Ordering::Acquire) == renames {
                 break;
             }
@@ -87,14 +89,16 @@ impl Fs {
         Ok(summary.into_inner())
     }
 
-    /// Opens every block of every file at or below `start`, a path in the mount.
+    /// Opens every block of every file at or below `start`, a path in the mount. `progress` says
+    /// whether to go on.
     ///
     /// # Errors
-    /// What the backing filesystem says of `start`. What is wrong with files is in the summary.
+    /// [`VaultError::Stopped`] when `progress` said so; what the backing filesystem says of
+    /// `start`. What is wrong with files is in the summary.
     pub fn verify(
         &self,
         start: &Path,
-        progress: &(dyn Fn(Progress) + Sync),
+        progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<VerifySummary, VaultError> {
         let summary = Mutex::new(VerifySummary::default());
         let count = self.counter(start, progress)?;
@@ -102,14 +106,15 @@ impl Fs {
             start,
             &|visited| {
                 let report = self.on_visited(visited, false, |file| Ok(file.verify()));
-                count.one();
                 summary.lock().add(visited.path, report);
+                count.one()
             },
             &|path, error| {
                 let failure = Failure { path: path.to_path_buf(), reason: error.to_string() };
                 summary.lock().damaged.push(failure);
             },
         )?;
+        count.finish()?;
         let mut summary = summary.into_inner();
         summary.damaged.sort_by(|a, b| a.path.cmp(&b.path));
         summary.left_by_crash.sort();
@@ -122,7 +127,7 @@ impl Fs {
         count: &Counter<'_>,
     ) -> Result<(), VaultError> {
         // Files that are open and have no name any more are reached by no walk.
-        for (inode, result) in self.open.each(OpenFile::rewrap) {
+        for (inode, result) in self.open.each(|file| file.rewrap()) {
             let path = self.places.path(&self.nodes, inode);
             summary
                 .lock()
@@ -134,10 +139,10 @@ impl Fs {
                 let result = if visited.stat.st_size == 0 {
                     Ok(Rewrapped::Empty)
                 } else {
-                    self.on_visited(visited, true, OpenFile::rewrap)
+                    self.on_visited(visited, true, |file| file.rewrap())
                 };
-                count.one();
                 summary.lock().add(visited.path, result);
+                count.one()
             },
             &|path, error| summary.lock().add(path, Err(error)),
         )
@@ -147,7 +152,7 @@ impl Fs {
     fn each_file(
         &self,
         start: &Path,
-        file: &(dyn Fn(&Visited<'_>) + Sync),
+        file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
         failed: &(dyn Fn(&Path, FsError) + Sync),
     ) -> Result<(), VaultError> {
         use std::os::fd::AsFd;
@@ -160,17 +165,23 @@ impl Fs {
     fn counter<'a>(
         &self,
         start: &Path,
-        progress: &'a (dyn Fn(Progress) + Sync),
+        progress: &'a (dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Counter<'a>, VaultError> {
         let total = AtomicU64::new(0);
         self.each_file(
             start,
             &|_| {
                 total.fetch_add(1, Ordering::Relaxed);
+                true
             },
             &|_, _| {},
         )?;
-        Ok(Counter { done: AtomicU64::new(0), total: total.into_inner(), progress })
+        Ok(Counter {
+            done: AtomicU64::new(0),
+            total: total.into_inner(),
+            stopped: AtomicBool::new(false),
+            progress,
+        })
     }
 
     /// Runs `work` on the one shared open file of what the walk came by.
@@ -195,13 +206,25 @@ impl Fs {
 struct Counter<'a> {
     done: AtomicU64,
     total: u64,
-    progress: &'a (dyn Fn(Progress) + Sync),
+    stopped: AtomicBool,
+    progress: &'a (dyn Fn(Progress) -> bool + Sync),
 }
 
 impl Counter<'_> {
-    fn one(&self) {
+    /// One more; whether to go on.
+    fn one(&self) -> bool {
         let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
-        (self.progress)(Progress { done, total: self.total.max(done) });
+        let go_on = (self.progress)(Progress { done, total: self.total.max(done) });
+        if !go_on {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        go_on
+    }
+
+    /// # Errors
+    /// [`VaultError::Stopped`] when it was told not to go on.
+    fn finish(&self) -> Result<(), VaultError> {
+        if self.stopped.load(Ordering::Relaxed) { Err(VaultError::Stopped) } else { Ok(()) }
     }
 }
 

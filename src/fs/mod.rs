@@ -2,6 +2,7 @@
 //! it can be used, and tested, without a mount.
 
 mod attrs;
+mod caller;
 mod data;
 mod dirs;
 mod entries;
@@ -30,7 +31,8 @@ use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
 
 pub use attrs::{Change, Time};
-pub use data::Allocate;
+pub use caller::Caller;
+pub use data::{Allocate, Origin};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use inode::{Attr, Inode};
@@ -39,17 +41,6 @@ pub use maintain::{Failure, Progress, RewrapSummary, VerifySummary};
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
-
-/// Who asks for an operation.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    /// The user.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
-    /// The process.
-    pub pid: u32,
-}
 
 /// A vault as a file system. It is the vault's only user, so what it remembers stays true.
 ///
@@ -117,7 +108,12 @@ impl Fs {
             FileType::RegularFile => self.file_size(inode, place, stat.st_size as u64),
             _ => stat.st_size as u64,
         };
-        Ok(Attr::new(inode, stat, size))
+        let mut attr = Attr::new(inode, stat, size);
+        // Where subdirectories count, the vault's own is one that the mount does not have.
+        if inode == Inode::ROOT && attr.nlink > 2 {
+            attr.nlink -= 1;
+        }
+        Ok(attr)
     }
 
     /// The plaintext size of a file. Stat always works: where the size in the vault is not that

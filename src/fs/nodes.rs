@@ -1,6 +1,7 @@
 //! What is remembered of each inode that the kernel knows: where it is, and how often it asked.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 
 use dashmap::DashMap;
 use rustix::fs::FileType;
@@ -29,8 +30,17 @@ struct Node {
     kind: FileType,
     /// Names that are known; the first is as good as any.
     links: Vec<Link>,
-    /// The attributes as of the removal of the last name.
-    gone: Option<Box<Attr>>,
+    /// What is left after the removal of the last name.
+    gone: Option<Box<Gone>>,
+}
+
+/// A file or directory without a name that the kernel still knows.
+#[derive(Debug)]
+struct Gone {
+    attr: Attr,
+    /// Keeps the backing inode, so that its number names nothing else until the kernel forgets
+    /// it. Were the number given away, the kernel would fail what is under way on the old file.
+    _pin: Option<OwnedFd>,
 }
 
 impl Node {
@@ -95,19 +105,19 @@ impl Nodes {
         match self.0.get(&inode) {
             None => Whereabouts::Nowhere,
             Some(node) => match (&node.gone, node.links.first()) {
-                (Some(attr), _) => Whereabouts::Gone(attr.clone()),
+                (Some(gone), _) => Whereabouts::Gone(Box::new(gone.attr)),
                 (None, Some(link)) => Whereabouts::At(link.clone()),
                 (None, None) => Whereabouts::Nowhere,
             },
         }
     }
 
-    /// One name less. `left` are the attributes afterwards.
-    pub fn unlink(&self, link: &Link, left: Attr) {
+    /// One name less. `left` are the attributes afterwards, `pin` what keeps the inode.
+    pub fn unlink(&self, link: &Link, left: Attr, pin: Option<OwnedFd>) {
         if let Some(mut node) = self.0.get_mut(&left.inode) {
             node.links.retain(|known| known != link);
             if left.nlink == 0 {
-                node.gone = Some(Box::new(left));
+                node.gone = Some(Box::new(Gone { attr: left, _pin: pin }));
             }
         }
     }
@@ -123,9 +133,9 @@ impl Nodes {
     /// Changes what is remembered of an inode without a name.
     pub fn update_gone(&self, inode: Inode, change: impl FnOnce(&mut Attr)) {
         if let Some(mut node) = self.0.get_mut(&inode)
-            && let Some(attr) = &mut node.gone
+            && let Some(gone) = &mut node.gone
         {
-            change(attr);
+            change(&mut gone.attr);
         }
     }
 

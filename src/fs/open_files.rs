@@ -1,21 +1,85 @@
 //! The sealed files that somebody has open, one for each inode however often it is opened.
 
 use std::io;
+use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attrs::{Change, Time, timestamps};
+use super::inode::modified;
 use super::place::Place;
 use super::{FsError, Inode};
 use crate::store::{Access, Context, FileError, RealFile, SealedFile};
 
-/// A file of a real vault.
-pub type OpenFile = SealedFile<RealFile>;
+/// A file of a real vault that somebody has open.
+pub struct OpenFile {
+    sealed: SealedFile<RealFile>,
+    mtime: Mutex<CachedMtime>,
+}
+
+/// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
+/// at all where a write found it as it should be; what it writes back later must not move it.
+#[derive(Debug, Default)]
+struct CachedMtime {
+    /// The time that the kernel last set, or found when it began to write back.
+    set: Option<SystemTime>,
+    /// Whether the kernel's cache was written from since.
+    passed: bool,
+}
+
+impl Deref for OpenFile {
+    type Target = SealedFile<RealFile>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.sealed
+    }
+}
+
+impl OpenFile {
+    /// Notes that the modification time was set, to a time of the caller's or to the present.
+    pub fn note_mtime(&self, set: Option<SystemTime>) {
+        *self.mtime.lock() = CachedMtime { set, passed: false };
+    }
+
+    /// Notes the modification time before a write out of the kernel's cache.
+    pub fn keep_mtime(&self) -> rustix::io::Result<()> {
+        let mut mtime = self.mtime.lock();
+        if mtime.set.is_none() {
+            mtime.set = Some(modified(&rustix::fs::fstat(self.sealed.backing())?));
+        }
+        Ok(())
+    }
+
+    /// Notes a write that was done, out of the kernel's cache or by a program.
+    pub fn note_write(&self, cached: bool) {
+        let mut mtime = self.mtime.lock();
+        mtime.passed = true;
+        if !cached {
+            mtime.set = None;
+        }
+    }
+
+    /// Brings the header on disk up to date, and the modification time back to what was set.
+    fn settle(&self) -> Result<(), FileError> {
+        let mut mtime = self.mtime.lock();
+        if let (Some(time), true) = (mtime.set, mtime.passed) {
+            let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
+            rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
+        }
+        mtime.passed = false;
+        drop(mtime);
+        self.sealed.commit()
+    }
+}
 
 /// The open files, by inode. Each is held open by as many users as acquired it.
 #[derive(Debug)]
@@ -100,7 +164,7 @@ impl OpenFiles {
         self.files.remove_if(&inode, |_, shared| {
             let last = shared.users.fetch_sub(1, Ordering::Relaxed) == 1;
             if last {
-                committed = shared.file.commit();
+                committed = shared.file.settle();
             }
             last
         });
@@ -112,7 +176,7 @@ impl OpenFiles {
     /// # Errors
     /// [`FileError`]: the others were committed all the same.
     pub fn commit_all(&self) -> Result<(), FileError> {
-        let results: Vec<_> = self.files.iter().map(|shared| shared.file.commit()).collect();
+        let results: Vec<_> = self.files.iter().map(|shared| shared.file.settle()).collect();
         results.into_iter().collect()
     }
 
@@ -124,8 +188,9 @@ impl OpenFiles {
     }
 
     fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
-        let file = SealedFile::open(RealFile::new(fd, writable), size, Arc::clone(&self.context));
-        file.map(Arc::new).map_err(|error| FsError::File { path: std::path::PathBuf::new(), error })
+        let sealed = SealedFile::open(RealFile::new(fd, writable), size, Arc::clone(&self.context))
+            .map_err(|error| FsError::File { path: PathBuf::new(), error })?;
+        Ok(Arc::new(OpenFile { sealed, mtime: Mutex::default() }))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use rustix::fs::RenameFlags;
 
+use super::entries::pin_last_name;
 use super::{Fs, FsError, Inode};
 
 impl Fs {
@@ -29,6 +30,7 @@ impl Fs {
         let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
         let moved = from.stat()?;
         let replaced = to.stat().ok();
+        let pin = replaced.as_ref().and_then(|stat| pin_last_name(&to, stat));
         if flags.is_empty() {
             rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;
         } else {
@@ -43,7 +45,7 @@ impl Fs {
                 self.nodes.rename(other, &to_link, from_link.clone());
             }
             Some(stat) if self.places.inode(&stat)? != moved => {
-                self.name_is_gone(new_parent, &to, &stat)?;
+                self.name_is_gone(new_parent, &to, &stat, pin)?;
             }
             Some(_) | None => {}
         }

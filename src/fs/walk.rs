@@ -34,17 +34,19 @@ struct Queue {
     /// By path rather than by descriptor: there may be more than a process may have open.
     waiting: Vec<PathBuf>,
     busy: usize,
+    stopped: bool,
 }
 
 /// Calls `file` for every regular file at or below `start` in the vault at `root`, and `failed`
-/// for every directory that can't be read. Names that go away meanwhile are passed over.
+/// for every directory that can't be read. Names that go away meanwhile are passed over. The walk
+/// ends early when `file` answers `false`.
 ///
 /// # Errors
 /// What the backing filesystem says of `start` itself.
 pub fn walk(
     root: BorrowedFd<'_>,
     start: &Path,
-    file: &(dyn Fn(&Visited<'_>) + Sync),
+    file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
     failed: &(dyn Fn(&Path, FsError) + Sync),
 ) -> Result<(), FsError> {
     let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
@@ -57,15 +59,17 @@ pub fn walk(
             file(&Visited { place: &place, stat: &stat, path: start });
         }
         FileType::Directory => {
-            let queue = Queue { waiting: vec![start.to_path_buf()], busy: 0 };
+            let queue = Queue { waiting: vec![start.to_path_buf()], busy: 0, stopped: false };
             let work = Work { queue: Mutex::new(queue), changed: Condvar::new() };
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
                         while let Some(dir) = work.next() {
-                            if let Err(error) = visit(root, &dir, &work, file) {
-                                failed(&dir, error);
+                            match visit(root, &dir, &work, file) {
+                                Ok(true) => {}
+                                Ok(false) => work.stop(),
+                                Err(error) => failed(&dir, error),
                             }
                             work.done();
                         }
@@ -83,6 +87,9 @@ impl Work {
     fn next(&self) -> Option<PathBuf> {
         let mut queue = self.queue.lock();
         loop {
+            if queue.stopped {
+                return None;
+            }
             if let Some(dir) = queue.waiting.pop() {
                 queue.busy += 1;
                 return Some(dir);
@@ -99,6 +106,10 @@ impl Work {
         self.changed.notify_one();
     }
 
+    fn stop(&self) {
+        self.queue.lock().stopped = true;
+    }
+
     fn done(&self) {
         self.queue.lock().busy -= 1;
         self.changed.notify_all();
@@ -109,11 +120,11 @@ fn visit(
     root: BorrowedFd<'_>,
     path: &Path,
     work: &Work,
-    file: &(dyn Fn(&Visited<'_>) + Sync),
-) -> Result<(), FsError> {
+    file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
+) -> Result<bool, FsError> {
     let at_root = path == Path::new(".");
     let dir = match open_dir(root, path) {
-        Err(FsError::Backing(rustix::io::Errno::NOENT)) => return Ok(()),
+        Err(FsError::Backing(rustix::io::Errno::NOENT)) => return Ok(true),
         dir => Arc::new(dir?),
     };
     for entry in Dir::read_from(dir.as_fd())? {
@@ -129,8 +140,10 @@ fn visit(
                 let place = Place::new(Arc::clone(&dir), name);
                 let Ok(stat) = place.stat() else { continue };
                 match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile => {
-                        file(&Visited { place: &place, stat: &stat, path: &child });
+                    FileType::RegularFile
+                        if !file(&Visited { place: &place, stat: &stat, path: &child }) =>
+                    {
+                        return Ok(false);
                     }
                     FileType::Directory => work.add(child),
                     _ => {}
@@ -139,7 +152,7 @@ fn visit(
             _ => {}
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {

@@ -6,13 +6,16 @@ use std::path::Path;
 
 use rustix::fs::XattrFlags;
 
-use super::{Fs, FsError, Inode};
+use super::{Caller, Fs, FsError, Inode};
 
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const LONGEST: usize = 65536;
 
 /// How the names of access control lists begin (xattr(7)).
 const ACL: &[u8] = b"system.posix_acl_";
+
+/// How the names begin that only root may see (xattr(7)).
+const TRUSTED: &[u8] = b"trusted.";
 
 /// What an attribute is reached through: there are no calls with a directory descriptor.
 enum Target<'a> {
@@ -53,19 +56,22 @@ impl Fs {
         })
     }
 
-    /// The names of all attributes, each ended by a zero byte.
+    /// The names of all attributes that the caller may know of, each ended by a zero byte.
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn listxattr(&self, inode: Inode) -> Result<Vec<u8>, FsError> {
+    pub fn listxattr(&self, inode: Inode, caller: &Caller) -> Result<Vec<u8>, FsError> {
         let names = self.on_target(inode, |target| {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::flistxattr(fd, room),
                 Target::Path(path) => rustix::fs::llistxattr(*path, room),
             })
         })?;
-        let shown = names.split_inclusive(|&byte| byte == 0).filter(|name| !name.starts_with(ACL));
-        Ok(shown.flatten().copied().collect())
+        let shown = |name: &&[u8]| {
+            !name.starts_with(ACL) && (caller.is_root() || !name.starts_with(TRUSTED))
+        };
+        let names = names.split_inclusive(|&byte| byte == 0).filter(shown);
+        Ok(names.flatten().copied().collect())
     }
 
     /// Removes an attribute.

@@ -3,73 +3,28 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, Notifier, OpenAccMode, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
+use super::connection::{Connection, Settings};
 use super::convert;
-use super::counters::{Counters, Operation};
-use super::errno::errno;
+use super::counters::Operation;
+use super::reply::{TTL, refuse, reply_attr, reply_empty, reply_entry, reply_xattr};
 use super::seek::{Seek, Seeker, Sought};
-use super::spin::Spin;
-use crate::fs::{Allocate, Caller, Change, Entry, Fs, FsError, Inode};
+use crate::fs::{Caller, Change, Fs, FsError, Inode, Origin};
 
-/// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
-/// every change comes through the kernel, so it is never wrong.
-const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes of the largest request.
 const MAX_REQUEST: u32 = 1024 * 1024;
 /// Requests that the kernel may have under way without anybody waiting for them.
 const MAX_BACKGROUND: u16 = 64;
-
-/// How the mount behaves.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// The kernel keeps what is written and hands it on later, in large pieces.
-    pub writeback: bool,
-    /// How long a thread looks out for the next request before it sleeps; zero for never.
-    pub spin: Duration,
-}
-
-/// What the daemon keeps of a mount while [`Adapter`] belongs to the session.
-#[derive(Debug, Default)]
-pub struct Connection {
-    counters: Counters,
-    notifier: OnceLock<Notifier>,
-    spin: OnceLock<Spin>,
-}
-
-/// A request being answered. When it is, the thread looks out for the next.
-struct Turn<'a>(&'a Connection);
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(spin) = self.0.spin.get() {
-            spin.wait();
-        }
-    }
-}
-
-impl Connection {
-    /// How often each operation was asked for.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Gives the adapter its session's end of the mount: the way to tell the kernel something
-    /// unasked, and the device to look out on. The first ones stay.
-    pub(super) fn attach(&self, notifier: Notifier, spin: Spin) {
-        // There is one session to a connection, so there is no second one to lose.
-        let _ = (self.notifier.set(notifier), self.spin.set(spin));
-    }
-}
 
 /// Answers the kernel out of a file system.
 #[derive(Debug)]
@@ -84,42 +39,6 @@ impl Adapter {
     /// Answers out of `fs`, counting in `connection`.
     pub fn new(fs: Arc<Fs>, connection: Arc<Connection>, settings: Settings) -> Self {
         Self { fs, connection, settings, seeker: Seeker::default() }
-    }
-
-    fn begin(&self, operation: Operation) -> Turn<'_> {
-        self.connection.counters.count(operation);
-        Turn(&self.connection)
-    }
-}
-
-/// Logs an error as loudly as it deserves and turns it into its number.
-fn refuse(error: &FsError) -> Errno {
-    log::log!(error.level(), "{error}");
-    errno(error)
-}
-
-fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
-    match entry {
-        Ok(entry) => {
-            reply.entry(&TTL, &convert::attr(&entry.attr), Generation(entry.generation));
-        }
-        Err(error) => reply.error(refuse(&error)),
-    }
-}
-
-fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(refuse(&error)),
-    }
-}
-
-fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
-    match value {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(error) => reply.error(refuse(&error)),
     }
 }
 
@@ -151,7 +70,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.begin(Operation::lookup);
+        let _turn = self.connection.begin(Operation::lookup);
         match self.fs.lookup(convert::inode(parent), name) {
             Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
             entry => reply_entry(reply, entry),
@@ -159,16 +78,13 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
-        let _turn = self.begin(Operation::forget);
+        let _turn = self.connection.begin(Operation::forget);
         self.fs.forget(convert::inode(inode), lookups);
     }
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.begin(Operation::getattr);
-        match self.fs.getattr(convert::inode(inode)) {
-            Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        let _turn = self.connection.begin(Operation::getattr);
+        reply_attr(reply, self.fs.getattr(convert::inode(inode)));
     }
 
     fn setattr(
@@ -189,7 +105,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.begin(Operation::setattr);
+        let _turn = self.connection.begin(Operation::setattr);
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -198,14 +114,12 @@ impl Filesystem for Adapter {
             atime: atime.map(convert::time),
             mtime: mtime.map(convert::time),
         };
-        match self.fs.setattr(convert::inode(inode), &change, &convert::caller(request)) {
-            Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        let caller = convert::caller(request);
+        reply_attr(reply, self.fs.setattr(convert::inode(inode), &change, &caller));
     }
 
     fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.begin(Operation::readlink);
+        let _turn = self.connection.begin(Operation::readlink);
         match self.fs.readlink(convert::inode(inode)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(error) => reply.error(refuse(&error)),
@@ -222,7 +136,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.begin(Operation::mknod);
+        let _turn = self.connection.begin(Operation::mknod);
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mknod(convert::inode(parent), name, mode, rdev, &caller));
     }
@@ -236,18 +150,18 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.begin(Operation::mkdir);
+        let _turn = self.connection.begin(Operation::mkdir);
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mkdir(convert::inode(parent), name, mode, &caller));
     }
 
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::unlink);
+        let _turn = self.connection.begin(Operation::unlink);
         reply_empty(reply, self.fs.unlink(convert::inode(parent), name));
     }
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::rmdir);
+        let _turn = self.connection.begin(Operation::rmdir);
         reply_empty(reply, self.fs.rmdir(convert::inode(parent), name));
     }
 
@@ -259,7 +173,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.begin(Operation::symlink);
+        let _turn = self.connection.begin(Operation::symlink);
         let (parent, caller) = (convert::inode(parent), convert::caller(request));
         reply_entry(reply, self.fs.symlink(parent, name, target.as_os_str(), &caller));
     }
@@ -274,19 +188,19 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.begin(Operation::rename);
+        let _turn = self.connection.begin(Operation::rename);
         let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         reply_empty(reply, self.fs.rename(parent, name, new_parent, new_name, flags));
     }
 
     fn link(&self, _: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.begin(Operation::link);
+        let _turn = self.connection.begin(Operation::link);
         reply_entry(reply, self.fs.link(convert::inode(inode), convert::inode(parent), name));
     }
 
     fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.begin(Operation::open);
+        let _turn = self.connection.begin(Operation::open);
         let for_writing = flags.acc_mode() != OpenAccMode::O_RDONLY;
         match self.fs.open(convert::inode(inode), for_writing) {
             Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
@@ -305,7 +219,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.begin(Operation::read);
+        let _turn = self.connection.begin(Operation::read);
         let mut reply = Some(reply);
         let read = self.fs.read(convert::inode(inode), offset, size as usize, |content| {
             reply.take().into_iter().for_each(|reply| reply.data(content));
@@ -317,7 +231,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -327,14 +241,17 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.begin(Operation::write);
+        let _turn = self.connection.begin(Operation::write);
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
-        let sync =
-            flags.0 & libc::O_DSYNC != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let mut written = self.fs.write(inode, offset, data, sync);
+        let origin = match flags.0 & libc::O_DSYNC {
+            _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => Origin::Cache,
+            0 => Origin::Program,
+            _ => Origin::ProgramSync,
+        };
+        let mut written = self.fs.write(inode, offset, data, origin);
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            written = self.fs.drop_privilege_bits(inode);
+            written = self.fs.drop_privilege_bits(inode, &convert::caller(request));
         }
         match written {
             Ok(()) => reply.written(data.len() as u32),
@@ -345,7 +262,7 @@ impl Filesystem for Adapter {
     /// Answered once with «no such operation»: the kernel then writes back at close all the same
     /// and saves itself the question.
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::flush);
+        let _turn = self.connection.begin(Operation::flush);
         reply.error(Errno::ENOSYS);
     }
 
@@ -359,18 +276,18 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.begin(Operation::release);
+        let _turn = self.connection.begin(Operation::release);
         reply_empty(reply, self.fs.release(convert::inode(inode)));
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::fsync);
+        let _turn = self.connection.begin(Operation::fsync);
         reply_empty(reply, self.fs.fsync(convert::inode(inode), !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.
     fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.begin(Operation::opendir);
+        let _turn = self.connection.begin(Operation::opendir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -382,7 +299,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.begin(Operation::readdir);
+        let _turn = self.connection.begin(Operation::readdir);
         let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
             let kind = convert::kind(entry.kind);
             !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
@@ -401,7 +318,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.begin(Operation::readdirplus);
+        let _turn = self.connection.begin(Operation::readdirplus);
         let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
             let (attr, generation) = match &found.entry {
                 Some(entry) => (convert::attr(&entry.attr), entry.generation),
@@ -417,12 +334,12 @@ impl Filesystem for Adapter {
     }
 
     fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::fsyncdir);
+        let _turn = self.connection.begin(Operation::fsyncdir);
         reply_empty(reply, self.fs.fsync_dir(convert::inode(inode)));
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.begin(Operation::statfs);
+        let _turn = self.connection.begin(Operation::statfs);
         match self.fs.statfs() {
             Ok(space) => reply.statfs(
                 space.f_blocks,
@@ -448,23 +365,27 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.begin(Operation::setxattr);
+        let _turn = self.connection.begin(Operation::setxattr);
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
         reply_empty(reply, self.fs.setxattr(convert::inode(inode), name, value, flags));
     }
 
     fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _turn = self.begin(Operation::getxattr);
+        let _turn = self.connection.begin(Operation::getxattr);
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
-    fn listxattr(&self, _: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.begin(Operation::listxattr);
-        reply_xattr(reply, size, self.fs.listxattr(convert::inode(inode)));
+    fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
+        let _turn = self.connection.begin(Operation::listxattr);
+        reply_xattr(
+            reply,
+            size,
+            self.fs.listxattr(convert::inode(inode), &convert::caller(request)),
+        );
     }
 
     fn removexattr(&self, _: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.begin(Operation::removexattr);
+        let _turn = self.connection.begin(Operation::removexattr);
         reply_empty(reply, self.fs.removexattr(convert::inode(inode), name));
     }
 
@@ -478,7 +399,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.begin(Operation::create);
+        let _turn = self.connection.begin(Operation::create);
         let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
         let exclusive = flags & libc::O_EXCL != 0;
         match self.fs.create(parent, name, mode, exclusive, &caller) {
@@ -504,13 +425,13 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.begin(Operation::ioctl);
+        let _turn = self.connection.begin(Operation::ioctl);
         reply.error(Errno::ENOTTY);
     }
 
     fn fallocate(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -518,18 +439,12 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.begin(Operation::fallocate);
-        const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
-        let how = match mode {
-            0 => Allocate::Extend,
-            libc::FALLOC_FL_KEEP_SIZE => Allocate::KeepSize,
-            PUNCH_KEEP => Allocate::PunchHole,
-            libc::FALLOC_FL_ZERO_RANGE => Allocate::Zero,
-            ZERO_KEEP => Allocate::ZeroKeepSize,
-            _ => return reply.error(Errno::EOPNOTSUPP),
-        };
-        reply_empty(reply, self.fs.allocate(convert::inode(inode), offset, length, how));
+        let _turn = self.connection.begin(Operation::fallocate);
+        let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
+        reply_empty(
+            reply,
+            self.fs.allocate(convert::inode(inode), offset, length, how, &convert::caller(request)),
+        );
     }
 
     fn lseek(
@@ -541,21 +456,21 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.begin(Operation::lseek);
+        let _turn = self.connection.begin(Operation::lseek);
         let sought = match whence {
             libc::SEEK_DATA => Sought::Data,
             libc::SEEK_HOLE => Sought::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let notifier = self.connection.notifier.get().filter(|_| self.settings.writeback);
+        let notifier = self.connection.notifier().filter(|_| self.settings.writeback);
         let seek = Seek { inode: convert::inode(inode), offset, sought, reply };
         self.seeker.answer(&self.fs, notifier, seek);
     }
 
     fn copy_file_range(
         &self,
-        _: &Request,
+        request: &Request,
         from: INodeNo,
         _: FileHandle,
         from_offset: u64,
@@ -566,14 +481,14 @@ impl Filesystem for Adapter {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.begin(Operation::copy_file_range);
+        let _turn = self.connection.begin(Operation::copy_file_range);
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
         // The count in the reply has 32 bits; the caller asks again for the rest.
         let len = len.min(1 << 30);
         let (from, to) = ((convert::inode(from), from_offset), (convert::inode(to), to_offset));
-        match self.fs.copy(from, to, len) {
+        match self.fs.copy(from, to, len, &convert::caller(request)) {
             Ok(copied) => reply.written(copied as u32),
             Err(error) => reply.error(refuse(&error)),
         }

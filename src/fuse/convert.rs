@@ -1,10 +1,10 @@
 //! Between `fuser`'s types and the file system's.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
 
-use crate::fs::{Attr, Caller, Inode, Time};
+use crate::fs::{Allocate, Attr, Caller, Inode, Time};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
@@ -17,7 +17,16 @@ pub(super) fn inode(number: INodeNo) -> Inode {
 pub(super) fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
-        TimeOrNow::SpecificTime(time) => Time::At(time),
+        TimeOrNow::SpecificTime(time) => Time::At(mend(time)),
+    }
+}
+
+/// The kernel counts nanoseconds up from a second that may be before 1970; `fuser` 0.18 counts
+/// them down from there (time.rs, system_time_from_time).
+fn mend(time: SystemTime) -> SystemTime {
+    match SystemTime::UNIX_EPOCH.duration_since(time) {
+        Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
+        Err(_) => time,
     }
 }
 
@@ -32,6 +41,20 @@ pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
         Kind::CharacterDevice => FileType::CharDevice,
         Kind::BlockDevice => FileType::BlockDevice,
         Kind::RegularFile | Kind::Unknown => FileType::RegularFile,
+    }
+}
+
+/// What a mode of fallocate(2) asks for; `None` for those that shift content.
+pub(super) fn allocation(mode: i32) -> Option<Allocate> {
+    const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
+    match mode {
+        0 => Some(Allocate::Extend),
+        libc::FALLOC_FL_KEEP_SIZE => Some(Allocate::KeepSize),
+        PUNCH_KEEP => Some(Allocate::PunchHole),
+        libc::FALLOC_FL_ZERO_RANGE => Some(Allocate::Zero),
+        ZERO_KEEP => Some(Allocate::ZeroKeepSize),
+        _ => None,
     }
 }
 

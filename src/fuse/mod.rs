@@ -2,13 +2,16 @@
 //! replied to.
 
 mod adapter;
+mod connection;
 mod convert;
 mod counters;
 mod errno;
+mod reply;
 mod seek;
 mod session;
 mod spin;
 
-pub use adapter::{Adapter, Connection, Settings};
+pub use adapter::Adapter;
+pub use connection::{Connection, Settings};
 pub use counters::Counters;
 pub use session::Session;

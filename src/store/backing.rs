@@ -151,11 +151,12 @@ impl Backing for RealFile {
     }
 
     fn sync(&self, metadata: bool) -> io::Result<()> {
-        Ok(if metadata {
-            rustix::fs::fsync(&self.opened)?
+        let synced = if metadata {
+            rustix::fs::fsync(&self.opened)
         } else {
-            rustix::fs::fdatasync(&self.opened)?
-        })
+            rustix::fs::fdatasync(&self.opened)
+        };
+        Ok(synced?)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -55,6 +55,9 @@ pub enum VaultError {
     /// Somebody has it open.
     #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
     Locked(Option<u32>),
+    /// Work on all its files was told to stop.
+    #[error("the work was stopped before its end, and did no harm: run it again to finish")]
+    Stopped,
     /// The backing filesystem failed.
     #[error("the backing filesystem says: {0}")]
     Io(#[from] io::Error),

@@ -6,6 +6,7 @@
 
 mod candidates;
 mod error;
+mod machine;
 mod mount;
 mod mounts;
 mod report;
@@ -22,6 +23,7 @@ use clap::{Parser, ValueEnum};
 
 use crate::candidates::Candidate;
 use crate::error::{Context, Result};
+use crate::machine::Machine;
 use crate::report::Report;
 use crate::results::Results;
 use crate::scratch::Scratch;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(options: &Options) -> Result<()> {
+    let machine = Machine::here();
     let candidates = chosen(&options.only);
     let rows = chosen(&options.rows);
     let places = chosen(&options.places);
@@ -130,6 +133,7 @@ fn bench(options: &Options) -> Result<()> {
     }
 
     let report = Report {
+        machine: &machine,
         results: &results,
         sites: &sites,
         candidates: &candidates,

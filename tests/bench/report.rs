@@ -1,13 +1,11 @@
 //! The table and the JSON that a run ends with.
 
 use std::fmt::Write;
-use std::fs;
-use std::process::Command;
-use std::thread::available_parallelism;
 
 use serde_json::{Map, Value, json};
 
 use crate::candidates::Candidate;
+use crate::machine::Machine;
 use crate::results::{Results, geometric_mean};
 use crate::stage::{self, Place, Site};
 use crate::tools::Tools;
@@ -15,6 +13,7 @@ use crate::workloads::Row;
 
 /// A finished run, with where and when it took place.
 pub struct Report<'a> {
+    pub machine: &'a Machine,
     pub results: &'a Results,
     pub sites: &'a [Site],
     pub candidates: &'a [Candidate],
@@ -27,7 +26,7 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// One Markdown table a place: each figure, its ratio to gocryptfs behind it.
     pub fn table(&self) -> String {
-        let mut text = format!("{}\n{} round(s)", Machine::here().line(), self.rounds);
+        let mut text = format!("{}\n{} round(s)", self.machine.line(), self.rounds);
         if self.quick {
             text.push_str(" of small sizes: a smoke test, no measurement");
         }
@@ -53,10 +52,10 @@ impl Report<'_> {
 
     /// All figures and samples; what was not timed is null.
     pub fn json(&self) -> Value {
-        let machine = Machine::here();
+        let machine = self.machine;
         json!({
             "date": machine.date,
-            "machine": { "processor": machine.processor, "cores": machine.cores, "kernel": machine.kernel },
+            "machine": { "processor": machine.processor, "cores": machine.cores, "kernel": machine.kernel, "load_at_start": machine.load },
             "rounds": self.rounds,
             "quick": self.quick,
             "baseline": Candidate::BASELINE.name(),
@@ -128,35 +127,6 @@ impl Report<'_> {
     fn mean_to_faster_peer(&self, place: Place) -> Option<f64> {
         let ratio = |&row| self.results.ratio_to_faster_peer(place, row, Candidate::Atrest);
         geometric_mean(self.rows.iter().filter_map(ratio))
-    }
-}
-
-/// Where and when a run took place.
-struct Machine {
-    date: String,
-    processor: String,
-    cores: usize,
-    kernel: String,
-}
-
-impl Machine {
-    fn here() -> Self {
-        let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output();
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model =
-            cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        Self {
-            date: date
-                .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-                .unwrap_or_default(),
-            processor: model.map_or("unknown processor", |(_, name)| name).to_owned(),
-            cores: available_parallelism().map_or(1, usize::from),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        }
-    }
-
-    fn line(&self) -> String {
-        format!("{}; {}, {} cores; Linux {}", self.date, self.processor, self.cores, self.kernel)
     }
 }
 

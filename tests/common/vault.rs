@@ -1,12 +1,15 @@
 //! A vault made by the command line, with its key file and its mount point beside it.
 
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use super::process::{Outcome, run};
-use super::{Backing, Mounted, Scratch};
+use super::process::{Outcome, run, run_within};
+use super::{Backing, Mounted, Scratch, User};
 
 /// The binary under test.
 pub fn binary() -> &'static Path {
@@ -27,6 +30,8 @@ pub struct Vault {
 struct Shared {
     scratch: Scratch,
     binary: PathBuf,
+    /// Who runs the binary; nobody means the test's own user.
+    user: Option<User>,
     /// How many daemons have been started: each has a log file of its own.
     mounts: AtomicU32,
 }
@@ -43,12 +48,32 @@ impl Vault {
 
     /// `atrest init` in a scratch directory that the test has prepared.
     pub fn init_in(scratch: Scratch) -> Vault {
-        let vault = Vault::prepare_in(scratch, binary().to_owned());
+        Vault::prepare_in(scratch, binary().to_owned()).inited()
+    }
+
+    /// A vault of another user, who runs every command on it, by a copy of the binary that they may
+    /// run wherever the tests were built. Root only.
+    pub fn init_as(user: &User) -> Vault {
+        let scratch = Scratch::new();
+        let copy = scratch.join("atrest");
+        // By another process: a descriptor of ours that is open for writing, inherited by whatever
+        // another test starts in that moment, would make the program "busy".
+        run(Command::new("cp").arg(binary()).arg(&copy)).ok();
+        let mut vault = Vault::prepare_in(scratch, copy);
+        let shared = Arc::get_mut(&mut vault.shared).expect("one owner so far");
+        for path in ["", "vault", "mnt", "home", "log"] {
+            chown(shared.scratch.join(path), Some(user.uid), Some(user.gid)).expect("chown");
+        }
+        shared.user = Some(user.clone());
+        vault.inited()
+    }
+
+    fn inited(self) -> Vault {
         if !bare() {
-            run(vault.command(&["init"]).arg(vault.path()).arg("--key-file").arg(vault.key_file()))
+            run(self.command(&["init"]).arg(self.path()).arg("--key-file").arg(self.key_file()))
                 .ok();
         }
-        vault
+        self
     }
 
     /// The places only: the directory of the vault is there and empty, and nothing was run.
@@ -61,7 +86,9 @@ impl Vault {
         for name in ["vault", "mnt", "home", "log"] {
             scratch.make_dir(name);
         }
-        Vault { shared: Arc::new(Shared { scratch, binary, mounts: AtomicU32::new(0) }) }
+        Vault {
+            shared: Arc::new(Shared { scratch, binary, user: None, mounts: AtomicU32::new(0) }),
+        }
     }
 
     /// The backing directory.
@@ -98,7 +125,11 @@ impl Vault {
             .env("HOME", &home)
             .env("XDG_CONFIG_HOME", home.join("config"))
             .env("ATREST_KEY_FILE", self.key_file())
-            .env_remove("RUST_LOG");
+            .env_remove("RUST_LOG")
+            .current_dir(self.scratch().path());
+        if let Some(user) = &self.shared.user {
+            command.uid(user.uid).gid(user.gid);
+        }
         command
     }
 
@@ -106,6 +137,12 @@ impl Vault {
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {
         run(self.command(args).arg(self.path()))
+    }
+
+    /// `atrest verify VAULT`: every block of every file must be found whole.
+    #[track_caller]
+    pub fn verify(&self) -> Outcome {
+        run_within(Duration::from_secs(600), self.command(&["verify"]).arg(self.path())).ok()
     }
 
     /// `atrest mount VAULT MOUNTPOINT` with these options.

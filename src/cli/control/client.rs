@@ -2,12 +2,16 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
 
 use super::super::exit::{Context, Exit, Failure};
 use super::{Place, Reply, Request, told};
 use crate::fs::Progress;
+
+/// How long a daemon may take over what is no work.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection to a daemon, for one request.
 #[derive(Debug)]
@@ -34,6 +38,9 @@ impl Client {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<serde_json::Value, Failure> {
         let lost = || "the daemon did not answer".to_owned();
+        if !request.is_long() {
+            self.stream.set_read_timeout(Some(PATIENCE)).or_fail(Exit::Failed, lost)?;
+        }
         let mut line = serde_json::to_vec(request).or_fail(Exit::Failed, lost)?;
         line.push(b'\n');
         self.stream.write_all(&line).or_fail(Exit::Failed, lost)?;

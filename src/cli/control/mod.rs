@@ -36,6 +36,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it is work on every file, which takes as long as it takes.
+    fn is_long(&self) -> bool {
+        match self {
+            Self::Status | Self::Rotate => false,
+            Self::Rewrap | Self::Verify { .. } => true,
+        }
+    }
+}
+
 /// What it answers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -36,7 +36,8 @@ impl<B: Backing> SealedFile<B> {
             Ok((fields, keys)) => {
                 self.check_extent(&fields, meta)?;
                 let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
-                meta.seal = Seal::Open(Open { keys, header: HeaderOnDisk { fields, bytes } });
+                let header = HeaderOnDisk { fields, bytes };
+                meta.seal = Seal::Open(Box::new(Open { keys, header }));
                 Ok(())
             }
             Err(FileError::Integrity(IntegrityError::Header(BadHeader::Blank)))

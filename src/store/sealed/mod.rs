@@ -62,7 +62,7 @@ enum Seal {
     /// A crash left a length and no header: nothing in it was ever fsynced, all reads as zeros.
     Lost,
     /// Read, or made, and authenticated.
-    Open(Open),
+    Open(Box<Open>),
 }
 
 struct Open {

@@ -93,7 +93,7 @@ impl<B: Backing> SealedFile<B> {
         let (fields, keys) = self.context.new_file()?;
         let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
         let header = HeaderOnDisk::new(fields, &keys);
-        meta.seal = Seal::Open(Open { keys: Arc::clone(&keys), header });
+        meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), header }));
         meta.holes_from = u64::MAX;
         meta.stale_tail = false;
         meta.owned = true;

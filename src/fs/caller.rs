@@ -1,0 +1,31 @@
+//! Who asks for an operation.
+
+/// Who asks for an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// The user.
+    pub uid: u32,
+    /// The user's group.
+    pub gid: u32,
+    /// The process, or the thread of it that asks.
+    pub pid: u32,
+}
+
+impl Caller {
+    /// Whether the caller is the superuser, who keeps suid and sgid bits where others lose them.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+
+    /// Whether `gid` is the caller's group or one of its supplementary groups, as far as /proc
+    /// tells them (proc(5), status).
+    pub fn is_in_group(&self, gid: u32) -> bool {
+        self.gid == gid || supplementary_groups(self.pid).contains(&gid)
+    }
+}
+
+fn supplementary_groups(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
+    groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
+}

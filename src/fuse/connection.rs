@@ -1,0 +1,62 @@
+//! What the daemon keeps of a session besides its threads.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use fuser::Notifier;
+
+use super::counters::{Counters, Operation};
+use super::spin::Spin;
+
+/// How the mount behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The kernel keeps what is written and hands it on later, in large pieces.
+    pub writeback: bool,
+    /// How long a thread looks out for the next request before it sleeps; zero for never.
+    pub spin: Duration,
+}
+
+/// What the daemon keeps of a mount while [`Adapter`] belongs to the session.
+#[derive(Debug, Default)]
+pub struct Connection {
+    counters: Counters,
+    notifier: OnceLock<Notifier>,
+    spin: OnceLock<Spin>,
+}
+
+/// A request being answered. When it is, the thread looks out for the next.
+pub(super) struct Turn<'a>(&'a Connection);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(spin) = self.0.spin.get() {
+            spin.wait();
+        }
+    }
+}
+
+impl Connection {
+    /// How often each operation was asked for.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Counts a request, whose answer ends the turn.
+    pub(super) fn begin(&self, operation: Operation) -> Turn<'_> {
+        self.counters.count(operation);
+        Turn(self)
+    }
+
+    /// The way to tell the kernel something unasked.
+    pub(super) fn notifier(&self) -> Option<&Notifier> {
+        self.notifier.get()
+    }
+
+    /// Gives the adapter its session's end of the mount: the way to tell the kernel something
+    /// unasked, and the device to look out on. The first ones stay.
+    pub(super) fn attach(&self, notifier: Notifier, spin: Spin) {
+        // There is one session to a connection, so there is no second one to lose.
+        let _ = (self.notifier.set(notifier), self.spin.set(spin));
+    }
+}

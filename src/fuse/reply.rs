@@ -1,0 +1,51 @@
+//! Replies: a result goes to the kernel, and an error to the log as well.
+
+use std::time::Duration;
+
+use fuser::{Errno, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
+
+use super::convert;
+use super::errno::errno;
+use crate::fs::{Attr, Entry, FsError};
+
+/// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
+/// every change comes through the kernel, so it is never wrong.
+pub(super) const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Logs an error as loudly as it deserves and turns it into its number.
+pub(super) fn refuse(error: &FsError) -> Errno {
+    log::log!(error.level(), "{error}");
+    errno(error)
+}
+
+pub(super) fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
+    match entry {
+        Ok(entry) => {
+            reply.entry(&TTL, &convert::attr(&entry.attr), Generation(entry.generation));
+        }
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, FsError>) {
+    match value {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+/// With the attributes that the inode has now.
+pub(super) fn reply_attr(reply: ReplyAttr, attr: Result<Attr, FsError>) {
+    match attr {
+        Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}

@@ -1,0 +1,265 @@
+//! PostgreSQL from Debian: pgbench, the server killed, the daemon killed, and recovery from both.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::mounted::kill_and_wait;
+use crate::common::{
+    Allow, Campaign, Mounted, Outcome, User, Vault, require_root, run_within, wait_until,
+};
+
+/// A cluster on the mount, run by the user that Debian's package makes. It refuses to run as root.
+struct Cluster {
+    programs: PathBuf,
+    user: User,
+    data: PathBuf,
+    /// For the socket and the log, outside of the mount.
+    place: PathBuf,
+}
+
+/// Debian keeps the server's programs out of the PATH, by version.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let found = versions
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").exists())
+        .max();
+    found.unwrap_or_else(|| panic!("this test needs PostgreSQL's server, which is not installed; scripts/test.sh installs what the tests need"))
+}
+
+fn postgres_user() -> User {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd
+        .lines()
+        .find(|line| line.starts_with("postgres:"))
+        .expect("the user postgres, of Debian's package");
+    let field = |at: usize| line.split(':').nth(at).unwrap().parse().unwrap();
+    User { uid: field(2), gid: field(3), groups: vec![field(3)] }
+}
+
+impl Cluster {
+    /// initdb, with checksums of PostgreSQL's own on every page.
+    fn new(mount: &Mounted) -> Cluster {
+        require_root();
+        let user = postgres_user();
+        let place = mount.vault().scratch().make_dir_for("postgres", user.uid, user.gid);
+        let data = mount.join("data");
+        fs::create_dir(&data).unwrap();
+        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).unwrap();
+        let cluster = Cluster { programs: programs(), user, data, place };
+        cluster.run(
+            "initdb",
+            &[
+                "-k",
+                "-A",
+                "trust",
+                "--no-locale",
+                "-E",
+                "UTF8",
+                "-U",
+                "postgres",
+                "-D",
+                cluster.data(),
+            ],
+        );
+        cluster
+    }
+
+    fn data(&self) -> &str {
+        self.data.to_str().unwrap()
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        use std::os::unix::process::CommandExt;
+        let mut command = Command::new(self.programs.join(program));
+        command
+            .args(args)
+            .env("PGHOST", &self.place)
+            .env("PGUSER", "postgres")
+            .env("HOME", &self.place)
+            .current_dir(&self.place)
+            .uid(self.user.uid)
+            .gid(self.user.gid);
+        command
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Outcome {
+        run_within(Duration::from_secs(600), &mut self.command(program, args)).ok()
+    }
+
+    fn start(&self) {
+        let options = format!(
+            "-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=32MB -c checkpoint_timeout=30s",
+            self.place.display()
+        );
+        let log = self.log();
+        self.run(
+            "pg_ctl",
+            &[
+                "-D",
+                self.data(),
+                "-l",
+                log.to_str().unwrap(),
+                "-o",
+                &options,
+                "-t",
+                "300",
+                "-w",
+                "start",
+            ],
+        );
+    }
+
+    fn stop(&self) {
+        self.run("pg_ctl", &["-D", self.data(), "-m", "fast", "-t", "300", "-w", "stop"]);
+    }
+
+    fn query(&self, text: &str) -> String {
+        self.run("psql", &["-At", "-d", "postgres", "-c", text]).stdout.trim().to_owned()
+    }
+
+    /// pgbench in the background, four clients.
+    fn bench(&self, seconds: u32) -> Child {
+        let mut bench = self.command(
+            "pgbench",
+            &["-T", &seconds.to_string(), "-c", "4", "-j", "2", "-n", "postgres"],
+        );
+        bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    fn postmaster(&self) -> Option<u32> {
+        fs::read_to_string(self.data.join("postmaster.pid"))
+            .ok()?
+            .lines()
+            .next()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// The server's processes, known by the log that all of them write to: their names for files on
+    /// the mount say nothing once that is dead.
+    fn processes(&self) -> Vec<u32> {
+        let log = self.log();
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter(|pid| fs::read_link(format!("/proc/{pid}/fd/2")).is_ok_and(|file| file == log))
+            .collect()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.place.join("log")
+    }
+
+    fn kill9(&self) {
+        kill_and_wait(self.postmaster().expect("a running server"));
+        let gone =
+            wait_until(Duration::from_secs(60), || self.processes().is_empty().then_some(()));
+        assert!(gone.is_some(), "processes of the server outlive it: {:?}", self.processes());
+    }
+
+    /// pgbench moves money: the sums of all four tables agree if no transaction was torn.
+    fn check(&self) {
+        let sums = self.query(
+            "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = coalesce((SELECT sum(delta) FROM pgbench_history), 0),
+                    (SELECT sum(bbalance) FROM pgbench_branches) = coalesce((SELECT sum(delta) FROM pgbench_history), 0),
+                    (SELECT sum(tbalance) FROM pgbench_tellers) = coalesce((SELECT sum(delta) FROM pgbench_history), 0)",
+        );
+        assert_eq!(sums, "t|t|t", "the sums of pgbench's tables");
+        self.run("pg_amcheck", &["--all", "--install-missing", "--heapallindexed"]);
+    }
+
+    fn check_pages(&self) {
+        self.run("pg_checksums", &["--check", "-D", self.data()]);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Whatever is still there when the test has failed would keep the mount busy.
+        self.processes().into_iter().for_each(kill_and_wait);
+    }
+}
+
+fn mount(options: &[&str]) -> Mounted {
+    require_root();
+    let mount = Vault::init().mount(&[&["--allow-other"], options].concat());
+    rustix::fs::chmod(mount.path(), 0o755.into()).unwrap();
+    mount
+}
+
+fn bench_kill_recover(options: &[&str]) {
+    let mount = mount(options);
+    let vault = mount.vault().clone();
+    let cluster = Cluster::new(&mount);
+    cluster.start();
+    cluster.run("pgbench", &["-i", "-s", Campaign::pick("1", "5"), "-q", "postgres"]);
+    let seconds = Campaign::pick(5, 30);
+    cluster.run("pgbench", &["-T", &seconds.to_string(), "-c", "4", "-j", "2", "-n", "postgres"]);
+    cluster.check();
+    for _ in 0..Campaign::pick(1, 3) {
+        let mut bench = cluster.bench(60);
+        thread::sleep(Duration::from_secs(2));
+        cluster.kill9();
+        let _ = bench.wait();
+        cluster.start();
+        cluster.check();
+    }
+    cluster.stop();
+    cluster.check_pages();
+    let rows = |cluster: &Cluster| cluster.query("SELECT count(*) FROM pgbench_history");
+    let mount = mount.remount(&[&["--allow-other"], options].concat());
+    cluster.start();
+    assert!(rows(&cluster).parse::<u64>().unwrap() > 10);
+    cluster.check();
+    cluster.stop();
+    drop(cluster);
+    mount.unmount();
+    vault.verify();
+}
+
+#[test]
+fn pgbench_and_a_killed_server() {
+    bench_kill_recover(&[]);
+}
+
+#[test]
+fn pgbench_and_a_killed_server_without_the_writeback_cache() {
+    bench_kill_recover(&["--no-writeback"]);
+}
+
+/// The filesystem dies under the server: what was committed is there when both are back.
+#[test]
+fn a_killed_daemon_loses_no_commit() {
+    let mut mount = mount(&[]);
+    let cluster = Cluster::new(&mount);
+    cluster.start();
+    cluster.query("CREATE TABLE t(n INTEGER PRIMARY KEY)");
+    cluster.run("pgbench", &["-i", "-s", "1", "-q", "postgres"]);
+    for round in 0..Campaign::pick(2, 10) {
+        let mut bench = cluster.bench(60);
+        // Each row is a transaction of its own; what psql has returned for is promised.
+        let mut committed = round * 1000;
+        let end = committed + 40;
+        while committed < end {
+            cluster.query(&format!("INSERT INTO t VALUES ({committed})"));
+            committed += 1;
+        }
+        mount.kill9();
+        cluster.processes().into_iter().for_each(kill_and_wait);
+        let _ = bench.kill();
+        let _ = bench.wait();
+        mount = mount.remount(&["--allow-other"]);
+        mount.allow(Allow::Warnings);
+        cluster.start();
+        let rows =
+            cluster.query(&format!("SELECT count(*), max(n) FROM t WHERE n >= {}", round * 1000));
+        assert_eq!(rows, format!("40|{}", committed - 1), "round {round}");
+        cluster.check();
+    }
+    cluster.stop();
+    cluster.check_pages();
+}
