@@ -10,3 +10,4 @@ mod faults;
 mod found;
 mod model;
 mod seek;
+mod tamper;
