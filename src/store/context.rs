@@ -115,6 +115,10 @@ impl Context {
         let ring = self.ring.read_recursive();
         match ring.unwrap(&header.master_key, header.version, subject, &header.wrapped) {
             Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),
+            Err(KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. }) => {
+                let (key, version) = (header.master_key, header.version);
+                Err(IntegrityError::UnknownKey { key, version }.into())
+            }
             key => Ok(key?),
         }
     }

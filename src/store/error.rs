@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::format::{BadBlock, BadHeader, Epoch, UnsealedLength, VolumeId};
+use crate::format::{
+    BadBlock, BadHeader, Epoch, KeyVersion, MasterKeyId, UnsealedLength, VolumeId,
+};
 use crate::keys::KeyError;
 
 /// Why a sealed file can't be read or written.
@@ -46,6 +48,16 @@ pub enum IntegrityError {
     /// The wrapped data key does not open.
     #[error("the file's wrapped key fails its authentication")]
     WrappedKey,
+    /// The header names a key that the vault never had, or not in this copy of the key file.
+    #[error(
+        "the header names version {version} of master key {key}, which the key file does not have: the header was changed, or the key file is of an older backup"
+    )]
+    UnknownKey {
+        /// The master key.
+        key: MasterKeyId,
+        /// Its version.
+        version: KeyVersion,
+    },
     /// The header names a mount that has not been yet.
     #[error("the header is of mount {}, which the vault has no record of", .0.0)]
     FutureEpoch(Epoch),

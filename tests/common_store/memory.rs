@@ -83,7 +83,7 @@ impl State {
         let number = self.calls.len();
         self.calls.push(call);
         match self.fault {
-            Some(fault) if (fault.after..fault.after + fault.times).contains(&number) => {
+            Some(fault) if number >= fault.after && number - fault.after < fault.times => {
                 Err(io::Error::from_raw_os_error(fault.errno))
             }
             _ => Ok(()),

@@ -1,1 +1,13 @@
-//! Placeholder until the suite is written.
+//! Sealed files without a mount: against a plain model, under failing disks, and under an
+//! attacker's hands.
+
+#[path = "../common_store/mod.rs"]
+mod common_store;
+
+mod bench_file;
+mod concurrent_faults;
+mod faults;
+mod found;
+mod model;
+mod seek;
+mod tamper;

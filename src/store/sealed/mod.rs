@@ -172,17 +172,23 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError::Io`].
     pub fn commit(&self) -> Result<(), FileError> {
-        let stale_tail = {
+        if !self.meta.lock().touched {
+            return Ok(());
+        }
+        let mut all = false;
+        let (_alone, mut meta) = loop {
+            let span = if all { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
+            let held = self.ranges.exclusive(span);
             let meta = self.meta.lock();
             if !meta.touched {
                 return Ok(());
             }
-            meta.stale_tail
+            if all || !meta.stale_tail {
+                break (held, meta);
+            }
+            all = true;
         };
-        let span = if stale_tail { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
-        let _alone = self.ranges.exclusive(span);
-        let mut meta = self.meta.lock();
-        if stale_tail {
+        if meta.stale_tail {
             // No later mount looks at the tail of a file whose header is of a clean one.
             match self.mend_tail(&mut meta) {
                 // A damaged block stays one, and whoever reads it is told.

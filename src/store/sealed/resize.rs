@@ -38,7 +38,10 @@ impl<B: Backing> SealedFile<B> {
     pub(super) fn extend(&self, meta: &mut Meta, len: u64) -> Result<(), FileError> {
         let (before, first_life) = (meta.len, meta.keys().is_none());
         self.ensure_key(meta)?;
-        self.grow(meta, len, BlockSpan::of_len(len).end)?;
+        if let Err(error) = self.grow(meta, len, BlockSpan::of_len(len).end) {
+            meta.forget_new_key(first_life);
+            return Err(error);
+        }
         if first_life && let Err(error) = self.write_first_block(meta) {
             self.backing.set_len(before)?;
             *meta = Meta::empty();
@@ -98,14 +101,13 @@ impl<B: Backing> SealedFile<B> {
     }
 
     /// Cuts the backing file to `len` plaintext bytes, more than none, in the two steps.
-    pub(super) fn cut_backing(&self, len: u64) -> std::io::Result<()> {
-        match len.checked_sub(1) {
-            None => self.backing.set_len(0),
-            Some(last_byte) => {
-                self.backing.set_len(BlockIndex::of(last_byte).next().stored())?;
-                self.backing.set_len(stored_len(len))
-            }
-        }
+    pub(super) fn cut_backing(&self, meta: &mut Meta, len: u64) -> std::io::Result<()> {
+        let last = BlockIndex::of(len - 1);
+        self.backing.set_len(last.next().stored())?;
+        meta.set_shorter(last.end().min(meta.len));
+        self.backing.set_len(stored_len(len))?;
+        meta.set_shorter(len);
+        Ok(())
     }
 
     /// A crash can leave a last block that holds more than the length says, and in the place of

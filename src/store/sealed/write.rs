@@ -29,8 +29,14 @@ impl<B: Backing> SealedFile<B> {
         let end = offset.checked_add(data.len() as u64).ok_or(FileError::TooLong)?;
         check_len(end)?;
         let span = BlockSpan::covering(offset, data.len() as u64);
-        let _alone = self.ranges.exclusive(self.span_to_lock(span, end)?);
-        let before = self.prepare(span, end)?;
+        let mut all = false;
+        let (_alone, before) = loop {
+            let held = self.ranges.exclusive(if all { BlockSpan::ALL } else { span });
+            match self.prepare(span, end, all)? {
+                Some(before) => break (held, before),
+                None => all = true,
+            }
+        };
         let written = with_buffers(|buffers| {
             let sealed = buffers.sealed.take(span.count() as usize * BLOCK_LEN);
             let edge = buffers.plain.take(NEXT_CAPACITY);
@@ -44,27 +50,27 @@ impl<B: Backing> SealedFile<B> {
         written
     }
 
-    /// The range to hold for a write of `span` that ends at `end`: all blocks where the file has
-    /// no header yet, or where its last block must be mended before it can grow.
-    fn span_to_lock(&self, span: BlockSpan, end: u64) -> Result<BlockSpan, FileError> {
+    /// Gives the file a key if it has none, and its new length. The size goes first: a crash
+    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for. `None` where
+    /// that takes all blocks to be held, and they are not: the file has no header yet, or its
+    /// last block must be mended before it can grow.
+    fn prepare(&self, span: BlockSpan, end: u64, all: bool) -> Result<Option<Before>, FileError> {
         let mut meta = self.meta.lock();
         self.load(&mut meta, None)?;
-        let alone = meta.keys().is_none() || (meta.stale_tail && end > meta.len);
-        Ok(if alone { BlockSpan::ALL } else { span })
-    }
-
-    /// Gives the file a key if it has none, and its new length. The size goes first: a crash
-    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for.
-    fn prepare(&self, span: BlockSpan, end: u64) -> Result<Before, FileError> {
-        let mut meta = self.meta.lock();
+        if !all && (meta.keys().is_none() || (meta.stale_tail && end > meta.len)) {
+            return Ok(None);
+        }
         if matches!(meta.seal, Seal::Lost) {
             self.forget_lost(&mut meta)?;
         }
         let first_life = meta.keys().is_none();
         let len = meta.len;
         let keys = self.ensure_key(&mut meta)?;
-        if end > len {
-            self.grow(&mut meta, end, span.first)?;
+        if end > len
+            && let Err(error) = self.grow(&mut meta, end, span.first)
+        {
+            meta.forget_new_key(first_life);
+            return Err(error);
         }
         meta.touched = true;
         let before = Before { len, keys, first_life };
@@ -76,7 +82,7 @@ impl<B: Backing> SealedFile<B> {
             self.undo_growth(&before, end);
             return Err(error);
         }
-        Ok(before)
+        Ok(Some(before))
     }
 
     /// The file's keys, made now if it has none.
@@ -202,23 +208,44 @@ impl<B: Backing> SealedFile<B> {
     fn undo_growth(&self, before: &Before, end: u64) {
         let mut meta = self.meta.lock();
         self.tail.lock().take();
-        if end <= before.len || meta.len != end {
+        meta.touched = true;
+        if end <= before.len {
             return;
         }
-        let cut = if before.len == 0 && before.first_life {
-            meta.seal = Seal::Empty;
+        // Any of the new blocks may be missing.
+        let (old, new) = (BlockSpan::of_len(before.len), BlockSpan::of_len(end));
+        meta.gaps.add(BlockSpan { first: old.end, end: new.end });
+        if meta.len != end {
+            return;
+        }
+        let cut = if before.first_life {
             self.backing.set_len(0)
         } else {
-            self.cut_backing(before.len)
+            // The last block may have been written with more than it is to hold again.
+            meta.stale_tail = true;
+            self.cut_backing(&mut meta, before.len)
         };
         match cut {
-            Ok(()) => meta.set_shorter(before.len),
-            Err(error) => log::error!("a failed write left the file longer than it was: {error}"),
+            Ok(()) if before.first_life => *meta = Meta::empty(),
+            Ok(()) => {}
+            Err(error) => {
+                log::error!("a failed write left the file longer than it was: {error}");
+                if before.first_life {
+                    meta.seal = Seal::Lost;
+                }
+            }
         }
     }
 }
 
 impl Meta {
+    /// Takes back a key that nothing was sealed with yet.
+    pub(super) fn forget_new_key(&mut self, is_new: bool) {
+        if is_new {
+            *self = Self::empty();
+        }
+    }
+
     /// Puts the header at the front of block 0, and returns it if it is newer than the one on
     /// disk; does nothing for other blocks.
     fn stamp(
