@@ -11,8 +11,6 @@ use crate::common_store::{Image, Op, read_all};
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Each state is read.
-    Read,
     /// Each state is read, and lives on in some of the ways there are, taking turns.
     LiveOn,
     /// Each state lives on in every way, and through a second crash.
@@ -66,7 +64,6 @@ fn check_state(
     let rest = Rest { image, mounts, content, lost };
     let lives = lives(rest.content.len() as u64);
     let chosen = match depth {
-        Depth::Read => return Ok(0),
         Depth::LiveOn => vec![turn % lives.len(), (turn / 2) % lives.len()],
         Depth::CrashAgain => (0..lives.len()).collect(),
     };

@@ -13,11 +13,11 @@ use crate::common_store::{Image, Mounts, Op, rng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     /// The mount itself made it, and fsynced it.
-    SameMount,
+    Same,
     /// An earlier mount made it and ended cleanly.
-    CleanMount,
+    Clean,
     /// An earlier mount made it, fsynced it, and crashed.
-    CrashedMount,
+    Crashed,
 }
 
 /// A file's content is made by `base` and made durable; then come `ops`, and somewhere in them
@@ -78,9 +78,9 @@ impl Scenario {
         }
         file.sync(true).map_err(|error| format!("in the base: {error}"))?;
         let mounts = match self.before {
-            Before::SameMount => mounts,
-            Before::CleanMount => mounts.after_clean_end(),
-            Before::CrashedMount => mounts.after_crash(),
+            Before::Same => mounts,
+            Before::Clean => mounts.after_clean_end(),
+            Before::Crashed => mounts.after_crash(),
         };
         Ok(Rest { image: disk.image(), mounts, content, lost: false })
     }
@@ -150,7 +150,7 @@ impl Run {
         let may_be_zero = |at: usize| at >= shortest;
         for (at, byte) in found.iter().enumerate() {
             let written = contents.iter().any(|content| content.get(at) == Some(byte));
-            if !written && !(*byte == 0 && may_be_zero(at)) {
+            if !(written || *byte == 0 && may_be_zero(at)) {
                 return Err(format!("byte {at} of {} is {byte}, of no state", found.len()));
             }
         }
