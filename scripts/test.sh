@@ -1,14 +1,45 @@
 #!/usr/bin/env bash
 # Installs what the tests need, and runs all of them: the checks of the house, the tests without a
 # mount, those that mount, and the suites of others. ATREST_CAMPAIGN=full makes the campaigns long.
+# Asks for root by sudo where it is not root. The last line says whether all passed.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$top"
 
+failed=()
+# stage NAME COMMAND...  Runs a part of the whole, and goes on when it fails.
+stage() {
+  local name=$1 began=$SECONDS
+  shift
+  echo "== $name"
+  "$@" || failed+=("$name")
+  echo "== $name: $((SECONDS - began)) s"
+}
+
+# The scratch directories of this run alone; what is left in them was left behind by a test.
+disk=$(mktemp -d /var/tmp/atrest-tests.XXXXXX)
+tmpfs=$(mktemp -d /dev/shm/atrest-tests.XXXXXX)
+chmod 755 "$disk" "$tmpfs"
+export ATREST_TEST_DISK=$disk ATREST_TEST_TMPFS=$tmpfs
+
+mounts_left() { awk -v disk="$disk/" -v tmpfs="$tmpfs/" 'index($2, disk) == 1 || index($2, tmpfs) == 1 { print $2 }' /proc/self/mounts; }
+# shellcheck disable=SC2329 # The trap calls it.
+clean_up() {
+  mounts_left | while read -r mountpoint; do as_root umount -l "$mountpoint"; done
+  as_root rm -rf "$disk" "$tmpfs"
+}
+trap clean_up EXIT
+nothing_left() {
+  local left
+  left=$(mounts_left; find "$disk" "$tmpfs" -mindepth 1 -maxdepth 1)
+  [ -z "$left" ] || { printf 'left behind by the tests:\n%s\n' "$left" >&2; return 1; }
+}
+
 need_rust
-need fusermount3:fuse3 sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux \
-  /usr/lib/postgresql/15/bin/initdb:postgresql-15
+need fusermount3:fuse3 sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils
+# The server's programs are not in the PATH, and their place names a version.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 
 # Third-party test programs are built once and kept outside the tree.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/atrest-tests
@@ -23,5 +54,37 @@ export ATREST_TEST_PROGRAMS=$cache/bin
 # Where udev does not run, nobody has opened the device to users, who mount through fusermount3.
 [ ! -c /dev/fuse ] || [ "$(stat -c %a /dev/fuse)" = 666 ] || as_root chmod 666 /dev/fuse
 
-scripts/check.sh
-cargo test --no-fail-fast
+if cargo nextest --version >/dev/null 2>&1; then
+  [ "${ATREST_CAMPAIGN:-short}" = full ] && profile=full || profile=default
+  tests() { cargo nextest run --profile "$profile" --no-fail-fast --status-level slow --final-status-level slow "$@"; }
+else
+  tests() { cargo test --quiet --no-fail-fast "$@"; }
+fi
+# The same as root: built by the person, run through sudo.
+tests_as_root() {
+  local host runner
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  runner=CARGO_TARGET_$(tr a-z- A-Z_ <<<"$host")_RUNNER
+  env "$runner=sudo -E env PATH=$PATH HOME=$HOME" bash -c "$(declare -f tests); profile=${profile:-}; tests \"\$@\"" tests "$@"
+}
+
+stage "checks of the house" scripts/check.sh
+stage "documentation's examples" cargo test --quiet --doc
+if [ "$(id -u)" -eq 0 ]; then
+  stage "all tests" tests
+else
+  stage "tests without root" tests --lib --bins --test format --test store --test crash --test cli --test mount
+  stage "suites without root" tests --test suites -- --skip pjdfstest:: --skip postgres::
+  stage "tests as root" tests_as_root --test root
+  stage "suites as root" tests_as_root --test suites -- pjdfstest:: postgres::
+fi
+# What lies below decides about holes, zeroed ranges and times; so the mount is tested on both.
+stage "mounts of vaults on tmpfs" env ATREST_TEST_BACKING=tmpfs bash -c "$(declare -f tests); profile=${profile:-}; tests --test mount"
+stage "nothing left behind" nothing_left
+
+if [ ${#failed[@]} -gt 0 ]; then
+  printf -v names '%s, ' "${failed[@]}"
+  echo "test.sh: FAILED after $((SECONDS / 60)) minutes: ${names%, }"
+  exit 1
+fi
+echo "test.sh: all tests passed in $((SECONDS / 60)) minutes"
