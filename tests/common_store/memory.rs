@@ -119,7 +119,10 @@ impl State {
         if past_last_block && buf.iter().all(|&byte| byte == 0) {
             return;
         }
-        assert!(offset % BLOCK_LEN as u64 == 0 && buf.len() % BLOCK_LEN == 0, "a part of a block");
+        assert!(
+            offset.is_multiple_of(BLOCK_LEN as u64) && buf.len().is_multiple_of(BLOCK_LEN),
+            "a part of a block"
+        );
         for (index, block) in buf.chunks(BLOCK_LEN).enumerate() {
             let first = offset == 0 && index == 0;
             assert!(!first || block.starts_with(b"atrest"), "block 0 without its header");

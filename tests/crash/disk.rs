@@ -139,7 +139,7 @@ impl Backing for CrashDisk {
         state.now.set_len(len);
         state.events.push(Event::Size(len));
         // What a cut leaves of a block is that block with zeros behind.
-        if len < before && len % BLOCK_LEN as u64 != 0 {
+        if len < before && !len.is_multiple_of(BLOCK_LEN as u64) {
             state.note_block(len / BLOCK_LEN as u64);
         }
         Ok(())

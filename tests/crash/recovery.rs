@@ -6,13 +6,11 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::disk::{CrashDisk, Interval};
 use super::scenario::{Rest, Run, open, rotate, run};
-use crate::common_store::{Image, Op, read_all};
+use crate::common_store::{Campaign, Image, Op, read_all};
 
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Each state is read.
-    Read,
     /// Each state is read, and lives on in some of the ways there are, taking turns.
     LiveOn,
     /// Each state lives on in every way, and through a second crash.
@@ -52,7 +50,7 @@ fn check_state(
     turn: usize,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<usize, String> {
-    let mounts = run.mounts[interval.mount].clone();
+    let mounts = run.mounts[interval.mount].after_crash();
     let disk = CrashDisk::new(image.clone());
     let file = open(&disk, &mounts.context())?;
     let content = read_all(&file).map_err(|error| format!("after the crash: {error}"))?;
@@ -61,12 +59,15 @@ fn check_state(
     if !report.damage.is_empty() {
         return Err(format!("verify after the crash: {:?}", report.damage));
     }
+    let seen = open(&disk, &run.mounts[interval.mount].looked_at().context())?;
+    if read_all(&seen).ok() != Some(content.clone()) {
+        return Err("a read-only mount reads something else".to_owned());
+    }
     let header = image.block(0).map_or(&[][..], |block| &block[..HEADER_LEN]);
     let lost = header.iter().all(|&byte| byte == 0);
     let rest = Rest { image, mounts, content, lost };
     let lives = lives(rest.content.len() as u64);
     let chosen = match depth {
-        Depth::Read => return Ok(0),
         Depth::LiveOn => vec![turn % lives.len(), (turn / 2) % lives.len()],
         Depth::CrashAgain => (0..lives.len()).collect(),
     };
@@ -138,6 +139,6 @@ fn live_on(rest: Rest, ops: &[Op]) -> Result<(), String> {
 fn crash_again(rest: Rest, ops: &[Op], rng: &mut Xoshiro256PlusPlus) -> Result<usize, String> {
     let until_remount: Vec<_> = ops.iter().take_while(|op| **op != Op::Remount).cloned().collect();
     let run = run(rest, &until_remount)?;
-    check_run(&run, 12, Depth::LiveOn, rng)
+    check_run(&run, Campaign::pick(5, 20), Depth::LiveOn, rng)
         .map_err(|error| format!("{error}\nsecond crash, after {until_remount:?}"))
 }
