@@ -24,5 +24,4 @@ export ATREST_TEST_PROGRAMS=$cache/bin
 [ ! -c /dev/fuse ] || [ "$(stat -c %a /dev/fuse)" = 666 ] || as_root chmod 666 /dev/fuse
 
 scripts/check.sh
-cargo build --release
 cargo test --no-fail-fast

@@ -72,9 +72,7 @@ impl<L: Log> Log for WithoutLateReplies<L> {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let late = record.target() == "fuser::reply"
-            && record.args().to_string().ends_with("(os error 2)");
-        if !late {
+        if !crate::fuse::is_late_reply(record) {
             self.0.log(record);
         }
     }

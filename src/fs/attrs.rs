@@ -61,12 +61,7 @@ impl Fs {
             self.drop_privilege_bits(inode, caller)?;
         }
         if let Some(file) = self.open.find(inode) {
-            self.apply(&Target::File(file.backing().as_fd()), change)?;
-            match change.mtime {
-                Some(Time::At(time)) => file.note_mtime(Some(time)),
-                Some(Time::Now) => file.note_mtime(None),
-                None => {}
-            }
+            file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
         } else if let Whereabouts::Gone(_) = self.nodes.whereabouts(inode) {
             self.nodes.update_gone(inode, |attr| change.apply_to(attr));
         } else if !change.is_empty() {

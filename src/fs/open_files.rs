@@ -45,9 +45,21 @@ impl Deref for OpenFile {
 }
 
 impl OpenFile {
-    /// Notes that the modification time was set, to a time of the caller's or to the present.
-    pub fn note_mtime(&self, set: Option<SystemTime>) {
-        *self.mtime.lock() = CachedMtime { set, passed: false };
+    /// Sets attributes by `apply`, and notes the modification time that `change` names. Nothing
+    /// puts an older one back meanwhile.
+    pub fn change<E>(
+        &self,
+        change: &Change,
+        apply: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut mtime = self.mtime.lock();
+        apply()?;
+        match change.mtime {
+            Some(Time::At(time)) => *mtime = CachedMtime { set: Some(time), passed: false },
+            Some(Time::Now) => *mtime = CachedMtime::default(),
+            None => {}
+        }
+        Ok(())
     }
 
     /// Notes the modification time before a write out of the kernel's cache.

@@ -14,4 +14,5 @@ mod spin;
 pub use adapter::Adapter;
 pub use connection::{Connection, Settings};
 pub use counters::Counters;
+pub use reply::is_late_reply;
 pub use session::Session;

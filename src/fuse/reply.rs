@@ -49,3 +49,9 @@ pub(super) fn reply_attr(reply: ReplyAttr, attr: Result<Attr, FsError>) {
         Err(error) => reply.error(refuse(&error)),
     }
 }
+
+/// Whether a line of the log says no more than that an answer came late: at an unmount the kernel
+/// takes back requests that are being answered, and `fuser` calls it an error (ENOENT).
+pub fn is_late_reply(record: &log::Record<'_>) -> bool {
+    record.target() == "fuser::reply" && record.args().to_string().ends_with("(os error 2)")
+}

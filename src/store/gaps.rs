@@ -74,7 +74,8 @@ mod tests {
         let mut seed = 1u64;
         for _ in 0..20_000 {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            let (first, len, add) = ((seed >> 33) % 60, (seed >> 40) % 5, (seed >> 50) % 2 == 0);
+            let (first, len, add) =
+                ((seed >> 33) % 60, (seed >> 40) % 5, (seed >> 50).is_multiple_of(2));
             let end = (first + len).min(64);
             if add {
                 gaps.add(span(first, end))

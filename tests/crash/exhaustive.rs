@@ -49,7 +49,7 @@ fn check_all(what: &str, sequences: &[Vec<Op>], most: usize, depth: Depth) {
     let (mut scenarios, mut states) = (0, 0);
     for ops in sequences {
         for base in bases() {
-            for before in [Before::Running, Before::Ended, Before::Crashed] {
+            for before in [Before::Same, Before::Clean, Before::Crashed] {
                 let scenario = Scenario { before, base: base.clone(), ops: ops.clone() };
                 states += scenario.check(most, depth).unwrap_or_else(|error| panic!("{error}"));
                 scenarios += 1;

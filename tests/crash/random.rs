@@ -36,8 +36,8 @@ fn check_many(what: &str, length: std::ops::RangeInclusive<usize>, seed: u64, co
 
 fn draw(rng: &mut Xoshiro256PlusPlus, length: std::ops::RangeInclusive<usize>) -> Scenario {
     let before = match rng.random_range(0..3) {
-        0 => Before::Running,
-        1 => Before::Ended,
+        0 => Before::Same,
+        1 => Before::Clean,
         _ => Before::Crashed,
     };
     let base = (0..rng.random_range(0..=3)).map(|_| draw_op(rng)).filter(Op::changes_content);

@@ -13,9 +13,9 @@ use crate::common_store::{Image, Mounts, Op, rng};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     /// The mount itself made it, and fsynced it.
-    Running,
+    Same,
     /// An earlier mount made it and ended cleanly.
-    Ended,
+    Clean,
     /// An earlier mount made it, fsynced it, and crashed.
     Crashed,
 }
@@ -78,8 +78,8 @@ impl Scenario {
         }
         file.sync(true).map_err(|error| format!("in the base: {error}"))?;
         let mounts = match self.before {
-            Before::Running => mounts,
-            Before::Ended => mounts.after_clean_end(),
+            Before::Same => mounts,
+            Before::Clean => mounts.after_clean_end(),
             Before::Crashed => mounts.after_crash(),
         };
         Ok(Rest { image: disk.image(), mounts, content, lost: false })

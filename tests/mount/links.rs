@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, linkat};
 
 use crate::common::files::{errno, lstat, mode, open_rw, read_at};
-use crate::common::{Mounted, pattern};
+use crate::common::{Mounted, Vault, pattern};
 
 each_cache!(
     hard_links_are_one_file,
@@ -126,4 +126,26 @@ fn symlinks_lead_across_the_mount(mount: Mounted) {
     assert_eq!(fs::read(mount.join("a/b/up")).unwrap(), b"found");
     assert_eq!(fs::read(mount.join("absolute/up")).unwrap(), b"found");
     assert_eq!(errno(fs::read(mount.join("loop"))), libc::ELOOP);
+}
+
+/// Links end where the backing filesystem ends them: at 65,000 on ext4.
+#[test]
+fn the_number_of_links_is_the_backing_filesystems() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("file"), b"x").unwrap();
+    mount.unmount();
+    let stored = |number: u32| vault.path().join(format!("link-{number}"));
+    let more = (0..70_000).find_map(|number| {
+        fs::hard_link(vault.path().join("file"), stored(number)).err().map(|e| (number, e))
+    });
+    // A backing filesystem without a limit that anybody reaches shows nothing.
+    let Some((refused, error)) = more else { return };
+    assert_eq!(error.raw_os_error(), Some(libc::EMLINK));
+    fs::remove_file(stored(refused - 1)).unwrap();
+    let mount = vault.mount(&[]);
+    fs::hard_link(mount.join("file"), mount.join("last")).unwrap();
+    assert_eq!(errno(fs::hard_link(mount.join("file"), mount.join("over"))), libc::EMLINK);
+    assert_eq!(lstat(mount.join("file")).nlink(), u64::from(refused) + 1);
+    assert_eq!(fs::read(mount.join("last")).unwrap(), b"x");
 }

@@ -106,7 +106,7 @@ fn files_that_their_owner_may_not_read_or_write() {
             drop(write_only);
             // A file that is open while its mode goes away.
             let kept = open_rw(mount.join("kept"));
-            fs::set_permissions(mount.join("kept"), PermissionsExt::from_mode(0)).unwrap();
+            fs::set_permissions(mount.join("kept"), PermissionsExt::from_mode(0o0)).unwrap();
             kept.write_all_at(&pattern(0, 20_000), 0).unwrap();
             fs::rename(path(0o000), mount.join("renamed")).unwrap();
         });

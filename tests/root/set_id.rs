@@ -13,7 +13,9 @@ use crate::{alice, as_on_the_bare_filesystem, bob};
 const BITS: [u32; 7] = [0o4777, 0o2777, 0o6777, 0o2767, 0o6767, 0o6666, 0o7777];
 
 /// The calls that change a file, each of which may take the bits away.
-const CALLS: [(&str, fn(&Path)); 9] = [
+type Call = (&'static str, fn(&Path));
+
+const CALLS: [Call; 9] = [
     ("write", |path| writable(path).write_all_at(b"y", 0).unwrap()),
     ("append", |path| writable(path).write_all_at(&pattern(0, 9000), 5000).unwrap()),
     ("write of nothing", |path| writable(path).write_all_at(b"", 0).unwrap()),

@@ -29,6 +29,7 @@ struct Worker {
     write_through: bool,
     random: Xoshiro256PlusPlus,
     made: u64,
+    steps: u64,
 }
 
 struct Slot {
@@ -56,12 +57,22 @@ impl Worker {
             Slot { name, promise: Promise::of(content), file: None }
         };
         let slots = (0..SLOTS).map(slot).collect();
-        Worker { dir, slots, names: BTreeMap::new(), write_through, random: rng(number), made: 0 }
+        Worker {
+            dir,
+            slots,
+            names: BTreeMap::new(),
+            write_through,
+            random: rng(number),
+            made: 0,
+            steps: 0,
+        }
     }
 
     /// Works until a call fails, which is when the daemon is gone.
     fn work(&mut self, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) && self.step().is_ok() {}
+        while !stop.load(Ordering::Relaxed) && self.step().is_ok() {
+            self.steps += 1;
+        }
     }
 
     fn step(&mut self) -> io::Result<()> {
@@ -250,6 +261,9 @@ fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
             worker.check(&format!("seed {seed}, kill {round}"));
         }
     }
+    let steps: u64 = workers.iter().map(|worker| worker.steps).sum();
+    println!("{rounds} kills, {steps} operations");
+    assert!(steps > u64::from(rounds) * 20, "{steps} operations are no load");
     drop(workers);
     mount.unmount();
     vault.verify();

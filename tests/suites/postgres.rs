@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::common::mounted::kill_and_wait;
 use crate::common::{
     Allow, Campaign, Mounted, Outcome, User, Vault, require_root, run_within, wait_until,
@@ -18,6 +20,9 @@ struct Cluster {
     data: PathBuf,
     /// For the socket and the log, outside of the mount.
     place: PathBuf,
+    /// The first process of the server: a child of the test's own, so that it is reaped when it is
+    /// killed. A dead process that nobody has reaped is a running server to the next one.
+    server: Option<Child>,
 }
 
 /// Debian keeps the server's programs out of the PATH, by version.
@@ -49,7 +54,7 @@ impl Cluster {
         let data = mount.join("data");
         fs::create_dir(&data).unwrap();
         std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).unwrap();
-        let cluster = Cluster { programs: programs(), user, data, place };
+        let cluster = Cluster { programs: programs(), user, data, place, server: None };
         cluster.run(
             "initdb",
             &[
@@ -90,31 +95,31 @@ impl Cluster {
         run_within(Duration::from_secs(600), &mut self.command(program, args)).ok()
     }
 
-    fn start(&self) {
-        let options = format!(
-            "-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=32MB -c checkpoint_timeout=30s",
-            self.place.display()
-        );
-        let log = self.log();
-        self.run(
-            "pg_ctl",
-            &[
-                "-D",
-                self.data(),
-                "-l",
-                log.to_str().unwrap(),
-                "-o",
-                &options,
-                "-t",
-                "300",
-                "-w",
-                "start",
-            ],
-        );
+    fn start(&mut self) {
+        let log = fs::File::options().append(true).create(true).open(self.log()).unwrap();
+        let mut server = self.command("postgres", &["-D", self.data()]);
+        for setting in ["listen_addresses=", "shared_buffers=32MB", "checkpoint_timeout=30s"] {
+            server.args(["-c", setting]);
+        }
+        server.arg("-c").arg(format!("unix_socket_directories={}", self.place.display()));
+        server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.server = Some(server.spawn().unwrap());
+        let ready = wait_until(Duration::from_secs(300), || {
+            let ended = self.server.as_mut().unwrap().try_wait().unwrap().is_some();
+            let mut ask = self.command("pg_isready", &["-q"]);
+            (ended || run_within(Duration::from_secs(60), &mut ask).success()).then_some(!ended)
+        });
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        assert_eq!(ready, Some(true), "the server does not start: {log}");
     }
 
-    fn stop(&self) {
-        self.run("pg_ctl", &["-D", self.data(), "-m", "fast", "-t", "300", "-w", "stop"]);
+    /// An orderly end: SIGINT is PostgreSQL's word for a fast shutdown.
+    fn stop(&mut self) {
+        let mut server = self.server.take().unwrap();
+        kill_process(Pid::from_child(&server), Signal::INT).unwrap();
+        let ended = wait_until(Duration::from_secs(300), || server.try_wait().unwrap());
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        assert!(ended.is_some_and(|status| status.success()), "the server does not stop: {log}");
     }
 
     fn query(&self, text: &str) -> String {
@@ -128,16 +133,6 @@ impl Cluster {
             &["-T", &seconds.to_string(), "-c", "4", "-j", "2", "-n", "postgres"],
         );
         bench.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    fn postmaster(&self) -> Option<u32> {
-        fs::read_to_string(self.data.join("postmaster.pid"))
-            .ok()?
-            .lines()
-            .next()?
-            .trim()
-            .parse()
-            .ok()
     }
 
     /// The server's processes, known by the log that all of them write to: their names for files on
@@ -154,11 +149,23 @@ impl Cluster {
         self.place.join("log")
     }
 
-    fn kill9(&self) {
-        kill_and_wait(self.postmaster().expect("a running server"));
+    /// Kills the first process; the others see it and end by themselves.
+    fn kill9(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
         let gone =
             wait_until(Duration::from_secs(60), || self.processes().is_empty().then_some(()));
         assert!(gone.is_some(), "processes of the server outlive it: {:?}", self.processes());
+    }
+
+    /// Kills all processes at once.
+    fn kill9_all(&mut self) {
+        self.processes().into_iter().for_each(kill_and_wait);
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
     }
 
     /// pgbench moves money: the sums of all four tables agree if no transaction was torn.
@@ -180,7 +187,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         // Whatever is still there when the test has failed would keep the mount busy.
-        self.processes().into_iter().for_each(kill_and_wait);
+        self.kill9_all();
     }
 }
 
@@ -194,7 +201,7 @@ fn mount(options: &[&str]) -> Mounted {
 fn bench_kill_recover(options: &[&str]) {
     let mount = mount(options);
     let vault = mount.vault().clone();
-    let cluster = Cluster::new(&mount);
+    let mut cluster = Cluster::new(&mount);
     cluster.start();
     cluster.run("pgbench", &["-i", "-s", Campaign::pick("1", "5"), "-q", "postgres"]);
     let seconds = Campaign::pick(5, 30);
@@ -235,7 +242,7 @@ fn pgbench_and_a_killed_server_without_the_writeback_cache() {
 #[test]
 fn a_killed_daemon_loses_no_commit() {
     let mut mount = mount(&[]);
-    let cluster = Cluster::new(&mount);
+    let mut cluster = Cluster::new(&mount);
     cluster.start();
     cluster.query("CREATE TABLE t(n INTEGER PRIMARY KEY)");
     cluster.run("pgbench", &["-i", "-s", "1", "-q", "postgres"]);
@@ -249,7 +256,7 @@ fn a_killed_daemon_loses_no_commit() {
             committed += 1;
         }
         mount.kill9();
-        cluster.processes().into_iter().for_each(kill_and_wait);
+        cluster.kill9_all();
         let _ = bench.kill();
         let _ = bench.wait();
         mount = mount.remount(&["--allow-other"]);

@@ -109,40 +109,36 @@ pub fn make_tree(root: &Path, seed: u64, files: u32) {
         } else {
             fs::write(&path, pattern(u64::from(number), length)).unwrap();
         }
+        // Of a second that is long past: programs take times of one second for equal.
+        let set_time = |path: &Path| {
+            let (tv_sec, tv_nsec) =
+                (1_000_000_000 + i64::from(number), 123_456_000 + i64::from(number));
+            let time = Timespec { tv_sec, tv_nsec };
+            let times = Timestamps { last_access: time, last_modification: time };
+            utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        };
         match number % 10 {
-            0 => fs::File::options()
-                .write(true)
-                .open(&path)
-                .unwrap()
-                .set_len(length as u64 + 300_000)
-                .unwrap(),
-            1 => setxattr(
-                &path,
-                "user.note",
-                format!("note {number}").as_bytes(),
-                XattrFlags::empty(),
-            )
-            .unwrap(),
-            2 => fs::hard_link(
-                &path,
-                dirs[random.random_range(0..dirs.len())].join(format!("hard-{number}")),
-            )
-            .unwrap(),
-            3 => symlink(format!("file-{number}.ü"), path.with_file_name(format!("soft-{number}")))
-                .unwrap(),
+            0 => {
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_len(length as u64 + 300_000).unwrap();
+            }
+            1 => {
+                let note = format!("note {number}");
+                setxattr(&path, "user.note", note.as_bytes(), XattrFlags::empty()).unwrap();
+            }
+            2 => {
+                let dir = &dirs[random.random_range(0..dirs.len())];
+                fs::hard_link(&path, dir.join(format!("hard-{number}"))).unwrap();
+            }
+            3 => {
+                let link = path.with_file_name(format!("soft-{number}"));
+                symlink(format!("file-{number}.ü"), &link).unwrap();
+                set_time(&link);
+            }
             _ => {}
         }
-        let modes = [0o644, 0o600, 0o755, 0o444];
-        fs::set_permissions(
-            &path,
-            fs::Permissions::from_mode(modes[number as usize % modes.len()]),
-        )
-        .unwrap();
-        let time = Timespec {
-            tv_sec: 1_000_000_000 + i64::from(number),
-            tv_nsec: 123_456_000 + i64::from(number),
-        };
-        let times = Timestamps { last_access: time, last_modification: time };
-        utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let mode = [0o644, 0o600, 0o755, 0o444][number as usize % 4];
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set_time(&path);
     }
 }
