@@ -35,6 +35,11 @@ impl Mounts {
         Self { record: self.record.clone().begin(), ..self.clone() }
     }
 
+    /// The running mount dies, and somebody mounts the vault for reading alone.
+    pub fn looked_at(&self) -> Self {
+        Self { record: self.record.clone().observe(), ..self.clone() }
+    }
+
     /// Takes over the keys of a running mount, which have been rotated.
     pub fn learn(&mut self, context: &Context) {
         self.ring = context.ring().read().clone();

@@ -6,7 +6,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 
 use super::disk::{CrashDisk, Interval};
 use super::scenario::{Rest, Run, open, rotate, run};
-use crate::common_store::{Image, Op, read_all};
+use crate::common_store::{Campaign, Image, Op, read_all};
 
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ fn check_state(
     turn: usize,
     rng: &mut Xoshiro256PlusPlus,
 ) -> Result<usize, String> {
-    let mounts = run.mounts[interval.mount].clone();
+    let mounts = run.mounts[interval.mount].after_crash();
     let disk = CrashDisk::new(image.clone());
     let file = open(&disk, &mounts.context())?;
     let content = read_all(&file).map_err(|error| format!("after the crash: {error}"))?;
@@ -58,6 +58,10 @@ fn check_state(
     let report = file.verify();
     if !report.damage.is_empty() {
         return Err(format!("verify after the crash: {:?}", report.damage));
+    }
+    let seen = open(&disk, &run.mounts[interval.mount].looked_at().context())?;
+    if read_all(&seen).ok() != Some(content.clone()) {
+        return Err("a read-only mount reads something else".to_owned());
     }
     let header = image.block(0).map_or(&[][..], |block| &block[..HEADER_LEN]);
     let lost = header.iter().all(|&byte| byte == 0);
@@ -135,6 +139,6 @@ fn live_on(rest: Rest, ops: &[Op]) -> Result<(), String> {
 fn crash_again(rest: Rest, ops: &[Op], rng: &mut Xoshiro256PlusPlus) -> Result<usize, String> {
     let until_remount: Vec<_> = ops.iter().take_while(|op| **op != Op::Remount).cloned().collect();
     let run = run(rest, &until_remount)?;
-    check_run(&run, 12, Depth::LiveOn, rng)
+    check_run(&run, Campaign::pick(5, 20), Depth::LiveOn, rng)
         .map_err(|error| format!("{error}\nsecond crash, after {until_remount:?}"))
 }

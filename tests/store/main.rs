@@ -9,5 +9,6 @@ mod concurrent_faults;
 mod faults;
 mod found;
 mod model;
+mod rewrap;
 mod seek;
 mod tamper;

@@ -4,7 +4,7 @@
 mod blocks;
 mod flips;
 mod own_files;
-mod sealed_vault;
+pub mod sealed_vault;
 mod sizes;
 
 use sealed_vault::SealedVault;

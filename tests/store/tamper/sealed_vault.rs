@@ -29,7 +29,7 @@ pub fn contents() -> Vec<(&'static str, Vec<Op>)> {
 /// The vault, its keys, and what its files hold.
 pub struct SealedVault {
     dir: TempDir,
-    ring: KeyRing,
+    pub ring: KeyRing,
     files: Vec<(&'static str, Vec<u8>)>,
 }
 
