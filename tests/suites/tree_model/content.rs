@@ -1,6 +1,16 @@
 //! What is done to the content of files.
 
-USES
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+
+use rand::RngExt;
+use rustix::fs::{FallocateFlags, copy_file_range, fallocate};
+
+use crate::common::Mapping;
+use crate::common::files::{assert_same, read_at};
+
+use super::{LONGEST, TreeModel};
 
 impl TreeModel {
     pub(super) fn write(&mut self) {

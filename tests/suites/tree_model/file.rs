@@ -1,19 +1,26 @@
 //! One file and what it must hold.
 
-USES
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+use rustix::fs::getxattr;
+
+use crate::common::files::assert_same;
+
+/// The content and what stat tells of it.
 #[derive(Default)]
 pub(super) struct FileModel {
-    content: Vec<u8>,
-    mode: u32,
-    links: u64,
-    note: Option<Vec<u8>>,
+    pub(super) content: Vec<u8>,
+    pub(super) mode: u32,
+    pub(super) links: u64,
+    pub(super) note: Option<Vec<u8>>,
     /// What utimensat set, until the next change of the content.
-    mtime: Option<(i64, i64)>,
+    pub(super) mtime: Option<(i64, i64)>,
 }
 
 impl FileModel {
-    fn put(&mut self, offset: u64, bytes: &[u8]) {
+    pub(super) fn put(&mut self, offset: u64, bytes: &[u8]) {
         let end = offset as usize + bytes.len();
         if self.content.len() < end {
             self.content.resize(end, 0);
@@ -22,20 +29,18 @@ impl FileModel {
         self.mtime = None;
     }
 
-    fn resize(&mut self, length: u64) {
+    pub(super) fn resize(&mut self, length: u64) {
         self.content.resize(length as usize, 0);
         self.mtime = None;
     }
 
-    fn zero(&mut self, offset: u64, length: u64) {
+    pub(super) fn zero(&mut self, offset: u64, length: u64) {
         let end = (offset + length).min(self.content.len() as u64) as usize;
         self.content[(offset as usize).min(end)..end].fill(0);
         self.mtime = None;
     }
-}
 
-impl FileModel {
-    fn check(&self, path: &Path, meta: &fs::Metadata, what: &str) {
+    pub(super) fn check(&self, path: &Path, meta: &fs::Metadata, what: &str) {
         assert_eq!(meta.len(), self.content.len() as u64, "{what}: length");
         assert_same(&fs::read(path).unwrap(), &self.content, what);
         assert_eq!(meta.mode() & 0o7777, self.mode, "{what}: mode");

@@ -1,6 +1,17 @@
 //! What is done to names, directories and attributes.
 
-USES
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+
+use rand::RngExt;
+use rustix::fs::{
+    AtFlags, CWD, RenameFlags, Timespec, Timestamps, XattrFlags, renameat_with, setxattr, utimensat,
+};
+
+use super::file::FileModel;
+use super::{Name, TreeModel};
 
 impl TreeModel {
     pub(super) fn create(&mut self) {
