@@ -16,7 +16,7 @@
 //! directories go (`/var/tmp`, `/dev/shm`); `ATREST_TEST_BACKING=tmpfs` makes the second the
 //! default; `ATREST_CAMPAIGN=full` runs the long form of the campaigns; `ATREST_TEST_BARE=1` puts a
 //! bare directory where the mount would be, which shows that a test asks for no more than the
-//! filesystem below gives; what asks for the daemon fails there.
+//! filesystem below gives.
 
 // Each test target includes the whole of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
