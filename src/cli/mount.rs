@@ -37,8 +37,8 @@ pub struct Args {
     /// Each write reaches the vault before it returns: slower, and survives the daemon's death
     #[arg(long)]
     pub no_writeback: bool,
-    /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other, key-file=F,
-    /// log-file=F, no-writeback, …
+    /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
+    /// default_permissions, key-file=F, log-file=F, no-writeback, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }

@@ -13,6 +13,8 @@ pub struct Options {
     pub flags: Flags,
     /// Users other than the one who mounts may enter.
     pub allow_other: bool,
+    /// Modes and owners bind the only user of the mount even if that is root.
+    pub check_permissions: bool,
     /// Each write(2) reaches the daemon before it returns.
     pub no_writeback: bool,
     /// Where the key file lies, if not in the default place.
@@ -47,6 +49,7 @@ impl Options {
             ("atime" | "relatime" | "strictatime", None) => self.flags.atime = true,
             ("noatime", None) => self.flags.atime = false,
             ("allow_other", None) => self.allow_other = true,
+            ("default_permissions", None) => self.check_permissions = true,
             ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
             ("key-file" | "keyfile" | "key_file", Some(path)) => {
                 self.key_file = Some(needed(name, path)?);
@@ -56,26 +59,9 @@ impl Options {
             }
             // For mount(8), systemd and fusermount3; or what a vault's mount does anyway.
             (
-                ""
-                | "defaults"
-                | "auto"
-                | "noauto"
-                | "user"
-                | "nouser"
-                | "users"
-                | "owner"
-                | "group"
-                | "nofail"
-                | "_netdev"
-                | "async"
-                | "diratime"
-                | "nodiratime"
-                | "norelatime"
-                | "lazytime"
-                | "nolazytime"
-                | "default_permissions"
-                | "silent"
-                | "loud",
+                "" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner"
+                | "group" | "nofail" | "_netdev" | "async" | "diratime" | "nodiratime"
+                | "norelatime" | "lazytime" | "nolazytime" | "silent" | "loud",
                 None,
             )
             | ("comment" | "subtype" | "fsname" | "uhelper", Some(_)) => {}

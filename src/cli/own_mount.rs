@@ -27,6 +27,9 @@ impl OwnMount {
             vault: &plan.vault,
             mountpoint,
             allow_other: plan.options.allow_other,
+            check_permissions: plan.options.check_permissions
+                || plan.options.allow_other
+                || !rustix::process::geteuid().is_root(),
             flags: plan.options.flags,
         };
         let failed = |what: &str| {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
 };
+use rustix::io::Errno;
 
 use super::nodes::Whereabouts;
 use super::place::Place;
@@ -69,6 +70,21 @@ impl Fs {
             self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), change)?;
         }
         self.getattr(inode)
+    }
+
+    /// Whether root may use an inode in a way that `execute` says: it may but run a file that
+    /// nobody may run (path_resolution(7), «Bypassing permission checks»).
+    ///
+    /// # Errors
+    /// EACCES for such a file; as [`Fs::getattr`].
+    pub fn access_by_root(&self, inode: Inode, execute: bool) -> Result<(), FsError> {
+        if execute {
+            let attr = self.getattr(inode)?;
+            if attr.kind == FileType::RegularFile && attr.mode & 0o111 == 0 {
+                return Err(Errno::ACCESS.into());
+            }
+        }
+        Ok(())
     }
 
     /// Takes suid off a file whose content or owner `caller` changed; and sgid where the group may

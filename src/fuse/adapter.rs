@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
+    Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags,
     ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
     WriteFlags,
@@ -17,14 +17,10 @@ use fuser::{
 use super::connection::{Connection, Settings};
 use super::convert;
 use super::counters::Operation;
+use super::handshake;
 use super::reply::{TTL, refuse, reply_attr, reply_empty, reply_entry, reply_xattr};
 use super::seek::{Seek, Seeker, Sought};
 use crate::fs::{Caller, Change, Fs, FsError, Inode, Origin};
-
-/// Bytes of the largest request.
-const MAX_REQUEST: u32 = 1024 * 1024;
-/// Requests that the kernel may have under way without anybody waiting for them.
-const MAX_BACKGROUND: u16 = 64;
 
 /// Answers the kernel out of a file system.
 #[derive(Debug)]
@@ -44,28 +40,7 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let mut wanted = vec![
-            InitFlags::FUSE_PARALLEL_DIROPS,
-            InitFlags::FUSE_DO_READDIRPLUS,
-            InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_CACHE_SYMLINKS,
-            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-            InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-            InitFlags::FUSE_ASYNC_DIO,
-        ];
-        if self.settings.writeback {
-            wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
-        }
-        for capability in wanted {
-            if config.add_capabilities(capability).is_err() {
-                log::info!("the kernel does not offer {capability:?}: slower, not wrong");
-            }
-        }
-        // Each of these answers with the nearest that is allowed, which is then what holds.
-        let _ = config.set_max_write(MAX_REQUEST);
-        let _ =
-            config.set_max_readahead(MAX_REQUEST).map_err(|most| config.set_max_readahead(most));
-        let _ = config.set_max_background(MAX_BACKGROUND);
+        handshake::negotiate(config, self.settings.writeback);
         Ok(())
     }
 
@@ -412,6 +387,13 @@ impl Filesystem for Adapter {
             ),
             Err(error) => reply.error(refuse(&error)),
         }
+    }
+
+    /// Asked only where root alone may enter and the kernel checks nothing itself.
+    fn access(&self, _: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::access);
+        let execute = mask.contains(AccessFlags::X_OK);
+        reply_empty(reply, self.fs.access_by_root(convert::inode(inode), execute));
     }
 
     fn ioctl(

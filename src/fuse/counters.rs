@@ -17,7 +17,7 @@ macro_rules! operations {
 operations! {
     lookup, forget, getattr, setattr, readlink, mknod, mkdir, unlink, rmdir, symlink, rename,
     link, open, read, write, flush, release, fsync, opendir, readdir, readdirplus, fsyncdir,
-    statfs, setxattr, getxattr, listxattr, removexattr, create, ioctl, fallocate, lseek,
+    statfs, setxattr, getxattr, listxattr, removexattr, access, create, ioctl, fallocate, lseek,
     copy_file_range,
 }
 

@@ -6,6 +6,7 @@ mod connection;
 mod convert;
 mod counters;
 mod errno;
+mod handshake;
 mod reply;
 mod seek;
 mod session;

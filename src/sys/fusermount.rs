@@ -107,8 +107,9 @@ fn options(request: &MountRequest<'_>) -> OsString {
         }
         options.push(*byte);
     }
-    options.extend_from_slice(b",subtype=atrest,default_permissions");
+    options.extend_from_slice(b",subtype=atrest");
     for (is_set, option) in [
+        (request.check_permissions, "default_permissions"),
         (request.allow_other, "allow_other"),
         (read_only, "ro"),
         (suid, "suid"),
@@ -154,9 +155,10 @@ mod tests {
             vault: Path::new("/v,suid\\"),
             mountpoint: Path::new("/m"),
             allow_other: false,
+            check_permissions: false,
             flags: Flags::default(),
         };
-        assert_eq!(options(&request), "fsname=/v\\,suid\\\\,subtype=atrest,default_permissions");
+        assert_eq!(options(&request), "fsname=/v\\,suid\\\\,subtype=atrest");
     }
 
     #[test]
@@ -165,6 +167,7 @@ mod tests {
             vault: Path::new("/v"),
             mountpoint: Path::new("/m"),
             allow_other: true,
+            check_permissions: true,
             flags: Flags { read_only: true, suid: true, dev: true, exec: false, atime: false },
         };
         let expected =

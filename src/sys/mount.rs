@@ -29,6 +29,9 @@ pub struct MountRequest<'a> {
     pub mountpoint: &'a Path,
     /// Users other than the one who mounts may enter.
     pub allow_other: bool,
+    /// The kernel compares modes and owners with who asks. Where only root may enter it can be
+    /// left out, and saves a question about the directory after each change in it.
+    pub check_permissions: bool,
     /// The general flags of a mount.
     pub flags: Flags,
 }
@@ -123,13 +126,17 @@ pub fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
 fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let device = open_device()?;
     let mut data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
+        "fd={},rootmode=40000,user_id={},group_id={}",
         device.as_raw_fd(),
         geteuid().as_raw(),
         getegid().as_raw(),
     );
-    if request.allow_other {
-        data.push_str(",allow_other");
+    for (is_set, option) in
+        [(request.allow_other, ",allow_other"), (request.check_permissions, ",default_permissions")]
+    {
+        if is_set {
+            data.push_str(option);
+        }
     }
     let data = CString::new(data).map_err(|error| MountError::Refused(error.into()))?;
     let flags = kernel_flags(request.flags);

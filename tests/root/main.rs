@@ -6,6 +6,7 @@ mod common;
 mod access;
 mod devices;
 mod directories;
+mod forget;
 mod no_sharing;
 mod non_root_mount;
 mod ownership;
