@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::sync::atomic::Ordering;
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{FileType, RenameFlags};
 
 use super::entries::pin_last_name;
 use super::{Fs, FsError, Inode};
@@ -37,6 +37,11 @@ impl Fs {
             rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         }
         self.renames.fetch_add(1, Ordering::Release);
+        if FileType::from_raw_mode(moved.st_mode) == FileType::Directory
+            || replaced.as_ref().is_some_and(|other| FileType::from_raw_mode(other.st_mode) == FileType::Directory)
+        {
+            self.assignments.clear();
+        }
         let moved = self.places.inode(&moved)?;
         let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
         match replaced {

@@ -16,7 +16,7 @@ use super::description::{Description, NameMode};
 use super::own_files::OwnFiles;
 use super::{Context, EpochRecord, Names};
 use crate::crypto::{MacKey, Secret, VaultKeys};
-use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::format::{FORMAT_VERSION, MasterKeyId, VolumeId};
 use crate::keys::{KeyError, KeyRing};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
@@ -73,7 +73,7 @@ impl From<Errno> for VaultError {
 }
 
 /// How a vault is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// For reading alone: nothing in the vault is written, not even the record of mounts.
     ReadOnly,
@@ -176,8 +176,7 @@ impl Vault {
             return Ok(());
         }
         rustix::fs::syncfs(&self.root)?;
-        let state_key = VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes()).state;
-        write_state(&self.own, &state_key, &self.context.epochs().end())
+        write_state(&self.own, &self.keys().state, &self.context.epochs().end())
     }
 
     /// Brings the vault key to the newest version of its master key; whether it was not yet.
@@ -186,11 +185,27 @@ impl Vault {
     /// [`VaultError`]: the description is then the old one.
     pub fn rewrap_vault_key(&self) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
-        let newer = description.rewrap(&self.context.ring().read(), &self.vault_key)?;
+        let newer = description.rewrap(&self.context.ring(), &self.vault_key)?;
         let Some(newer) = newer else { return Ok(false) };
         newer.write(&self.own, &self.vault_key)?;
         *description = newer;
         Ok(true)
+    }
+
+    /// What is kept with a directory that is given a master key: the key's id, authenticated.
+    pub fn assignment(&self, key: &MasterKeyId) -> Vec<u8> {
+        [key.as_bytes().as_slice(), &self.keys().assignment.mac(key.as_bytes())].concat()
+    }
+
+    /// The key that [`Vault::assignment`] was made for; `None` when it was not made here.
+    pub fn assigned(&self, kept: &[u8]) -> Option<MasterKeyId> {
+        let (id, mac) = kept.split_first_chunk::<16>()?;
+        self.keys().assignment.verify(id, mac.try_into().ok()?).ok()?;
+        Some(MasterKeyId::from_bytes(*id))
+    }
+
+    fn keys(&self) -> VaultKeys {
+        VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes())
     }
 
     /// What all its files share.
