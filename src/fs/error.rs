@@ -52,13 +52,15 @@ impl FsError {
     /// How loudly it belongs into the log.
     pub fn level(&self) -> Level {
         match self {
-            Self::File { error: FileError::Integrity(_) | FileError::Key(_), .. } => Level::Error,
+            Self::File { error: FileError::Integrity(_), .. } => Level::Error,
+            // A key out of use is an operator's doing.
+            Self::File { error: FileError::Key(_), .. } | Self::Key(_) => Level::Warn,
             Self::File { error: FileError::Io(error), .. }
                 if error.raw_os_error() == Some(Errno::IO.raw_os_error()) =>
             {
                 Level::Error
             }
-            Self::Backing(Errno::IO) | Self::ForgedAssignment(_) | Self::Key(_) => Level::Error,
+            Self::Backing(Errno::IO) | Self::ForgedAssignment(_) => Level::Error,
             Self::NotFound
             | Self::Stale
             | Self::Reserved
