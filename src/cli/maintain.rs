@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fs::{self, Fs, Progress};
+use crate::fs::{self, Fs, Progress, Rewrap};
 
 use super::exit::Failure;
 use super::vault;
@@ -53,7 +53,8 @@ type Go<'a> = &'a (dyn Fn(Progress) -> bool + Sync);
 /// # Errors
 /// What is the matter with the vault as a whole.
 pub fn rewrap(fs: &Fs, vault: &Path, progress: Go<'_>) -> Result<Rewrapped, Failure> {
-    let summary = fs.rewrap(progress).map_err(|error| vault::failure(vault, error))?;
+    let summary =
+        fs.rewrap(&Rewrap::default(), progress).map_err(|error| vault::failure(vault, error))?;
     Ok(Rewrapped {
         rewrapped: summary.rewrapped,
         already_new: summary.already_new,

@@ -10,15 +10,17 @@ mod error;
 mod inode;
 mod lookup;
 mod maintain;
+mod moves;
 mod nodes;
 mod open_files;
 mod place;
+mod references;
 mod rename;
+mod rewrap;
 mod walk;
 mod xattrs;
 
 use std::ffi::OsStr;
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use rustix::fs::{FileType, Stat};
@@ -26,6 +28,7 @@ use rustix::fs::{FileType, Stat};
 use crate::format::StoredLen;
 use crate::store::{FileError, Vault};
 use dirs::DirStreams;
+use moves::Moves;
 use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
@@ -37,7 +40,9 @@ pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use inode::{Attr, Inode};
 pub use lookup::Entry;
-pub use maintain::{Failure, Progress, RewrapSummary, VerifySummary};
+pub use maintain::{Failure, Progress, VerifySummary};
+pub use references::References;
+pub use rewrap::{Rewrap, RewrapSummary};
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
@@ -54,8 +59,8 @@ pub struct Fs {
     streams: DirStreams,
     /// Held shared while a place is found and used, alone while names move or go.
     tree: RwLock<()>,
-    /// Counts renames, for walks that must not miss a file that moved.
-    renames: AtomicU64,
+    /// For walks that must not miss a file that moved. Noted in while `tree` is held.
+    moves: Moves,
     euid: u32,
     egid: u32,
 }
@@ -72,7 +77,7 @@ impl Fs {
             open: OpenFiles::new(vault.context().clone(), vault.access()),
             streams: DirStreams::default(),
             tree: RwLock::new(()),
-            renames: AtomicU64::new(0),
+            moves: Moves::default(),
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -131,6 +136,11 @@ impl Fs {
 
     fn link_to(&self, parent: Inode, place: &Place) -> Link {
         Link::new(parent, place.name())
+    }
+
+    /// Notes that something has come to lie at `place`. The caller holds `tree`.
+    fn note_move(&self, parent: Inode, place: &Place) {
+        self.moves.note(|| self.places.stored_path(&self.nodes, parent).join(place.name()));
     }
 
     fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {

@@ -1,7 +1,6 @@
 //! Moving names.
 
 use std::ffi::OsStr;
-use std::sync::atomic::Ordering;
 
 use rustix::fs::RenameFlags;
 
@@ -36,7 +35,10 @@ impl Fs {
         } else {
             rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         }
-        self.renames.fetch_add(1, Ordering::Release);
+        self.note_move(new_parent, &to);
+        if flags.contains(RenameFlags::EXCHANGE) {
+            self.note_move(parent, &from);
+        }
         let moved = self.places.inode(&moved)?;
         let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
         match replaced {

@@ -16,7 +16,7 @@ use super::description::{Description, NameMode};
 use super::own_files::OwnFiles;
 use super::{Context, EpochRecord, Names};
 use crate::crypto::{MacKey, Secret, VaultKeys};
-use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::format::{FORMAT_VERSION, MasterKeyId, VolumeId};
 use crate::keys::{KeyError, KeyRing};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
@@ -175,21 +175,36 @@ impl Vault {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
-        rustix::fs::syncfs(&self.root)?;
+        self.sync()?;
         let state_key = VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes()).state;
         write_state(&self.own, &state_key, &self.context.epochs().end())
     }
 
-    /// Brings the vault key to the newest version of its master key; whether it was not yet.
+    /// Makes all that was written to the backing filesystem durable.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`]: nothing can be said then of what is durable.
+    pub fn sync(&self) -> Result<(), VaultError> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    /// Brings the vault key to the newest version of the master key `to`, or of its own where
+    /// none is named; whether it was not yet. It is durable then. Unless `write`, only says so.
     ///
     /// # Errors
     /// [`VaultError`]: the description is then the old one.
-    pub fn rewrap_vault_key(&self) -> Result<bool, VaultError> {
+    pub fn rewrap_vault_key(
+        &self,
+        to: Option<MasterKeyId>,
+        write: bool,
+    ) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
-        let newer = description.rewrap(&self.context.ring().read(), &self.vault_key)?;
+        let newer = description.rewrap(&self.context.ring().read(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };
-        newer.write(&self.own, &self.vault_key)?;
-        *description = newer;
+        if write {
+            newer.write(&self.own, &self.vault_key)?;
+            *description = newer;
+        }
         Ok(true)
     }
 
