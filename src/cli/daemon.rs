@@ -105,8 +105,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 /// The control socket. A mount without one works; only nobody can ask it anything.
 fn listen(vault: &Path, served: Arc<Served>) -> Option<Server> {
     let user = rustix::process::geteuid().as_raw();
-    let listening =
-        Place::of(vault, user).and_then(|place| Server::listen(&place, served));
+    let listening = Place::of(vault, user).and_then(|place| Server::listen(&place, served));
     listening.inspect_err(|error| log::warn!("there is no control socket: {error}")).ok()
 }
 

@@ -76,8 +76,12 @@ impl Served {
         });
         match done {
             Ok((rotated, destroyed)) => {
-                rotated.iter().for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
-                destroyed.iter().for_each(|name| log::warn!("destroyed the master key `{name}`: its time was up"));
+                rotated
+                    .iter()
+                    .for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
+                destroyed.iter().for_each(|name| {
+                    log::warn!("destroyed the master key `{name}`: its time was up")
+                });
                 String::new()
             }
             Err(failure) => {

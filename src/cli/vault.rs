@@ -82,8 +82,7 @@ impl Turn {
         match holder(vault)? {
             None => Ok(turn),
             Some(pid) => {
-                let sentence =
-                    format!("the vault {} is in use by {}", vault.display(), named(pid));
+                let sentence = format!("the vault {} is in use by {}", vault.display(), named(pid));
                 Err(Failure::new(Exit::Busy, sentence))
             }
         }
@@ -118,11 +117,7 @@ impl Turn {
 ///
 /// # Errors
 /// [`Exit::KeyFile`].
-pub fn keys(
-    vault: &VolumeId,
-    named: Option<&Path>,
-    unlock: &dyn Unlock,
-) -> Result<Keys, Failure> {
+pub fn keys(vault: &VolumeId, named: Option<&Path>, unlock: &dyn Unlock) -> Result<Keys, Failure> {
     let path = KeyFile::locate(vault, named)?;
     let path = std::path::absolute(&path)?;
     let file = KeyFile::open(&path, vault, unlock)?;

@@ -61,10 +61,10 @@ fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
         return print(&json);
     }
     for trouble in &found.damaged {
-        print(&format!("damaged: {}: {}", trouble.path, trouble.reason))?;
+        print(&format!("damaged: {}: {}", trouble.path.display(), trouble.reason))?;
     }
     for path in &found.left_by_crash {
-        print(&format!("left by a crash, readable: {path}"))?;
+        print(&format!("left by a crash, readable: {}", path.display()))?;
     }
     let VerifySummary { files, blocks, bytes, damaged, .. } = found;
     let verdict = match damaged.len() {

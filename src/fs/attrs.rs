@@ -71,7 +71,14 @@ impl Fs {
             self.nodes.update_gone(inode, |attr| change.apply_to(attr));
         } else if !change.is_empty() {
             let _tree = self.tree.read();
-            self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), change)?;
+            let at_place =
+                || self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), change);
+            // Not while a rewrap, which opens it, puts the modification time back.
+            match self.open.while_closed(inode, at_place) {
+                Ok(applied) => applied?,
+                Err(file) => file
+                    .change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?,
+            }
         }
         self.getattr(inode)
     }

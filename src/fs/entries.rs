@@ -113,6 +113,8 @@ impl Fs {
         let to = self.place(parent, name)?;
         let flags = AtFlags::empty();
         rustix::fs::linkat(from.dir(), from.name(), to.dir(), to.name(), flags)?;
+        // With the old name taken away, this is a move.
+        self.note_move(parent, &to);
         self.entry(parent, &to)
     }
 

@@ -1,16 +1,19 @@
-//! Work on all files of the vault: bringing wrapped keys to the newest version, and checking
-//! every block. Both run beside the mount's users, through the same open files.
+//! Work on all files of the vault, and the first of it: checking every block. It runs beside the
+//! mount's users, through the same open files.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
+use rustix::fs::Stat;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::open_files::OpenFile;
 use super::walk::{Visited, walk};
 use super::{Fs, FsError};
-use crate::store::{FileError, FileReport, Rewrapped, VaultError};
+use crate::store::{Access, FileReport, VaultError};
 
 /// How far work on the whole vault has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,23 +27,11 @@ pub struct Progress {
 /// A file that something could not be done to, or is wrong with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Its path in the mount.
+    /// Its path in the mount; one that is not UTF-8 is told with U+FFFD in place of the rest.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// What is the matter.
     pub reason: String,
-}
-
-/// What [`Fs::rewrap`] did.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RewrapSummary {
-    /// Files whose header was written anew, the vault's own key among them.
-    pub rewrapped: u64,
-    /// Files that the newest version wraps already.
-    pub already_new: u64,
-    /// Files without content, which have no key.
-    pub empty: u64,
-    /// Files that could not be rewrapped.
-    pub failed: Vec<Failure>,
 }
 
 /// What [`Fs::verify`] found.
@@ -55,40 +46,19 @@ pub struct VerifySummary {
     /// What is not as it was sealed.
     pub damaged: Vec<Failure>,
     /// Files whose last mount crashed: readable, but nothing vouches for their length.
+    #[serde(serialize_with = "lossy_all")]
     pub left_by_crash: Vec<PathBuf>,
 }
 
-impl Fs {
-    /// Wraps every file's key with the newest version of its master key: one header write a
-    /// file. `progress` says whether to go on. Stopped at any point, it has done no harm, and goes on when run again.
-    ///
-    /// # Errors
-    /// [`VaultError::Stopped`] when `progress` said so; what the backing filesystem says of the
-    /// vault's directory or description. What can't be
-    /// done to single files is in the summary.
-    pub fn rewrap(
-        &self,
-        progress: &(dyn Fn(Progress) -> bool + Sync),
-    ) -> Result<RewrapSummary, VaultError> {
-        let summary = Mutex::new(RewrapSummary::default());
-        let count = self.counter(Path::new(""), progress)?;
-        // A rename may carry a file from what is still to be walked to what was walked.
-        loop {
-            let renames = self.renames.load(Ordering::Acquire);
-            let rewrapped = summary.lock().rewrapped;
-            *summary.lock() = RewrapSummary { rewrapped, ..RewrapSummary::default() };
-            self.rewrap_all(&summary, &count)?;
-            count.finish()?;
-            if self.renames.load(Ordering::Acquire) == renames {
-                break;
-            }
-        }
-        if self.vault.rewrap_vault_key()? {
-            summary.lock().rewrapped += 1;
-        }
-        Ok(summary.into_inner())
-    }
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
 
+fn lossy_all<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+impl Fs {
     /// Opens every block of every file at or below `start`, a path in the mount. `progress` says
     /// whether to go on.
     ///
@@ -105,8 +75,9 @@ impl Fs {
         self.each_file(
             start,
             &|visited| {
-                let report = self.on_visited(visited, false, |file| Ok(file.verify()));
-                summary.lock().add(visited.path, report);
+                let report =
+                    self.on_visited(visited, Access::ReadOnly, |file, _| Ok(file.verify()));
+                summary.lock().add(&visited.path(), report);
                 count.one()
             },
             &|path, error| {
@@ -121,48 +92,54 @@ impl Fs {
         Ok(summary)
     }
 
-    fn rewrap_all(
+    /// Walks the vault, and then again whatever was moved meanwhile, until nothing was: no file
+    /// that is there all the time is missed, and one that is moved may be come by twice.
+    pub(super) fn each_file_even_moved(
         &self,
-        summary: &Mutex<RewrapSummary>,
-        count: &Counter<'_>,
+        file: &(dyn Fn(&Visited<'_>, Look) -> bool + Sync),
+        failed: &(dyn Fn(&Path, FsError) + Sync),
     ) -> Result<(), VaultError> {
-        // Files that are open and have no name any more are reached by no walk.
-        for (inode, result) in self.open.each(|file| file.rewrap()) {
-            let path = self.places.path(&self.nodes, inode);
-            summary
-                .lock()
-                .add(&path, result.map_err(|error| FsError::File { path: path.clone(), error }));
+        let moves = self.moves.watch();
+        let stopped = AtomicBool::new(false);
+        let go_on = |go_on: bool| {
+            stopped.fetch_or(!go_on, Ordering::Relaxed);
+            go_on
+        };
+        self.each_file(Path::new(""), &|visited| go_on(file(visited, Look::First)), failed)?;
+        while !stopped.load(Ordering::Relaxed) {
+            let moved = {
+                // Every move that has begun is noted then.
+                let _tree = self.tree.write();
+                moves.take()
+            };
+            if moved.is_empty() {
+                break;
+            }
+            for path in moved {
+                let again = |visited: &Visited<'_>| go_on(file(visited, Look::Again));
+                match walk(self.vault.as_fd(), &path, &again, failed) {
+                    Ok(()) | Err(FsError::Backing(Errno::NOENT | Errno::NOTDIR)) => {}
+                    Err(error) => failed(&path, error),
+                }
+            }
         }
-        self.each_file(
-            Path::new(""),
-            &|visited| {
-                let result = if visited.stat.st_size == 0 {
-                    Ok(Rewrapped::Empty)
-                } else {
-                    self.on_visited(visited, true, |file| file.rewrap())
-                };
-                summary.lock().add(visited.path, result);
-                count.one()
-            },
-            &|path, error| summary.lock().add(path, Err(error)),
-        )
+        Ok(())
     }
 
     /// Walks the vault; what goes wrong with `start` itself is the error.
-    fn each_file(
+    pub(super) fn each_file(
         &self,
         start: &Path,
         file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
         failed: &(dyn Fn(&Path, FsError) + Sync),
     ) -> Result<(), VaultError> {
-        use std::os::fd::AsFd;
         walk(self.vault.as_fd(), start, file, failed).map_err(|error| match error {
             FsError::Backing(errno) => VaultError::Io(errno.into()),
             other => VaultError::Io(std::io::Error::other(other.to_string())),
         })
     }
 
-    fn counter<'a>(
+    pub(super) fn counter<'a>(
         &self,
         start: &Path,
         progress: &'a (dyn Fn(Progress) -> bool + Sync),
@@ -185,25 +162,34 @@ impl Fs {
     }
 
     /// Runs `work` on the one shared open file of what the walk came by.
-    fn on_visited<T>(
+    pub(super) fn on_visited<T>(
         &self,
         visited: &Visited<'_>,
-        for_writing: bool,
-        work: impl FnOnce(&OpenFile) -> Result<T, FileError>,
+        access: Access,
+        work: impl FnOnce(&OpenFile, &Stat) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        let inode = self.places.inode(visited.stat)?;
-        let is_inode = |stat: &_| Ok(self.places.inode(stat)? == inode);
-        let named = |error| FsError::File { path: visited.path.to_path_buf(), error };
-        let file = self.open.acquire(inode, || Ok(visited.place.clone()), for_writing, is_inode)?;
-        let result = work(&file).map_err(named);
+        let (fd, writable, stat) = self.open.open_found(&visited.place(), access)?;
+        let inode = self.places.inode(&stat)?;
+        let file = self.open.acquire_found(inode, fd, writable)?;
+        let result = work(&file, &stat);
         drop(file);
-        let released = self.open.release(inode).map_err(named);
+        let released = self.open.release(inode);
+        let released = released.map_err(|error| FsError::File { path: visited.path(), error });
         result.and_then(|value| released.map(|()| value))
     }
 }
 
+/// Which time a walk comes by a file, as far as it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// On its way through the vault.
+    First,
+    /// After a move; it may have been seen before.
+    Again,
+}
+
 /// Counts files and tells of it.
-struct Counter<'a> {
+pub(super) struct Counter<'a> {
     done: AtomicU64,
     total: u64,
     stopped: AtomicBool,
@@ -212,8 +198,19 @@ struct Counter<'a> {
 
 impl Counter<'_> {
     /// One more; whether to go on.
-    fn one(&self) -> bool {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+    pub(super) fn one(&self) -> bool {
+        self.tell(self.done.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// One more, unless it was counted before; whether to go on.
+    pub(super) fn look(&self, look: Look) -> bool {
+        match look {
+            Look::First => self.one(),
+            Look::Again => self.tell(self.done.load(Ordering::Relaxed)),
+        }
+    }
+
+    fn tell(&self, done: u64) -> bool {
         let go_on = (self.progress)(Progress { done, total: self.total.max(done) });
         if !go_on {
             self.stopped.store(true, Ordering::Relaxed);
@@ -223,21 +220,8 @@ impl Counter<'_> {
 
     /// # Errors
     /// [`VaultError::Stopped`] when it was told not to go on.
-    fn finish(&self) -> Result<(), VaultError> {
+    pub(super) fn finish(&self) -> Result<(), VaultError> {
         if self.stopped.load(Ordering::Relaxed) { Err(VaultError::Stopped) } else { Ok(()) }
-    }
-}
-
-impl RewrapSummary {
-    fn add(&mut self, path: &Path, result: Result<Rewrapped, FsError>) {
-        match result {
-            Ok(Rewrapped::Done) => self.rewrapped += 1,
-            Ok(Rewrapped::AlreadyNew) => self.already_new += 1,
-            Ok(Rewrapped::Empty) => self.empty += 1,
-            // Gone, or moved and so come by elsewhere.
-            Err(FsError::Backing(rustix::io::Errno::NOENT) | FsError::Stale) => {}
-            Err(error) => self.failed.push(failure(path, &error)),
-        }
     }
 }
 
@@ -257,13 +241,13 @@ impl VerifySummary {
                     .map(|error| Failure { path: path.to_path_buf(), reason: error.to_string() });
                 self.damaged.extend(damage);
             }
-            Err(FsError::Backing(rustix::io::Errno::NOENT) | FsError::Stale) => {}
+            Err(FsError::Backing(Errno::NOENT) | FsError::Stale) => {}
             Err(error) => self.damaged.push(failure(path, &error)),
         }
     }
 }
 
-fn failure(path: &Path, error: &FsError) -> Failure {
+pub(super) fn failure(path: &Path, error: &FsError) -> Failure {
     let reason = match error {
         FsError::File { error, .. } => error.to_string(),
         error => error.to_string(),

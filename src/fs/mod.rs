@@ -11,16 +11,18 @@ mod error;
 mod inode;
 mod lookup;
 mod maintain;
+mod moves;
 mod nodes;
 mod open_files;
 mod place;
+mod references;
 mod rename;
+mod rewrap;
 mod walk;
 mod xattrs;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use rustix::fs::{FileType, Stat};
@@ -29,6 +31,7 @@ use crate::format::StoredLen;
 use crate::store::{FileError, Vault};
 use assign::Assignments;
 use dirs::DirStreams;
+use moves::Moves;
 use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
@@ -40,7 +43,9 @@ pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use inode::{Attr, Inode};
 pub use lookup::Entry;
-pub use maintain::{Failure, Progress, RewrapSummary, VerifySummary};
+pub use maintain::{Failure, Progress, VerifySummary};
+pub use references::References;
+pub use rewrap::{Rewrap, RewrapSummary};
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
@@ -58,8 +63,8 @@ pub struct Fs {
     assignments: Assignments,
     /// Held shared while a place is found and used, alone while names move or go.
     tree: RwLock<()>,
-    /// Counts renames, for walks that must not miss a file that moved.
-    renames: AtomicU64,
+    /// For walks that must not miss a file that moved. Noted in while `tree` is held.
+    moves: Moves,
     euid: u32,
     egid: u32,
 }
@@ -77,7 +82,7 @@ impl Fs {
             streams: DirStreams::default(),
             assignments: Assignments::default(),
             tree: RwLock::new(()),
-            renames: AtomicU64::new(0),
+            moves: Moves::default(),
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -145,6 +150,11 @@ impl Fs {
 
     fn link_to(&self, parent: Inode, place: &Place) -> Link {
         Link::new(parent, place.name())
+    }
+
+    /// Notes that something has come to lie at `place`. The caller holds `tree`.
+    fn note_move(&self, parent: Inode, place: &Place) {
+        self.moves.note(|| self.places.stored_path(&self.nodes, parent).join(place.name()));
     }
 
     fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {

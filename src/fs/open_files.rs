@@ -11,14 +11,15 @@ use std::time::SystemTime;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attrs::{Change, Time, timestamps};
 use super::inode::modified;
 use super::place::Place;
 use super::{FsError, Inode};
-use crate::store::{Access, Context, FileError, RealFile, SealedFile};
+use crate::format::MasterKeyId;
+use crate::store::{Access, Context, FileError, RealFile, Rewrapped, SealedFile};
 
 /// A file of a real vault that somebody has open.
 pub struct OpenFile {
@@ -78,6 +79,23 @@ impl OpenFile {
         if !cached {
             mtime.set = None;
         }
+    }
+
+    /// Brings the wrapped key to the newest version of the master key `to`, or of its own.
+    ///
+    /// # Errors
+    /// [`FsError`]: the header is then the old one.
+    pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
+        // Nobody sets the modification time, or learns it, while the write moves it.
+        let _mtime = self.mtime.lock();
+        if !self.backing().is_writable() {
+            match in_some_file(self.sealed.try_rewrap(to))? {
+                Rewrapped::Done => {}
+                nothing_to_do => return Ok(nothing_to_do),
+            }
+            self.backing().make_writable(reopen_writable(self.backing())?);
+        }
+        in_some_file(self.sealed.rewrap(to))
     }
 
     /// Brings the header on disk up to date, and the modification time back to what was set.
@@ -144,7 +162,7 @@ impl OpenFiles {
                 Ok(Arc::clone(&shared.file))
             }
             Entry::Vacant(vacant) => {
-                let (fd, writable) = self.open_backing(&place()?, for_writing)?;
+                let (fd, writable) = self.open_backing(&place()?, self.access, for_writing)?;
                 let stat = rustix::fs::fstat(&fd)?;
                 if !is_inode(&stat)? {
                     return Err(FsError::Stale);
@@ -153,6 +171,61 @@ impl OpenFiles {
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
             }
+        }
+    }
+
+    /// Opens for one more user the file that is open as `fd`, from [`OpenFiles::open_found`].
+    ///
+    /// # Errors
+    /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
+    pub fn acquire_found(
+        &self,
+        inode: Inode,
+        fd: OwnedFd,
+        writable: bool,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        match self.files.entry(inode) {
+            Entry::Occupied(shared) => {
+                shared.get().users.fetch_add(1, Ordering::Relaxed);
+                Ok(Arc::clone(&shared.get().file))
+            }
+            Entry::Vacant(vacant) => {
+                // It may have grown since it was found.
+                let size = rustix::fs::fstat(&fd)?.st_size as u64;
+                let file = self.seal(fd, writable, size)?;
+                vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
+                Ok(file)
+            }
+        }
+    }
+
+    /// Opens the regular file at `place` without keeping anybody waiting; whether it can be
+    /// written, too, and what stat says of it.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    pub fn open_found(
+        &self,
+        place: &Place,
+        access: Access,
+    ) -> Result<(OwnedFd, bool, Stat), FsError> {
+        let (fd, writable) = self.open_backing(place, access, false)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((fd, writable, stat)),
+            _ => Err(FsError::Stale),
+        }
+    }
+
+    /// Does `work` while the file is not open and nobody can open it. `Err` is the file that is.
+    pub fn while_closed<T>(
+        &self,
+        inode: Inode,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Arc<OpenFile>> {
+        match self.files.entry(inode) {
+            Entry::Occupied(shared) => Err(Arc::clone(&shared.get().file)),
+            Entry::Vacant(_) => Ok(work()),
         }
     }
 
@@ -193,27 +266,52 @@ impl OpenFiles {
         results.into_iter().collect()
     }
 
-    /// Runs `work` on every file that is open.
-    pub fn each<T>(&self, work: impl Fn(&OpenFile) -> T) -> Vec<(Inode, T)> {
-        let open: Vec<_> =
-            self.files.iter().map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
-        open.into_iter().map(|(inode, file)| (inode, work(&file))).collect()
+    /// Runs `work` on every file that is open. It stays open meanwhile: two of one file would not
+    /// know of each other's header.
+    pub fn each<T>(
+        &self,
+        work: impl Fn(&OpenFile) -> Result<T, FsError>,
+    ) -> Vec<(Inode, Result<T, FsError>)> {
+        let open: Vec<Inode> = self.files.iter().map(|entry| *entry.key()).collect();
+        let acquire = |inode| {
+            let shared = self.files.get(&inode)?;
+            shared.users.fetch_add(1, Ordering::Relaxed);
+            Some((inode, Arc::clone(&shared.file)))
+        };
+        open.into_iter()
+            .filter_map(acquire)
+            .map(|(inode, file)| {
+                let result = work(&file);
+                drop(file);
+                (inode, result.and_then(|done| in_some_file(self.release(inode)).map(|()| done)))
+            })
+            .collect()
     }
 
     fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
-        let sealed = SealedFile::open(RealFile::new(fd, writable), size, Arc::clone(&self.context))
-            .map_err(|error| FsError::File { path: PathBuf::new(), error })?;
+        let file = RealFile::new(fd, writable);
+        let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
         Ok(Arc::new(OpenFile { sealed, mtime: Mutex::default() }))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read
     /// back before part of it is written.
-    fn open_backing(&self, place: &Place, for_writing: bool) -> Result<(OwnedFd, bool), FsError> {
+    fn open_backing(
+        &self,
+        place: &Place,
+        access: Access,
+        for_writing: bool,
+    ) -> Result<(OwnedFd, bool), FsError> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let open =
             |access| rustix::fs::openat(place.dir(), place.name(), access | flags, Mode::empty());
-        if self.access == Access::ReadOnly {
-            return Ok((open(OFlags::RDONLY)?, false));
+        if access == Access::ReadOnly || self.access == Access::ReadOnly {
+            return match open(OFlags::RDONLY) {
+                Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
+                    open_despite_mode(place, OFlags::RDONLY | flags)
+                }
+                opened => Ok((opened?, false)),
+            };
         }
         match open(OFlags::RDWR) {
             Ok(fd) => Ok((fd, true)),
@@ -228,6 +326,11 @@ impl OpenFiles {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// The error of a file whose path the caller knows.
+fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
+    result.map_err(|error| FsError::File { path: PathBuf::new(), error })
 }
 
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,

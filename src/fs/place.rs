@@ -163,22 +163,32 @@ impl Places {
 
     /// The path in the mount, as far as it is known: for messages.
     pub fn path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
+        self.names_above(nodes, inode).iter().rev().map(|name| self.names.open(name)).collect()
+    }
+
+    /// The path in the vault, as far as it is known.
+    pub fn stored_path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
+        self.names_above(nodes, inode).iter().rev().map(|name| &**name).collect()
+    }
+
+    /// The stored names of an inode and of the directories above it, from the bottom up.
+    fn names_above(&self, nodes: &Nodes, inode: Inode) -> Vec<Box<OsStr>> {
         let mut names = Vec::new();
         let mut at = inode;
         // A rename meanwhile could close a circle: no path is longer than this many names.
         while at != Inode::ROOT && names.len() < 4096 {
             match nodes.whereabouts(at) {
                 Whereabouts::At(Link { parent, name }) => {
-                    names.push(self.names.open(&name).into_owned());
+                    names.push(name);
                     at = parent;
                 }
                 Whereabouts::Gone(_) | Whereabouts::Nowhere => {
-                    names.push(format!("(inode {})", at.0).into());
+                    names.push(OsString::from(format!("(inode {})", at.0)).into_boxed_os_str());
                     break;
                 }
             }
         }
-        names.iter().rev().collect()
+        names
     }
 }
 

@@ -1,9 +1,8 @@
 //! Moving names.
 
 use std::ffi::OsStr;
-use std::sync::atomic::Ordering;
 
-use rustix::fs::{FileType, RenameFlags};
+use rustix::fs::{FileType, RenameFlags, Stat};
 
 use super::entries::pin_last_name;
 use super::{Fs, FsError, Inode};
@@ -36,10 +35,12 @@ impl Fs {
         } else {
             rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         }
-        self.renames.fetch_add(1, Ordering::Release);
-        if FileType::from_raw_mode(moved.st_mode) == FileType::Directory
-            || replaced.as_ref().is_some_and(|other| FileType::from_raw_mode(other.st_mode) == FileType::Directory)
-        {
+        self.note_move(new_parent, &to);
+        if flags.contains(RenameFlags::EXCHANGE) {
+            self.note_move(parent, &from);
+        }
+        let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_dir(&moved) || replaced.as_ref().is_some_and(is_dir) {
             self.assignments.clear();
         }
         let moved = self.places.inode(&moved)?;

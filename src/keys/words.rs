@@ -48,9 +48,8 @@ impl KeyRing {
         bytes.extend(whole.map(|byte| byte.iter().fold(0, |all, &bit| all << 1 | u8::from(bit))));
         // The last word can leave room for a whole byte of filling; the checksum tells.
         let shorter = bytes.len().saturating_sub(1);
-        Self::from_recovery_bytes(&bytes).or_else(|error| {
-            Self::from_recovery_bytes(&bytes[..shorter]).map_err(|_| error)
-        })
+        Self::from_recovery_bytes(&bytes)
+            .or_else(|error| Self::from_recovery_bytes(&bytes[..shorter]).map_err(|_| error))
     }
 }
 

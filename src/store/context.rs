@@ -6,8 +6,11 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, MasterKeyId, VolumeId};
+use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::{KeyError, KeyRing};
+
+/// The version of a master key that wraps a data key.
+pub type WrappedBy = (MasterKeyId, KeyVersion);
 
 /// The keys, the mounts and the counters of an open vault.
 #[derive(Debug)]
@@ -126,10 +129,7 @@ impl Context {
         &self,
         bytes: &[u8; HEADER_LEN],
     ) -> Result<(Header, FileKeys), FileError> {
-        let header = Header::parse(bytes)?;
-        if header.volume_id != self.volume {
-            return Err(IntegrityError::OtherVault(header.volume_id).into());
-        }
+        let header = self.parse_header(bytes)?;
         let key = self.unwrap(&header)?;
         let keys = FileKeys::derive(&key, header.file_id.as_bytes());
         Header::authenticate(bytes, &keys.header)?;
@@ -139,22 +139,44 @@ impl Context {
         Ok((header, keys))
     }
 
-    /// The header with its data key wrapped by the newest version of its master key, or `None`
-    /// when it already is.
-    pub(super) fn rewrap(&self, header: &Header) -> Result<Option<Header>, FileError> {
-        let ring = self.ring.read();
-        if ring.key_by_id(&header.master_key)?.current() == header.version {
-            return Ok(None);
+    /// What a header says of itself, which is not authenticated.
+    pub(super) fn parse_header(&self, bytes: &[u8; HEADER_LEN]) -> Result<Header, FileError> {
+        let header = Header::parse(bytes)?;
+        if header.volume_id != self.volume {
+            return Err(IntegrityError::OtherVault(header.volume_id).into());
         }
+        Ok(header)
+    }
+
+    /// Whether `by` is the newest version of the master key `to`, or where none is named of the
+    /// master key that it is of.
+    pub(super) fn is_newest(
+        &self,
+        by: WrappedBy,
+        to: Option<MasterKeyId>,
+    ) -> Result<bool, FileError> {
+        let (key, version) = by;
+        let target = to.unwrap_or(key);
+        Ok(target == key && self.ring.read().key_by_id(&target)?.current() == version)
+    }
+
+    /// The header with its data key wrapped by the newest version of the master key `to`, or of
+    /// its own where none is named.
+    pub(super) fn rewrap(
+        &self,
+        header: &Header,
+        to: Option<MasterKeyId>,
+    ) -> Result<Header, FileError> {
         let key = self.unwrap(header)?;
+        let target = to.unwrap_or(header.master_key);
         let (master_key, version, wrapped) =
-            ring.wrap_by_id(&header.master_key, header.file_id.as_bytes(), &key)?;
-        Ok(Some(Header { master_key, version, wrapped, ..header.clone() }))
+            self.ring.read().wrap_by_id(&target, header.file_id.as_bytes(), &key)?;
+        Ok(Header { master_key, version, wrapped, ..header.clone() })
     }
 
     fn unwrap(&self, header: &Header) -> Result<DataKey, FileError> {
         let subject = header.file_id.as_bytes();
-        let ring = self.ring.read_recursive();
+        let ring = self.ring.read();
         match ring.unwrap(&header.master_key, header.version, subject, &header.wrapped) {
             Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),
             Err(KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. }) => {

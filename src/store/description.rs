@@ -111,17 +111,20 @@ impl Description {
         Ok(vault_key)
     }
 
-    /// The description with its vault key wrapped by the newest version, or `None` when it is.
+    /// The description with its vault key wrapped by the newest version of the master key `to`,
+    /// or of its own where none is named; `None` when it is.
     pub(super) fn rewrap(
         &self,
         ring: &KeyRing,
         vault_key: &Secret,
+        to: Option<MasterKeyId>,
     ) -> Result<Option<Self>, VaultError> {
-        if ring.key_by_id(&self.key)?.current() == self.key_version {
+        let target = to.unwrap_or(self.key);
+        if target == self.key && ring.key_by_id(&target)?.current() == self.key_version {
             return Ok(None);
         }
         let (key, key_version, wrapped) =
-            ring.wrap_by_id(&self.key, self.vault.as_bytes(), vault_key)?;
+            ring.wrap_by_id(&target, self.vault.as_bytes(), vault_key)?;
         let wrapped_vault_key = BASE64_STANDARD.encode(wrapped.to_bytes());
         Ok(Some(Self { key, key_version, wrapped_vault_key, ..self.clone() }))
     }

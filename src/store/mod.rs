@@ -17,7 +17,7 @@ mod vault;
 mod verify;
 
 pub use backing::{Backing, RealFile};
-pub use context::Context;
+pub use context::{Context, WrappedBy};
 pub use description::{Description, NameMode};
 pub use epochs::EpochRecord;
 pub use error::{FileError, IntegrityError};

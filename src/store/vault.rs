@@ -175,20 +175,35 @@ impl Vault {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
-        rustix::fs::syncfs(&self.root)?;
+        self.sync()?;
         write_state(&self.own, &self.keys().state, &self.context.epochs().end())
     }
 
-    /// Brings the vault key to the newest version of its master key; whether it was not yet.
+    /// Makes all that was written to the backing filesystem durable.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`]: nothing can be said then of what is durable.
+    pub fn sync(&self) -> Result<(), VaultError> {
+        Ok(rustix::fs::syncfs(&self.root)?)
+    }
+
+    /// Brings the vault key to the newest version of the master key `to`, or of its own where
+    /// none is named; whether it was not yet. It is durable then. Unless `write`, only says so.
     ///
     /// # Errors
     /// [`VaultError`]: the description is then the old one.
-    pub fn rewrap_vault_key(&self) -> Result<bool, VaultError> {
+    pub fn rewrap_vault_key(
+        &self,
+        to: Option<MasterKeyId>,
+        write: bool,
+    ) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
-        let newer = description.rewrap(&self.context.ring(), &self.vault_key)?;
+        let newer = description.rewrap(&self.context.ring(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };
-        newer.write(&self.own, &self.vault_key)?;
-        *description = newer;
+        if write {
+            newer.write(&self.own, &self.vault_key)?;
+            *description = newer;
+        }
         Ok(true)
     }
 

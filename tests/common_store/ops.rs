@@ -113,7 +113,7 @@ impl Op {
             }
             Self::Commit | Self::Reopen | Self::Remount => file.commit(),
             Self::Sync => file.sync(false),
-            Self::Rewrap => file.rewrap().map(|_| ()),
+            Self::Rewrap => file.rewrap(None).map(|_| ()),
         }
     }
 }

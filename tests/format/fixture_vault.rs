@@ -94,7 +94,7 @@ fn the_frozen_vault_is_written_to_and_rewrapped() {
     let (dir, mut ring) = copy();
     ring.rotate(DEFAULT_KEY).unwrap();
     let fs = open(&dir, &ring, Access::ReadWrite);
-    let summary = fs.rewrap(&|_| true).unwrap();
+    let summary = fs.rewrap(&Default::default(), &|_| true).unwrap();
     assert_eq!((summary.rewrapped, summary.empty, summary.failed), (9, 1, vec![]));
     check_contents(&fs);
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;

@@ -168,10 +168,11 @@ fn what_is_no_backup_of_this_vault_restores_nothing() {
     let mounted = vault_with_history();
     key(&mounted, &["backup"], &["backup.txt"]).ok();
     let mount = mounted.mount(&[]);
-    let busy = run(mounted
-        .command(&["key", "restore"])
-        .arg(mounted.path())
-        .args(["backup.txt", "--key-file", "another.json"]));
+    let busy = run(mounted.command(&["key", "restore"]).arg(mounted.path()).args([
+        "backup.txt",
+        "--key-file",
+        "another.json",
+    ]));
     assert_eq!(busy.code(), 7, "{busy}");
     mount.unmount();
 }

@@ -11,7 +11,15 @@ use crate::{key, key_json, version_of};
 fn without_chance(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let chance = ["id", "vault_id", "key_file", "created", "retired", "next_rotation", "deletion_date"];
+            let chance = [
+                "id",
+                "vault_id",
+                "key_file",
+                "created",
+                "retired",
+                "next_rotation",
+                "deletion_date",
+            ];
             let kept = fields.iter().map(|(name, value)| {
                 let is_chance = chance.contains(&name.as_str()) && value.is_string();
                 let value = if is_chance { Value::from("…") } else { without_chance(value) };

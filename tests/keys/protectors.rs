@@ -114,14 +114,10 @@ fn a_changed_passphrase_opens_no_later_state_and_no_copy_is_left() {
     for entry in fs::read_dir(current.parent().unwrap()).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with("key.json") && path != current && fs::metadata(&path).unwrap().len() > 0 {
-            let old = with(
-                &vault,
-                &["list"],
-                &["--key-file", path.to_str().unwrap()],
-                "first",
-                None,
-            );
+        if name.starts_with("key.json") && path != current && fs::metadata(&path).unwrap().len() > 0
+        {
+            let old =
+                with(&vault, &["list"], &["--key-file", path.to_str().unwrap()], "first", None);
             assert!(!old.success(), "{name} still opens: {old}");
         }
     }

@@ -21,8 +21,11 @@ fn mounted_or_not() {
         key(&vault, &["rotate"], &[]).ok();
         key(&vault, &["rewrap"], &[]).ok();
         let mount = mounted.then(|| vault.mount(&[]));
-        let refused = |command, args: &[&str], code, word| refused(&vault, command, args, code, word);
-        for command in ["rotate", "enable", "disable", "cancel-deletion", "describe", "schedule-deletion"] {
+        let refused =
+            |command, args: &[&str], code, word| refused(&vault, command, args, code, word);
+        for command in
+            ["rotate", "enable", "disable", "cancel-deletion", "describe", "schedule-deletion"]
+        {
             refused(&[command], &["nobody"], 8, "no master key `nobody`");
         }
         refused(&["retire"], &["--version", "2"], 8, "current");

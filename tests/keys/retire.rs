@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::common::files::open_rw;
 use crate::common::Vault;
+use crate::common::files::open_rw;
 use crate::{described, key, key_json, version_of};
 
 #[test]
@@ -35,7 +35,10 @@ fn a_version_that_a_file_refers_to_stays() {
         assert_eq!(version_of(&vault.path().join("dir/old")), 2);
         key(&vault, &["retire"], &["--version", "1"]).ok();
         let versions = &described(&vault, "default")["versions"];
-        assert_eq!((&versions[0]["state"], &versions[1]["state"]), (&"retired".into(), &"current".into()));
+        assert_eq!(
+            (&versions[0]["state"], &versions[1]["state"]),
+            (&"retired".into(), &"current".into())
+        );
         let mount = mount.map_or_else(|| vault.mount(&[]), |mount| mount.remount(&[]));
         assert_eq!(fs::read(mount.join("dir/old")).unwrap(), b"old");
         assert_eq!(fs::read(mount.join("new")).unwrap(), b"new");

@@ -52,9 +52,11 @@ fn a_key_that_is_due_is_rotated_at_the_mount() {
 
 #[test]
 fn a_key_that_is_not_due_or_never_is_stays() {
-    for (clock, options) in
-        [("-300d", &[][..]), ("-400d", &["--rotate-every", "0"]), ("-400d", &["--rotate-every", "500"])]
-    {
+    for (clock, options) in [
+        ("-300d", &[][..]),
+        ("-400d", &["--rotate-every", "0"]),
+        ("-400d", &["--rotate-every", "500"]),
+    ] {
         let vault = made(clock, options);
         vault.mount(&[]).unmount();
         assert_eq!(version(&vault), 1, "{clock} {options:?}");

@@ -76,7 +76,10 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
                 .or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
             let shown = path.display();
             if args.vault.json {
-                print(&format!("{:#}", json!({ "vault_id": ring.volume_id(), "file": path.to_string_lossy() })))?;
+                print(&format!(
+                    "{:#}",
+                    json!({ "vault_id": ring.volume_id(), "file": path.to_string_lossy() })
+                ))?;
             } else {
                 print(&format!(
                     "Wrote all master keys of vault {} to {shown}. \
@@ -103,7 +106,8 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
     if ring.volume_id() != id {
-        let error = KeyError::OtherVault { path: args.file.clone(), found: ring.volume_id(), wanted: id };
+        let error =
+            KeyError::OtherVault { path: args.file.clone(), found: ring.volume_id(), wanted: id };
         return Err(error.into());
     }
     let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
@@ -115,7 +119,10 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     };
     KeyFile::create(&path, &ring, &protectors)?;
     if args.json {
-        print(&format!("{:#}", json!({ "vault_id": id, "key_file": path.to_string_lossy(), "keys": ring.describe() })))?;
+        print(&format!(
+            "{:#}",
+            json!({ "vault_id": id, "key_file": path.to_string_lossy(), "keys": ring.describe() })
+        ))?;
     } else {
         print(&format!("Made the key file {} of vault {id} from its backup.", path.display()))?;
     }

@@ -132,7 +132,9 @@ impl FileWork {
         let failed = |error| vault::failure(vault, error);
         match self {
             Self::Rewrap { to, rate, dry_run } => {
-                let to = to.as_ref().map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
+                let to = to
+                    .as_ref()
+                    .map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
                 let how = Rewrap { to: to.transpose()?, rate: *rate, dry_run: *dry_run };
                 Ok(Outcome::Rewrapped(fs.rewrap(&how, progress).map_err(failed)?))
             }
@@ -157,8 +159,7 @@ impl FileWork {
                 if path.as_os_str().is_empty() {
                     vault::update(keys, fs, |ring| ring.make_default(name))?;
                 } else {
-                    fs.assign(path, &id)
-                        .or_fail(Exit::Failed, || format!("{}", path.display()))?;
+                    fs.assign(path, &id).or_fail(Exit::Failed, || format!("{}", path.display()))?;
                 }
                 Ok(Outcome::Assigned { key, directory: path.to_string_lossy().into_owned() })
             }
@@ -243,7 +244,11 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
 
 /// Prints JSON, or the sentence.
 fn report(args: &VaultArgs, outcome: &Outcome, sentence: &str) -> Result<Exit, Failure> {
-    if args.json { print(&format!("{:#}", json!(outcome)))? } else { print(sentence)? }
+    if args.json {
+        print(&format!("{:#}", json!(outcome)))?
+    } else {
+        print(sentence)?
+    }
     Ok(Exit::Done)
 }
 
@@ -267,7 +272,7 @@ pub fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for trouble in failed {
-        tell(&format!("{}: {}", trouble.path, trouble.reason));
+        tell(&format!("{}: {}", trouble.path.display(), trouble.reason));
     }
     let sentence =
         format!("{} files could not be rewrapped; run it again once they can", failed.len());
@@ -281,14 +286,17 @@ pub fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
 pub fn retire(args: &RetireArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.key.vault.vault)?;
     let version = KeyVersion(args.version);
-    let work =
-        FileWork::Retire { name: args.key.name.clone(), version, dry_run: args.dry_run };
+    let work = FileWork::Retire { name: args.key.name.clone(), version, dry_run: args.dry_run };
     let outcome = perform(&args.key.vault, &target, work)?;
     let Outcome::Retired { key, .. } = &outcome else { return unexpected() };
     let sentence = if args.dry_run {
-        format!("No file refers to version {version} of the master key `{key}`: it could be retired.")
+        format!(
+            "No file refers to version {version} of the master key `{key}`: it could be retired."
+        )
     } else {
-        format!("No file referred to version {version} of the master key `{key}`: its material is gone.")
+        format!(
+            "No file referred to version {version} of the master key `{key}`: its material is gone."
+        )
     };
     report(&args.key.vault, &outcome, &sentence)
 }
@@ -299,12 +307,15 @@ pub fn retire(args: &RetireArgs) -> Result<Exit, Failure> {
 /// As [`FileWork::perform`].
 pub fn assign(args: &AssignArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault.vault)?;
-    let path = if args.dir == Path::new("/") { PathBuf::new() } else { within(&args.dir, &target)? };
+    let path =
+        if args.dir == Path::new("/") { PathBuf::new() } else { within(&args.dir, &target)? };
     let work = FileWork::Assign { name: args.name.clone(), path };
     let outcome = perform(&args.vault, &target, work)?;
     let Outcome::Assigned { key, directory } = &outcome else { return unexpected() };
     let sentence = match directory.as_str() {
-        "" => format!("Files made from now on get the master key `{key}`, but where a directory has its own."),
+        "" => format!(
+            "Files made from now on get the master key `{key}`, but where a directory has its own."
+        ),
         dir => format!("Files made in {dir} from now on get the master key `{key}`."),
     };
     report(&args.vault, &outcome, &sentence)

@@ -19,7 +19,7 @@ use super::target::{Daemon, Target};
 use super::vault::{self, Keys};
 
 pub use change::{Action, KeyChange};
-pub use files::{FileWork, Outcome};
+pub use files::FileWork;
 
 /// The life of the master keys: list, rotate, rewrap, retire, disable, protect, back up.
 #[derive(Debug, clap::Subcommand)]

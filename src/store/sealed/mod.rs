@@ -4,7 +4,10 @@ mod holes;
 mod load;
 mod read;
 mod resize;
+mod rewrap;
 mod write;
+
+pub use rewrap::Rewrapped;
 
 use std::sync::Arc;
 
@@ -16,7 +19,8 @@ use super::{Backing, Context, FileError, IntegrityError};
 use crate::crypto::FileKeys;
 use crate::format::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header,
-    HeaderFlags, MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill, open_block, seal_block,
+    HeaderFlags, MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill,
+    open_block, seal_block,
 };
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
@@ -114,17 +118,6 @@ impl HeaderOnDisk {
 struct Tail {
     index: BlockIndex,
     plain: Box<[u8; NEXT_CAPACITY]>,
-}
-
-/// What [`SealedFile::rewrap`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rewrapped {
-    /// The header was written anew.
-    Done,
-    /// The newest version wraps it already.
-    AlreadyNew,
-    /// There is no content, so no key.
-    Empty,
 }
 
 impl<B: Backing> SealedFile<B> {
@@ -227,24 +220,6 @@ impl<B: Backing> SealedFile<B> {
         }
         meta.touched = false;
         Ok(())
-    }
-
-    /// Wraps the data key with the newest version of its master key: one header write.
-    ///
-    /// # Errors
-    /// [`FileError`] when the header can't be opened, its key not be used, or not be written.
-    pub fn rewrap(&self) -> Result<Rewrapped, FileError> {
-        let _alone = self.ranges.exclusive(BlockSpan::one(BlockIndex(0)));
-        let mut meta = self.meta.lock();
-        self.load(&mut meta, None)?;
-        let Seal::Open(open) = &mut meta.seal else { return Ok(Rewrapped::Empty) };
-        let Some(fields) = self.context.rewrap(&open.header.fields)? else {
-            return Ok(Rewrapped::AlreadyNew);
-        };
-        let rewrapped = HeaderOnDisk::new(fields, &open.keys);
-        self.backing.write_unseen(&rewrapped.bytes, 0)?;
-        open.header = rewrapped;
-        Ok(Rewrapped::Done)
     }
 
     /// Before content of an earlier mount is taken away, a header of this mount is made durable:
