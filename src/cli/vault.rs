@@ -200,7 +200,8 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Unreachable(_)
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,
-        VaultError::OtherKeyFile { .. } | VaultError::Key(_) => Exit::KeyFile,
+        VaultError::OtherKeyFile { .. } => Exit::KeyFile,
+        VaultError::Key(error) => exit_of(error),
         VaultError::Locked(_) => Exit::Busy,
         VaultError::Stopped => Exit::Failed,
         VaultError::Io(refusal) => match refusal.kind() {
@@ -219,7 +220,10 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
-        let exit = if error.is_refusal() { Exit::Key } else { Exit::KeyFile };
-        Self::new(exit, error.to_string())
+        Self::new(exit_of(&error), error.to_string())
     }
+}
+
+fn exit_of(error: &KeyError) -> Exit {
+    if error.is_refusal() { Exit::Key } else { Exit::KeyFile }
 }

@@ -21,32 +21,30 @@ fn mounted_or_not() {
         key(&vault, &["rotate"], &[]).ok();
         key(&vault, &["rewrap"], &[]).ok();
         let mount = mounted.then(|| vault.mount(&[]));
-        let refused =
-            |command, args: &[&str], code, word| refused(&vault, command, args, code, word);
         for command in
             ["rotate", "enable", "disable", "cancel-deletion", "describe", "schedule-deletion"]
         {
-            refused(&[command], &["nobody"], 8, "no master key `nobody`");
+            refused(&vault, &[command], &["nobody"], 8, "no master key `nobody`");
         }
-        refused(&["retire"], &["--version", "2"], 8, "current");
-        refused(&["retire"], &["--version", "9"], 8, "no version 9");
-        refused(&["retire"], &["nobody", "--version", "1"], 8, "nobody");
-        refused(&["retire"], &[], 2, "--version");
-        refused(&["create"], &["default"], 8, "default");
-        refused(&["create"], &["../x"], 8, "../x");
-        refused(&["create"], &[""], 8, "name");
-        refused(&["schedule-deletion"], &["--days", "3"], 2, "7..=30");
-        refused(&["schedule-deletion"], &["--days", "31"], 2, "7..=30");
-        refused(&["cancel-deletion"], &[], 8, "not pending");
-        refused(&["rewrap"], &["--to", "nobody"], 8, "nobody");
-        refused(&["rewrap"], &["--rate", "0"], 2, "--rate");
-        refused(&["assign"], &["nobody", "/"], 8, "nobody");
-        refused(&["assign"], &["default", "nowhere"], 1, "nowhere");
-        refused(&["assign"], &["default", "../x"], 2, "out of the vault");
-        refused(&["protector", "remove"], &["1"], 8, "last");
-        refused(&["protector", "remove"], &["7"], 8, "no protector 7");
+        refused(&vault, &["retire"], &["--version", "2"], 8, "current");
+        refused(&vault, &["retire"], &["--version", "9"], 8, "no version 9");
+        refused(&vault, &["retire"], &["nobody", "--version", "1"], 8, "nobody");
+        refused(&vault, &["retire"], &[], 2, "--version");
+        refused(&vault, &["create"], &["default"], 8, "default");
+        refused(&vault, &["create"], &["../x"], 8, "../x");
+        refused(&vault, &["create"], &[""], 8, "name");
+        refused(&vault, &["schedule-deletion"], &["--days", "3"], 2, "7..=30");
+        refused(&vault, &["schedule-deletion"], &["--days", "31"], 2, "7..=30");
+        refused(&vault, &["cancel-deletion"], &[], 8, "not pending");
+        refused(&vault, &["rewrap"], &["--to", "nobody"], 8, "nobody");
+        refused(&vault, &["rewrap"], &["--rate", "0"], 2, "--rate");
+        refused(&vault, &["assign"], &["nobody", "/"], 8, "nobody");
+        refused(&vault, &["assign"], &["default", "nowhere"], 1, "nowhere");
+        refused(&vault, &["assign"], &["default", "../x"], 2, "out of the vault");
+        refused(&vault, &["protector", "remove"], &["1"], 8, "last");
+        refused(&vault, &["protector", "remove"], &["7"], 8, "no protector 7");
         key(&vault, &["retire"], &["--version", "1"]).ok();
-        refused(&["retire"], &["--version", "1"], 8, "retired");
+        refused(&vault, &["retire"], &["--version", "1"], 8, "retired");
         drop(mount);
     }
 }

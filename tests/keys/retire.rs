@@ -16,12 +16,12 @@ fn a_version_that_a_file_refers_to_stays() {
         let kept_open = open_rw(mount.join("dir/old"));
         key(&vault, &["rotate"], &[]).ok();
         fs::write(mount.join("new"), b"new").unwrap();
-        let mount = if mounted {
-            Some(mount)
+        let (mount, kept_open) = if mounted {
+            (Some(mount), Some(kept_open))
         } else {
             drop(kept_open);
             mount.unmount();
-            None
+            (None, None)
         };
         for dry_run in [&["--version", "1", "--dry-run"][..], &["--version", "1"]] {
             let refused = key(&vault, &["retire"], dry_run);
@@ -39,6 +39,7 @@ fn a_version_that_a_file_refers_to_stays() {
             (&versions[0]["state"], &versions[1]["state"]),
             (&"retired".into(), &"current".into())
         );
+        drop(kept_open);
         let mount = mount.map_or_else(|| vault.mount(&[]), |mount| mount.remount(&[]));
         assert_eq!(fs::read(mount.join("dir/old")).unwrap(), b"old");
         assert_eq!(fs::read(mount.join("new")).unwrap(), b"new");

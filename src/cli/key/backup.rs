@@ -166,6 +166,6 @@ fn qr_code(text: &str) -> Result<Zeroizing<String>, Failure> {
     })?;
     // Dark on light, as a camera wants it, on the dark ground of most terminals.
     let mut image = code.render::<Dense1x2>();
-    let image = image.dark_color(Dense1x2::Dark).light_color(Dense1x2::Light);
+    let image = image.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark);
     Ok(Zeroizing::new(image.build()))
 }
