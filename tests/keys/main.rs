@@ -11,6 +11,7 @@ mod protectors;
 mod refused;
 mod retire;
 mod schedule;
+mod transcripts;
 
 use std::fs;
 use std::path::Path;
