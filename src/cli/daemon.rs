@@ -32,7 +32,7 @@ pub fn run(plan: &Plan, turn: Turn, background: Option<Background>) -> Result<Ex
     sys::prepare_daemon();
     let log_is_kept = logging::start(plan.log())?;
     let id = vault::describe(&plan.vault)?.vault;
-    let keys = vault::keys(&id, plan.options.key_file.as_deref())?;
+    let keys = vault::keys(&id, plan.options.key_file.as_deref(), &plan.options.unlock)?;
     plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
     let signals = BlockedSignals::block()?;
@@ -80,6 +80,8 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
+    let served = Arc::new(served);
+    served.keep_schedule()?;
     let server = listen(&plan.vault, served);
     unmount_on_signal(signals, Arc::clone(mount))?;
     if !log_is_kept {
@@ -101,10 +103,9 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 }
 
 /// The control socket. A mount without one works; only nobody can ask it anything.
-fn listen(vault: &Path, served: Served) -> Option<Server> {
+fn listen(vault: &Path, served: Arc<Served>) -> Option<Server> {
     let user = rustix::process::geteuid().as_raw();
-    let listening =
-        Place::of(vault, user).and_then(|place| Server::listen(&place, Arc::new(served)));
+    let listening = Place::of(vault, user).and_then(|place| Server::listen(&place, served));
     listening.inspect_err(|error| log::warn!("there is no control socket: {error}")).ok()
 }
 

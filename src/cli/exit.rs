@@ -24,6 +24,8 @@ pub enum Exit {
     Mount = 6,
     /// In use: already mounted, locked by another process, or (umount) held busy.
     Busy = 7,
+    /// The master key, its version or the protector is not there, or not in a state for that.
+    Key = 8,
 }
 
 /// What `--help` says about the exit codes.
@@ -36,7 +38,8 @@ Exit codes:
   4  not a vault, or not one that this version or this user can use
   5  the key file is missing, damaged, of another vault, or open to others
   6  the mount can't be made: the mount point, /dev/fuse or fusermount3
-  7  in use: already mounted, locked by another process, or the mount is busy";
+  7  in use: already mounted, locked by another process, or the mount is busy
+  8  no such master key, version or protector, or not in a state that allows it";
 
 impl Exit {
     /// The exit of a process that ended with this code; [`Exit::Failed`] for one that is not ours.
@@ -49,6 +52,7 @@ impl Exit {
             5 => Self::KeyFile,
             6 => Self::Mount,
             7 => Self::Busy,
+            8 => Self::Key,
             _ => Self::Failed,
         }
     }

@@ -5,10 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::format::{FORMAT_VERSION, VolumeId};
-use crate::keys::{KeyFile, KeyRing};
+use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
 use crate::store::{NameMode, Vault, VaultError};
 
 use super::exit::{Context, Exit, Failure, print};
+use super::passphrase::NewPassphraseArgs;
 use super::vault;
 
 /// Make a vault and its key file.
@@ -19,6 +20,14 @@ pub struct Args {
     /// Where the key file goes [default: $ATREST_KEY_FILE, or ~/.config/atrest/<vault's id>.json]
     #[arg(long, value_name = "F")]
     key_file: Option<PathBuf>,
+    /// Protect the key file by a passphrase, asked for on the terminal
+    #[arg(long)]
+    passphrase: bool,
+    #[command(flatten)]
+    new: NewPassphraseArgs,
+    /// Rotate the master key by itself after so many days, 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_ROTATION_DAYS)]
+    rotate_every: u32,
 }
 
 /// Makes both, or neither.
@@ -38,8 +47,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         );
         return Err(Failure::new(Exit::KeyFile, sentence));
     }
-    let ring = KeyRing::create(id);
-    KeyFile::create(&key_file, &ring, &[])?;
+    let mut ring = KeyRing::create(id);
+    ring.set_rotation(DEFAULT_KEY, args.rotate_every)?;
+    let protectors = match args.passphrase || args.new.is_given() {
+        true => vec![args.new.protector()?],
+        false => Vec::new(),
+    };
+    KeyFile::create(&key_file, &ring, &protectors)?;
     if let Err(error) = Vault::create(&dir, &ring, NameMode::Plain) {
         discard(&key_file).or_fail(Exit::KeyFile, || {
             format!("no vault was made ({error}), and its key file stays")

@@ -7,11 +7,11 @@ mod helper;
 mod init;
 mod key;
 mod logging;
-mod maintain;
 mod mount;
 mod mountpoint;
 mod options;
 mod own_mount;
+mod passphrase;
 mod progress;
 mod served;
 mod status;
@@ -45,7 +45,6 @@ enum Command {
     Init(init::Args),
     Mount(mount::Args),
     Umount(umount::Args),
-    /// List, rotate and rewrap the master key of a vault
     #[command(subcommand)]
     Key(key::Command),
     Status(status::Args),

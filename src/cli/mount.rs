@@ -9,6 +9,7 @@ use super::exit::{Context, Exit, Failure};
 use super::logging::Destination;
 use super::mountpoint::Mountpoint;
 use super::options::Options;
+use super::passphrase::UnlockArgs;
 use super::target::{mount_table, resolve};
 use super::vault::{self, Turn};
 
@@ -25,6 +26,8 @@ pub struct Args {
     /// The vault's key file [default: $ATREST_KEY_FILE, or the place where init put it]
     #[arg(long, value_name = "F")]
     pub key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub unlock: UnlockArgs,
     /// Where the daemon's log goes [default: syslog]
     #[arg(long, value_name = "F")]
     pub log_file: Option<PathBuf>,
@@ -38,7 +41,7 @@ pub struct Args {
     #[arg(long)]
     pub no_writeback: bool,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
-    /// default_permissions, key-file=F, log-file=F, no-writeback, …
+    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }
@@ -51,6 +54,7 @@ impl Args {
             mountpoint,
             foreground: false,
             key_file: None,
+            unlock: UnlockArgs::default(),
             log_file: None,
             read_only: false,
             allow_other: false,
@@ -67,6 +71,9 @@ impl Args {
         options.allow_other |= self.allow_other;
         options.no_writeback |= self.no_writeback;
         options.key_file = self.key_file.clone().or(options.key_file);
+        if self.unlock != UnlockArgs::default() {
+            options.unlock = self.unlock.clone();
+        }
         options.log_file = self.log_file.clone().or(options.log_file);
         Ok(options)
     }

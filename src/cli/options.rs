@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::sys::Flags;
 
 use super::exit::{Exit, Failure};
+use super::passphrase::UnlockArgs;
 
 /// How a vault is to be mounted, from the switches and from `-o` together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Options {
     pub no_writeback: bool,
     /// Where the key file lies, if not in the default place.
     pub key_file: Option<PathBuf>,
+    /// Where its passphrase comes from.
+    pub unlock: UnlockArgs,
     /// Where the daemon's log goes, if not to syslog.
     pub log_file: Option<PathBuf>,
 }
@@ -53,6 +56,9 @@ impl Options {
             ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
             ("key-file" | "keyfile" | "key_file", Some(path)) => {
                 self.key_file = Some(needed(name, path)?);
+            }
+            ("passphrase-file" | "passphrase_file", Some(path)) => {
+                self.unlock.passphrase_file = Some(needed(name, path)?);
             }
             ("log-file" | "logfile" | "log_file", Some(path)) => {
                 self.log_file = Some(needed(name, path)?);

@@ -1,21 +1,26 @@
-//! What the daemon answers to those who ask over the control socket.
+//! What the daemon does when asked over the control socket, or when it is time.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::fs::{Fs, Progress};
 use crate::fuse::Connection;
-use crate::keys::DEFAULT_KEY;
+use crate::keys::Timestamp;
 use crate::store::Access;
 
 use super::control::{Answers, Request};
 use super::exit::{Exit, Failure};
-use super::maintain;
+use super::key::{FileWork, KeyChange};
 use super::mount::Plan;
 use super::status::Status;
 use super::vault::{self, Keys};
+
+/// How often the daemon looks whether a key is due.
+const RHYTHM: Duration = Duration::from_secs(10);
 
 /// A mounted vault, as its daemon knows it.
 pub struct Served {
@@ -33,10 +38,65 @@ impl Served {
         Self { vault, mountpoint, fs, keys, connection }
     }
 
+    /// Rotates the keys whose time has come, and destroys those, now and as long as the process
+    /// lives.
+    ///
+    /// # Errors
+    /// When there can be no thread for it.
+    pub fn keep_schedule(self: &Arc<Self>) -> std::io::Result<()> {
+        let mut told = self.catch_up(String::new());
+        let served = Arc::clone(self);
+        let watch = move || {
+            loop {
+                thread::sleep(RHYTHM);
+                told = served.catch_up(std::mem::take(&mut told));
+            }
+        };
+        thread::Builder::new().name("schedule".to_owned()).spawn(watch).map(drop)
+    }
+
+    /// Does what is due. What failed is logged once, not at every look: returns it.
+    fn catch_up(&self, told: String) -> String {
+        let now = Timestamp::now();
+        let context = self.fs.vault().context();
+        let is_due = |now| {
+            let ring = context.ring();
+            !ring.rotation_due(now).is_empty() || !ring.deletion_due(now).is_empty()
+        };
+        if !is_due(now) {
+            return String::new();
+        }
+        let done = vault::update(&self.keys, &self.fs, |ring| {
+            let due: Vec<_> =
+                ring.rotation_due(now).iter().map(|key| key.name().to_owned()).collect();
+            for name in &due {
+                ring.rotate(name)?;
+            }
+            Ok((due, ring.destroy_due(now)))
+        });
+        match done {
+            Ok((rotated, destroyed)) => {
+                rotated
+                    .iter()
+                    .for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
+                destroyed.iter().for_each(|name| {
+                    log::warn!("destroyed the master key `{name}`: its time was up")
+                });
+                String::new()
+            }
+            Err(failure) => {
+                if failure.sentence != told {
+                    log::error!("a master key is due and could not be changed: {failure}");
+                }
+                failure.sentence
+            }
+        }
+    }
+
     fn status(&self) -> Status {
         let description = self.fs.vault().description();
         let context = self.fs.vault().context();
-        let ring = context.ring().read();
+        let ring = context.ring();
         Status {
             mounted: true,
             pid: Some(std::process::id()),
@@ -49,21 +109,37 @@ impl Served {
         }
     }
 
-    fn rotate(&self) -> Result<Value, Failure> {
-        let version = vault::rotate(&self.keys, &self.fs)?;
-        log::info!("rotated the master key `{DEFAULT_KEY}` to version {version}");
-        Ok(json!(version))
+    /// Changes a master key. Where files can't be read any more afterwards, the kernel first
+    /// writes back what it has of them, and then gives up what it keeps.
+    fn change(&self, change: &KeyChange) -> Result<Value, Failure> {
+        let drop_cached = || {
+            if change.takes_away() {
+                self.connection.drop_cached(&self.fs.known_files());
+            }
+        };
+        drop_cached();
+        let (key, ring) = vault::change(&self.keys, change)?;
+        self.fs.vault().context().replace_ring(ring);
+        drop_cached();
+        if !change.dry_run {
+            log::info!("{}", change.done(&key));
+        }
+        Ok(json!(key))
     }
 
-    fn rewrap(&self, progress: &(dyn Fn(Progress) -> bool + Sync)) -> Result<Value, Failure> {
-        if self.fs.vault().access() == Access::ReadOnly {
+    fn work(
+        &self,
+        work: &FileWork,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Value, Failure> {
+        if work.access() > self.fs.vault().access() {
             let sentence = format!("the vault {} is mounted read-only", self.vault.display());
             return Err(Failure::new(Exit::Failed, sentence));
         }
         vault::reread(&self.keys, &self.fs)?;
-        let summary = maintain::rewrap(&self.fs, &self.vault, progress)?;
-        log::info!("rewrapped {} files, {} could not be", summary.rewrapped, summary.failed.len());
-        Ok(json!(summary))
+        let outcome = json!(work.perform(&self.vault, &self.fs, &self.keys, progress)?);
+        log::info!("{} ended: {outcome}", work.name());
+        Ok(outcome)
     }
 }
 
@@ -75,10 +151,11 @@ impl Answers for Served {
     ) -> Result<Value, Failure> {
         match request {
             Request::Status => Ok(json!(self.status())),
-            Request::Rotate => self.rotate(),
-            Request::Rewrap => self.rewrap(progress),
+            Request::Change(change) => self.change(&change),
+            Request::Work(work) => self.work(&work, progress),
             Request::Verify { path } => {
-                Ok(json!(maintain::verify(&self.fs, &self.vault, &path, progress)?))
+                let found = self.fs.verify(&path, progress);
+                Ok(json!(found.map_err(|error| vault::failure(&self.vault.join(path), error))?))
             }
         }
     }

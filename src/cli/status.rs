@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, NoPassphrase, Timestamp};
 use crate::store::Description;
 use crate::sys;
 
@@ -53,6 +53,8 @@ pub struct Status {
     pub key: Option<String>,
     /// The version of it that wraps; null without the key file.
     pub key_version: Option<u32>,
+    /// When the daemon rotates the next key by itself; null for never, and without the key file.
+    pub next_rotation: Option<Timestamp>,
     /// The key file in use; null if there is none that opens.
     pub key_file: Option<String>,
     /// Files that were given a data key since the mount.
@@ -87,7 +89,7 @@ impl Status {
         let description = vault::describe(&target.vault)?;
         let mut status = Self::at_rest(&target.vault, &description);
         // Without its keys there is less to tell, and nothing wrong.
-        if let Ok(keys) = vault::keys(&description.vault, key_file) {
+        if let Ok(keys) = vault::keys(&description.vault, key_file, &NoPassphrase) {
             status = status.with_keys(&keys.path, &keys.file.ring);
         }
         if let Some(mounted) = &target.mounted {
@@ -125,6 +127,7 @@ impl Status {
         Self {
             key: Some(key.name().to_owned()),
             key_version: Some(key.current().0),
+            next_rotation: ring.next_rotation(),
             key_file: Some(path.to_string_lossy().into_owned()),
             ..self
         }
@@ -148,8 +151,11 @@ impl Status {
             "vault    {} ({})\nmounted  {mount}\nformat   {}, names {}\nkey      {key}",
             self.vault, self.vault_id, self.format, self.names,
         );
+        // Writing to a String cannot fail.
+        if let Some(next) = &self.next_rotation {
+            let _ = write!(text, "\nrotates  {next}");
+        }
         if self.mounted {
-            // Writing to a String cannot fail.
             let _ =
                 write!(text, "\nsealed   {} files, {} bytes", self.files_sealed, self.bytes_sealed);
             for (operation, count) in &self.operations {

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::format::{KeyVersion, VolumeId};
+use crate::format::VolumeId;
 use crate::fs::Fs;
-use crate::keys::{DEFAULT_KEY, KeyError, KeyFile, KeyRing, NoPassphrase, OpenKeyFile};
+use crate::keys::{KeyDescription, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
 use crate::store::{Access, Description, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
+use super::key::KeyChange;
 
 /// How long another process may take to mount the same vault.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,6 +73,21 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The turn to change the keys of a vault that nobody has open.
+    ///
+    /// # Errors
+    /// [`Exit::Busy`] when somebody does.
+    pub fn unused(vault: &Path) -> Result<Self, Failure> {
+        let turn = Self::take(vault)?;
+        match holder(vault)? {
+            None => Ok(turn),
+            Some(pid) => {
+                let sentence = format!("the vault {} is in use by {}", vault.display(), named(pid));
+                Err(Failure::new(Exit::Busy, sentence))
+            }
+        }
+    }
+
     /// Waits for the turn.
     ///
     /// # Errors
@@ -101,10 +117,10 @@ impl Turn {
 ///
 /// # Errors
 /// [`Exit::KeyFile`].
-pub fn keys(vault: &VolumeId, named: Option<&Path>) -> Result<Keys, Failure> {
+pub fn keys(vault: &VolumeId, named: Option<&Path>, unlock: &dyn Unlock) -> Result<Keys, Failure> {
     let path = KeyFile::locate(vault, named)?;
     let path = std::path::absolute(&path)?;
-    let file = KeyFile::open(&path, vault, &NoPassphrase)?;
+    let file = KeyFile::open(&path, vault, unlock)?;
     Ok(Keys { path, file })
 }
 
@@ -132,21 +148,48 @@ pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
 pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
     let context = fs.vault().context();
     let file = KeyFile::open(&keys.path, &context.volume(), &keys.file.held())?;
-    *context.ring().write() = file.ring;
+    context.replace_ring(file.ring);
     Ok(())
 }
 
-/// Adds a version to the master key, in the key file and in the vault that has it open.
+/// Changes a master key in the key file, unless it is only for show; returns what it is then, and
+/// the keys that are in force.
 ///
 /// # Errors
-/// [`Exit::KeyFile`]; nothing is changed then.
-pub fn rotate(keys: &Keys, fs: &Fs) -> Result<KeyVersion, Failure> {
+/// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
+pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyDescription, KeyRing), Failure> {
+    let (id, held) = (keys.file.ring.volume_id(), keys.file.held());
+    if change.dry_run {
+        let ring = KeyFile::open(&keys.path, &id, &held)?.ring;
+        return Ok((change.apply(&mut ring.clone())?, ring));
+    }
+    let (key, file) = KeyFile::update(&keys.path, &id, &held, |ring| change.apply(ring))?;
+    Ok((key, file.ring))
+}
+
+/// Changes the master keys in the key file and in the vault that is open with them.
+///
+/// # Errors
+/// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
+pub fn update<T>(
+    keys: &Keys,
+    fs: &Fs,
+    change: impl FnOnce(&mut KeyRing) -> Result<T, KeyError>,
+) -> Result<T, Failure> {
     let context = fs.vault().context();
-    let add = |ring: &mut KeyRing| ring.rotate(DEFAULT_KEY);
-    let held = keys.file.held();
-    let (version, file) = KeyFile::update(&keys.path, &context.volume(), &held, add)?;
-    *context.ring().write() = file.ring;
-    Ok(version)
+    let (done, file) = KeyFile::update(&keys.path, &context.volume(), &keys.file.held(), change)?;
+    context.replace_ring(file.ring);
+    Ok(done)
+}
+
+/// Makes sure that a vault that nobody has open opens with these keys.
+///
+/// # Errors
+/// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.
+pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<(), Failure> {
+    Vault::open(vault, ring.clone(), Access::ReadOnly)
+        .map(drop)
+        .map_err(|error| failure(vault, error))
 }
 
 /// The failure for what is wrong with a vault.
@@ -157,7 +200,8 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Unreachable(_)
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,
-        VaultError::OtherKeyFile { .. } | VaultError::Key(_) => Exit::KeyFile,
+        VaultError::OtherKeyFile { .. } => Exit::KeyFile,
+        VaultError::Key(error) => exit_of(error),
         VaultError::Locked(_) => Exit::Busy,
         VaultError::Stopped => Exit::Failed,
         VaultError::Io(refusal) => match refusal.kind() {
@@ -176,6 +220,10 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
-        Self::new(Exit::KeyFile, error.to_string())
+        Self::new(exit_of(&error), error.to_string())
     }
+}
+
+fn exit_of(error: &KeyError) -> Exit {
+    if error.is_refusal() { Exit::Key } else { Exit::KeyFile }
 }

@@ -2,12 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::fs::VerifySummary;
 use crate::store::{Access, OWN_DIR};
 
 use super::control::Request;
 use super::exit::{Context, Exit, Failure, print, tell};
 use super::key::VaultArgs;
-use super::maintain::{self, Verified};
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
 use super::vault;
@@ -19,9 +19,6 @@ pub struct Args {
     vault: VaultArgs,
     /// Only what is at or below this path, as it is in the mount
     path: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
 }
 
 /// Checks, and prints what was found.
@@ -35,39 +32,41 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         None => PathBuf::new(),
     };
     let bar = Bar::new("verifying");
-    let found: Verified = match target.daemon()? {
+    let found: VerifySummary = match target.daemon()? {
         Daemon::Reached(client) => {
             let found = client.ask(&Request::Verify { path }, &mut |step| bar.show(step))?;
             serde_json::from_value(found).or_fail(Exit::Failed, || "the daemon".to_owned())?
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.vault.key_file.as_deref())?;
+            let keys = vault::keys(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
             let fs = vault::open(&target.vault, &keys, Access::ReadOnly)?;
-            maintain::verify(&fs, &target.vault, &path, &|step| {
+            let show = |step| {
                 bar.show(step);
                 true
-            })?
+            };
+            fs.verify(&path, &show)
+                .map_err(|error| vault::failure(&target.vault.join(&path), error))?
         }
     };
     drop(bar);
-    report(&found, args.json)?;
+    report(&found, args.vault.json)?;
     Ok(if found.damaged.is_empty() { Exit::Done } else { Exit::Damage })
 }
 
-fn report(found: &Verified, as_json: bool) -> Result<(), Failure> {
+fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
     if as_json {
         let json = serde_json::to_string_pretty(found)
             .or_fail(Exit::Failed, || "the report".to_owned())?;
         return print(&json);
     }
     for trouble in &found.damaged {
-        print(&format!("damaged: {}: {}", trouble.path, trouble.reason))?;
+        print(&format!("damaged: {}: {}", trouble.path.display(), trouble.reason))?;
     }
     for path in &found.left_by_crash {
-        print(&format!("left by a crash, readable: {path}"))?;
+        print(&format!("left by a crash, readable: {}", path.display()))?;
     }
-    let Verified { files, blocks, bytes, damaged, .. } = found;
+    let VerifySummary { files, blocks, bytes, damaged, .. } = found;
     let verdict = match damaged.len() {
         0 => "no damage".to_owned(),
         places => format!("{places} places are damaged"),
@@ -81,7 +80,7 @@ fn report(found: &Verified, as_json: bool) -> Result<(), Failure> {
 
 /// The path within the mount: given so, or as the path of the mounted file, or of the file in the
 /// vault.
-fn within(path: &Path, target: &Target) -> Result<PathBuf, Failure> {
+pub fn within(path: &Path, target: &Target) -> Result<PathBuf, Failure> {
     let refused = |what: &str| Failure::new(Exit::Usage, format!("{} {what}", path.display()));
     let relative = if path.is_absolute() {
         let real = resolve(path).unwrap_or_else(|_| path.to_owned());

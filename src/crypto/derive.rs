@@ -60,6 +60,8 @@ pub struct VaultKeys {
     pub description: MacKey,
     /// Authenticates the vault's record of mounts.
     pub state: MacKey,
+    /// Authenticates which master key a directory was given.
+    pub assignment: MacKey,
 }
 
 impl VaultKeys {
@@ -69,6 +71,7 @@ impl VaultKeys {
         Self {
             description: MacKey(expand(&source, b"atrest v1 vault description")),
             state: MacKey(expand(&source, b"atrest v1 vault state")),
+            assignment: MacKey(expand(&source, b"atrest v1 vault assignment")),
         }
     }
 }

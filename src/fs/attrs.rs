@@ -51,7 +51,11 @@ impl Fs {
     /// What the backing filesystem says; [`FsError::File`] where the length can't be changed.
     pub fn setattr(&self, inode: Inode, change: &Change, caller: &Caller) -> Result<Attr, FsError> {
         if let Some(size) = change.size {
-            self.with_file(inode, true, |file| file.truncate(size))?;
+            let file = self.acquire(inode, true)?;
+            let chosen = self.choose_key(inode, &file);
+            let cut = chosen.and_then(|()| self.in_file(inode, file.truncate(size)));
+            drop(file);
+            self.release(inode).and(cut)?;
             // The kernel leaves this to the file system, and does not say so in a way that
             // arrives here.
             if !caller.is_root() && change.mode.is_none() {

@@ -40,7 +40,16 @@ impl Fs {
     /// # Errors
     /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
     pub fn open(&self, inode: Inode, for_writing: bool) -> Result<(), FsError> {
-        self.acquire(inode, for_writing).map(|_| ())
+        let file = self.acquire(inode, for_writing)?;
+        // Asked of every file only while some key is out of use: it takes reading the header.
+        let usable = match self.vault.context().all_enabled() {
+            true => Ok(()),
+            false => self.in_file(inode, file.require_key()),
+        };
+        usable.inspect_err(|_| {
+            // What is told is why it can't be used.
+            let _ = self.open.release(inode);
+        })
     }
 
     /// Ends one use of an open file.
@@ -80,6 +89,7 @@ impl Fs {
         if origin == Origin::Cache {
             file.keep_mtime()?;
         }
+        self.choose_key(inode, &file)?;
         self.in_file(inode, file.write(offset, data))?;
         file.note_write(origin == Origin::Cache);
         match origin {
@@ -109,6 +119,7 @@ impl Fs {
         caller: &Caller,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
+        self.choose_key(inode, &file)?;
         let zero = matches!(how, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize);
         let reserve = how != Allocate::PunchHole;
         let extend = matches!(how, Allocate::Extend | Allocate::Zero);
@@ -151,6 +162,7 @@ impl Fs {
         caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
+        self.choose_key(to, &target)?;
         let mut copied = 0;
         while copied < len {
             let want = (len - copied).min(COPY_CHUNK as u64) as usize;

@@ -25,11 +25,14 @@ impl Fs {
     ) -> Result<Entry, FsError> {
         let tree = self.tree.read();
         let place = self.place(parent, name)?;
+        // A file that could not be written must not be made.
+        let key = self.key_of_dir(parent)?;
+        self.vault.context().require_enabled(key)?;
         match create_file(&place, mode) {
             Ok(fd) => {
                 let made = self.settle(&place, caller)?;
                 let attr = self.attr(&place, &made)?;
-                self.open.adopt(attr.inode, fd)?;
+                self.open.adopt(attr.inode, fd)?.choose_key(key);
                 let generation = self.nodes.remember(&attr, self.link_to(parent, &place));
                 Ok(Entry { attr, generation })
             }
@@ -186,6 +189,7 @@ impl Fs {
         };
         if left.kind == FileType::Directory {
             self.places.forget_dir(left.inode);
+            self.assignments.remove(&left.inode);
         }
         self.nodes.unlink(&self.link_to(parent, place), left, pin);
         Ok(())

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use log::Level;
 use rustix::io::Errno;
 
+use crate::keys::KeyError;
 use crate::store::FileError;
 
 /// Why an operation failed.
@@ -28,6 +29,12 @@ pub enum FsError {
     /// The offset is not below the end of the file.
     #[error("there is nothing behind that offset")]
     PastEnd,
+    /// Which master key a directory was given can't be told: its mark was not made here.
+    #[error("{}: its `user.atrest.key` was changed in the vault; `atrest key assign` sets it anew", .0.display())]
+    ForgedAssignment(PathBuf),
+    /// The file's master key may not be used.
+    #[error("{0}")]
+    Key(#[from] KeyError),
     /// The backing filesystem failed; its number is passed on.
     #[error("the backing filesystem says: {0}")]
     Backing(#[from] Errno),
@@ -45,13 +52,15 @@ impl FsError {
     /// How loudly it belongs into the log.
     pub fn level(&self) -> Level {
         match self {
-            Self::File { error: FileError::Integrity(_) | FileError::Key(_), .. } => Level::Error,
+            Self::File { error: FileError::Integrity(_), .. } => Level::Error,
+            // A key out of use is an operator's doing.
+            Self::File { error: FileError::Key(_), .. } | Self::Key(_) => Level::Warn,
             Self::File { error: FileError::Io(error), .. }
                 if error.raw_os_error() == Some(Errno::IO.raw_os_error()) =>
             {
                 Level::Error
             }
-            Self::Backing(Errno::IO) => Level::Error,
+            Self::Backing(Errno::IO) | Self::ForgedAssignment(_) => Level::Error,
             Self::NotFound
             | Self::Stale
             | Self::Reserved

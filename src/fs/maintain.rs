@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rustix::fs::Stat;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::open_files::OpenFile;
 use super::walk::{Visited, walk};
@@ -27,7 +27,8 @@ pub struct Progress {
 /// A file that something could not be done to, or is wrong with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Its path in the mount.
+    /// Its path in the mount; one that is not UTF-8 is told with U+FFFD in place of the rest.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
     /// What is the matter.
     pub reason: String,
@@ -45,7 +46,16 @@ pub struct VerifySummary {
     /// What is not as it was sealed.
     pub damaged: Vec<Failure>,
     /// Files whose last mount crashed: readable, but nothing vouches for their length.
+    #[serde(serialize_with = "lossy_all")]
     pub left_by_crash: Vec<PathBuf>,
+}
+
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn lossy_all<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
 
 impl Fs {

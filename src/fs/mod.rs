@@ -1,6 +1,7 @@
 //! POSIX semantics of a mounted vault, by operation family. Nothing here knows FUSE, so all of
 //! it can be used, and tested, without a mount.
 
+mod assign;
 mod attrs;
 mod caller;
 mod data;
@@ -21,12 +22,14 @@ mod walk;
 mod xattrs;
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use parking_lot::RwLock;
 use rustix::fs::{FileType, Stat};
 
 use crate::format::StoredLen;
 use crate::store::{FileError, Vault};
+use assign::Assignments;
 use dirs::DirStreams;
 use moves::Moves;
 use nodes::{Link, Nodes};
@@ -58,6 +61,7 @@ pub struct Fs {
     nodes: Nodes,
     open: OpenFiles,
     streams: DirStreams,
+    assignments: Assignments,
     /// Held shared while a place is found and used, alone while names move or go.
     tree: RwLock<()>,
     /// For walks that must not miss a file that moved. Noted in while `tree` is held.
@@ -78,6 +82,7 @@ impl Fs {
             nodes: Nodes::default(),
             open: OpenFiles::new(vault.context().clone(), vault.access()),
             streams: DirStreams::default(),
+            assignments: Assignments::default(),
             tree: RwLock::new(()),
             moves: Moves::default(),
             rewraps: Rewraps::default(),
@@ -102,6 +107,15 @@ impl Fs {
             other => crate::store::VaultError::Io(std::io::Error::other(other.to_string())),
         })?;
         self.vault.close()
+    }
+
+    fn vault_dir(&self) -> BorrowedFd<'_> {
+        self.vault.as_fd()
+    }
+
+    /// The regular files that the kernel knows, and may keep content of.
+    pub fn known_files(&self) -> Vec<Inode> {
+        self.nodes.files()
     }
 
     /// Inodes that the kernel knows at the moment.
@@ -169,20 +183,7 @@ impl Fs {
         result.map_err(|error| FsError::File { path: self.places.path(&self.nodes, inode), error })
     }
 
-    /// Runs `work` on the file's one shared [`OpenFile`], opening it for as long as that takes.
-    fn with_file<T>(
-        &self,
-        inode: Inode,
-        for_writing: bool,
-        work: impl FnOnce(&OpenFile) -> Result<T, FileError>,
-    ) -> Result<T, FsError> {
-        let file = self.acquire(inode, for_writing)?;
-        let result = self.in_file(inode, work(&file));
-        drop(file);
-        let released = self.in_file(inode, self.open.release(inode));
-        result.and_then(|value| released.map(|()| value))
-    }
-
+    /// The file's one shared [`OpenFile`], for one more user.
     fn acquire(
         &self,
         inode: Inode,

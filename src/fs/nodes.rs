@@ -139,6 +139,12 @@ impl Nodes {
         }
     }
 
+    /// The regular files among them.
+    pub fn files(&self) -> Vec<Inode> {
+        let files = self.0.iter().filter(|node| node.kind == FileType::RegularFile);
+        files.map(|node| *node.key()).collect()
+    }
+
     /// Inodes that are remembered.
     pub fn len(&self) -> usize {
         self.0.len()

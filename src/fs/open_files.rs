@@ -239,10 +239,11 @@ impl OpenFiles {
     ///
     /// # Errors
     /// None that a new file gives: those of [`SealedFile::open`].
-    pub fn adopt(&self, inode: Inode, fd: OwnedFd) -> Result<(), FsError> {
+    pub fn adopt(&self, inode: Inode, fd: OwnedFd) -> Result<Arc<OpenFile>, FsError> {
         let file = self.seal(fd, true, 0)?;
-        self.files.insert(inode, Shared { file, users: AtomicU64::new(1) });
-        Ok(())
+        let shared = Shared { file: Arc::clone(&file), users: AtomicU64::new(1) };
+        self.files.insert(inode, shared);
+        Ok(file)
     }
 
     /// One user less; the last one leaves the header on disk up to date.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use rustix::fs::RenameFlags;
+use rustix::fs::{FileType, RenameFlags, Stat};
 
 use super::entries::pin_last_name;
 use super::{Fs, FsError, Inode};
@@ -38,6 +38,10 @@ impl Fs {
         self.note_move(new_parent, &to);
         if flags.contains(RenameFlags::EXCHANGE) {
             self.note_move(parent, &from);
+        }
+        let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_dir(&moved) || replaced.as_ref().is_some_and(is_dir) {
+            self.assignments.clear();
         }
         let moved = self.places.inode(&moved)?;
         let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));

@@ -225,7 +225,9 @@ fn visit(
     Ok(files.visit(file))
 }
 
-fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {
+/// Opens the directory at `path` below `root`; the root itself for an empty path.
+pub fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     Ok(rustix::fs::openat(root, path, flags, Mode::empty())?)
 }

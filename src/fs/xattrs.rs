@@ -2,10 +2,12 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::XattrFlags;
 
+use super::assign::is_own;
 use super::{Caller, Fs, FsError, Inode};
 
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
@@ -35,7 +37,7 @@ impl Fs {
         value: &[u8],
         flags: XattrFlags,
     ) -> Result<(), FsError> {
-        refuse_acl(name)?;
+        refuse(name)?;
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
             Target::Path(path) => rustix::fs::lsetxattr(*path, name, value, flags),
@@ -47,7 +49,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn getxattr(&self, inode: Inode, name: &OsStr) -> Result<Vec<u8>, FsError> {
-        refuse_acl(name)?;
+        refuse(name)?;
         self.on_target(inode, |target| {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::fgetxattr(fd, name, room),
@@ -68,7 +70,9 @@ impl Fs {
             })
         })?;
         let shown = |name: &&[u8]| {
-            !name.starts_with(ACL) && (caller.is_root() || !name.starts_with(TRUSTED))
+            !name.starts_with(ACL)
+                && !is_own(OsStr::from_bytes(name))
+                && (caller.is_root() || !name.starts_with(TRUSTED))
         };
         let names = names.split_inclusive(|&byte| byte == 0).filter(shown);
         Ok(names.flatten().copied().collect())
@@ -79,7 +83,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn removexattr(&self, inode: Inode, name: &OsStr) -> Result<(), FsError> {
-        refuse_acl(name)?;
+        refuse(name)?;
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fremovexattr(fd, name),
             Target::Path(path) => rustix::fs::lremovexattr(*path, name),
@@ -100,9 +104,11 @@ impl Fs {
     }
 }
 
-/// An access control list would be kept and not enforced: better none.
-fn refuse_acl(name: &OsStr) -> Result<(), FsError> {
-    if name.as_encoded_bytes().starts_with(ACL) { Err(FsError::Unsupported) } else { Ok(()) }
+/// An access control list would be kept and not enforced: better none. And the vault's own
+/// attributes are not the mount's.
+fn refuse(name: &OsStr) -> Result<(), FsError> {
+    let refused = name.as_encoded_bytes().starts_with(ACL) || is_own(name);
+    if refused { Err(FsError::Unsupported) } else { Ok(()) }
 }
 
 /// Calls with a small buffer, and with the largest there can be where that is too small.

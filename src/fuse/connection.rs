@@ -1,12 +1,14 @@
 //! What the daemon keeps of a session besides its threads.
 
+use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use fuser::Notifier;
+use fuser::{INodeNo, Notifier};
 
 use super::counters::{Counters, Operation};
 use super::spin::Spin;
+use crate::fs::Inode;
 
 /// How the mount behaves.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,19 @@ impl Connection {
     /// The way to tell the kernel something unasked.
     pub(super) fn notifier(&self) -> Option<&Notifier> {
         self.notifier.get()
+    }
+
+    /// Has the kernel write back what it keeps of these files, and then give it up.
+    pub fn drop_cached(&self, files: &[Inode]) {
+        let Some(notifier) = self.notifier.get() else { return };
+        for file in files {
+            // What the kernel has forgotten meanwhile (ENOENT) is what it keeps nothing of.
+            if let Err(error) = notifier.inval_inode(INodeNo(file.0), 0, 0)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                log::warn!("the kernel keeps content of inode {}: {error}", file.0);
+            }
+        }
     }
 
     /// Gives the adapter its session's end of the mount: the way to tell the kernel something

@@ -14,6 +14,8 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::Unsupported => Errno::EOPNOTSUPP,
         FsError::Invalid => Errno::EINVAL,
         FsError::PastEnd => Errno::ENXIO,
+        FsError::ForgedAssignment(_) => Errno::EIO,
+        FsError::Key(_) => Errno::from_i32(libc::ENOKEY),
         FsError::Backing(errno) => Errno::from_i32(errno.raw_os_error()),
         FsError::File { error, .. } => match error {
             FileError::Io(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),

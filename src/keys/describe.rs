@@ -1,25 +1,26 @@
 //! Master keys as `key list` shows them: everything but the material.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::KeyError;
 use super::ring::{KeyRing, MasterKey, Version};
 use super::state::{KeyState, VersionState};
 use crate::format::{KeyVersion, MasterKeyId};
 
 /// A master key without its material.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDescription {
     /// The name that people know it by.
     pub name: String,
     /// The id that headers name it by.
     pub id: MasterKeyId,
     /// Who keeps its material: always `local`.
-    pub kind: &'static str,
+    pub kind: String,
     /// Whether files whose directory names no other key use it.
     pub default: bool,
     /// `enabled`, `disabled`, `pending-deletion` or `destroyed`.
-    pub state: &'static str,
+    pub state: String,
     /// From when on its material may be destroyed, when it is pending deletion.
     pub deletion_date: Option<Timestamp>,
     /// The version that wraps.
@@ -33,7 +34,7 @@ pub struct KeyDescription {
 }
 
 /// A version of a master key without its material.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionDescription {
     /// Its number.
     pub version: KeyVersion,
@@ -50,6 +51,15 @@ impl KeyRing {
     pub fn describe(&self) -> Vec<KeyDescription> {
         self.keys.iter().map(|key| key.describe(key.id == self.default)).collect()
     }
+
+    /// The named key without its material.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKey`].
+    pub fn describe_key(&self, name_or_id: &str) -> Result<KeyDescription, KeyError> {
+        let key = self.key(name_or_id)?;
+        Ok(key.describe(key.id == self.default))
+    }
 }
 
 impl MasterKey {
@@ -64,9 +74,9 @@ impl MasterKey {
         KeyDescription {
             name: self.name.clone(),
             id: self.id,
-            kind: "local",
+            kind: "local".to_owned(),
             default,
-            state: self.state.word(),
+            state: self.state.word().to_owned(),
             deletion_date: match self.state {
                 KeyState::PendingDeletion(until) => Some(until),
                 KeyState::Enabled | KeyState::Disabled | KeyState::Destroyed => None,

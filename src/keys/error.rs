@@ -175,6 +175,12 @@ pub enum KeyError {
     /// An empty passphrase.
     #[error("the passphrase is empty; give one of at least one character")]
     EmptyPassphrase,
+    /// A passphrase is one line of what it is read from.
+    #[error("there is more than one line where the passphrase is read from; which one is it?")]
+    PassphraseLines,
+    /// What was typed twice was not the same.
+    #[error("the two passphrases are not the same; nothing was changed")]
+    PassphrasesDiffer,
     /// Longer than any passphrase.
     #[error("the passphrase is longer than 64 KiB; is it the right file?")]
     LongPassphrase,
@@ -195,6 +201,9 @@ pub enum KeyError {
     /// A line of the recovery text is mistyped, missing or out of order.
     #[error("line {0} of the recovery text is wrong or missing; compare it with the original")]
     RecoveryLine(u32),
+    /// A word of the recovery words is none of the list.
+    #[error("word {0} of the recovery words is not one of the list; compare it with the original")]
+    RecoveryWord(u32),
     /// The recovery text as a whole is not what was made.
     #[error(
         "this is not a whole recovery text; give all of it, from its BEGIN line to its END line"
@@ -221,7 +230,52 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    pub(super) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
+    /// Whether the keys were read, and what was asked is not for them in the state they are in.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::NoSuchKey(_)
+            | Self::NoSuchVersion { .. }
+            | Self::VersionRetired { .. }
+            | Self::Disabled(_)
+            | Self::PendingDeletion { .. }
+            | Self::Destroyed(_)
+            | Self::BadName(_)
+            | Self::NameTaken(_)
+            | Self::CurrentVersion { .. }
+            | Self::BadWaitingPeriod(_)
+            | Self::NotPendingDeletion(_)
+            | Self::Full { .. }
+            | Self::LastProtector(_)
+            | Self::NoSuchProtector(_) => true,
+            Self::NoSuchKeyId(_)
+            | Self::Forged { .. }
+            | Self::Missing(_)
+            | Self::Exists(_)
+            | Self::NotRegular(_)
+            | Self::Exposed { .. }
+            | Self::WrongOwner { .. }
+            | Self::Damaged(_)
+            | Self::FromTheFuture { .. }
+            | Self::OtherVault { .. }
+            | Self::PassphraseNeeded
+            | Self::WrongPassphrase(_)
+            | Self::ProtectorGone(_)
+            | Self::EmptyPassphrase
+            | Self::LongPassphrase
+            | Self::PassphraseLines
+            | Self::PassphrasesDiffer
+            | Self::BadCost
+            | Self::NoMemory(_)
+            | Self::RecoveryLine(_)
+            | Self::RecoveryWord(_)
+            | Self::RecoveryDamaged
+            | Self::RecoveryFromTheFuture(_)
+            | Self::NoHome
+            | Self::Io { .. } => false,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: path.to_owned(), source: source.into() }
     }
 }

@@ -26,6 +26,7 @@ mod ring;
 mod slot;
 mod state;
 mod text;
+mod words;
 
 pub use describe::{KeyDescription, VersionDescription};
 pub use error::KeyError;

@@ -14,7 +14,7 @@ use crate::crypto::{Secret, random};
 const MAX_LEN: usize = 64 * 1024;
 
 /// A passphrase: any bytes, at least one. Wiped on drop and never printed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Passphrase(Zeroizing<Vec<u8>>);
 
 impl Passphrase {
@@ -31,15 +31,20 @@ impl Passphrase {
         }
     }
 
-    /// Takes what a file holds or a command prints: one newline at the end is not part of it.
+    /// Takes what a file holds or a command prints: one line, whose end is not part of it.
     ///
     /// # Errors
-    /// As [`Passphrase::new`]; a lone newline is an empty passphrase.
-    pub fn from_lines(mut bytes: Vec<u8>) -> Result<Self, KeyError> {
+    /// As [`Passphrase::new`]; a lone newline is an empty passphrase;
+    /// [`KeyError::PassphraseLines`] for more than a line.
+    pub fn from_line(mut bytes: Vec<u8>) -> Result<Self, KeyError> {
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
         }
-        Self::new(bytes)
+        let passphrase = Self::new(bytes)?;
+        if passphrase.0.contains(&b'\n') {
+            return Err(KeyError::PassphraseLines);
+        }
+        Ok(passphrase)
     }
 }
 

@@ -165,7 +165,11 @@ impl Protectors {
         self.slots.iter().map(Slot::id).max().map_or(1, |id| id.saturating_add(1))
     }
 
-    fn require(&self, id: u32) -> Result<(), KeyError> {
+    /// Whether there is a protector of this number.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchProtector`].
+    pub fn require(&self, id: u32) -> Result<(), KeyError> {
         let known = self.slots.iter().any(|slot| slot.id() == id);
         known.then_some(()).ok_or(KeyError::NoSuchProtector(id))
     }

@@ -138,6 +138,19 @@ impl KeyRing {
             .map_err(|_| KeyError::Forged { key: master.name.clone(), version })
     }
 
+    /// Whether the key with this id may be used.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKeyId`], or the state that it is in when that is not enabled.
+    pub fn require_enabled(&self, id: &MasterKeyId) -> Result<(), KeyError> {
+        self.key_by_id(id)?.require_enabled()
+    }
+
+    /// Whether every key may be used.
+    pub fn all_enabled(&self) -> bool {
+        self.keys.iter().all(|key| key.state == KeyState::Enabled)
+    }
+
     /// The keys whose current version is older at `now` than their rotation period.
     pub fn rotation_due(&self, now: Timestamp) -> Vec<&MasterKey> {
         self.keys
@@ -145,6 +158,12 @@ impl KeyRing {
             .filter(|key| key.state == KeyState::Enabled)
             .filter(|key| key.next_rotation().is_some_and(|due| due <= now))
             .collect()
+    }
+
+    /// When the next of the keys that may be used is due for rotation; `None` for never.
+    pub fn next_rotation(&self) -> Option<Timestamp> {
+        let enabled = self.keys.iter().filter(|key| key.state == KeyState::Enabled);
+        enabled.filter_map(MasterKey::next_rotation).min()
     }
 
     /// Where the key called `name_or_id` is; a name goes before an id.

@@ -30,7 +30,7 @@ impl KeyState {
 }
 
 /// What a version of a master key does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VersionState {
     /// It wraps, and unwraps what it wrapped.

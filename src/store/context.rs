@@ -1,13 +1,13 @@
 //! What all files of an open vault share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError};
 use crate::crypto::{DataKey, FileKeys};
 use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion, MasterKeyId, VolumeId};
-use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
+use crate::keys::{KeyError, KeyRing};
 
 /// The version of a master key that wraps a data key.
 pub type WrappedBy = (MasterKeyId, KeyVersion);
@@ -17,6 +17,10 @@ pub type WrappedBy = (MasterKeyId, KeyVersion);
 pub struct Context {
     volume: VolumeId,
     ring: RwLock<KeyRing>,
+    /// Counts the rings there were, so that open files notice another one without a lock.
+    ring_changes: AtomicU64,
+    /// Whether every key of the ring may be used.
+    all_enabled: AtomicBool,
     epochs: EpochRecord,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
@@ -27,6 +31,8 @@ impl Context {
     pub fn new(ring: KeyRing, epochs: EpochRecord) -> Self {
         Self {
             volume: ring.volume_id(),
+            ring_changes: AtomicU64::new(0),
+            all_enabled: AtomicBool::new(ring.all_enabled()),
             ring: RwLock::new(ring),
             epochs,
             files_sealed: AtomicU64::new(0),
@@ -44,9 +50,39 @@ impl Context {
         &self.epochs
     }
 
-    /// The keys. A reader holds up whoever wants to change them, so be brief.
-    pub fn ring(&self) -> &RwLock<KeyRing> {
-        &self.ring
+    /// The keys. Who holds them holds up whoever wants to change them, so be brief.
+    pub fn ring(&self) -> RwLockReadGuard<'_, KeyRing> {
+        self.ring.read()
+    }
+
+    /// Other keys, or the same in other states, from now on: for open files too.
+    pub fn replace_ring(&self, ring: KeyRing) {
+        let mut current = self.ring.write();
+        self.all_enabled.store(ring.all_enabled(), Ordering::Release);
+        *current = ring;
+        self.ring_changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Whether every master key may be used.
+    pub fn all_enabled(&self) -> bool {
+        self.all_enabled.load(Ordering::Acquire)
+    }
+
+    /// How often the keys were replaced.
+    pub(super) fn ring_changes(&self) -> u64 {
+        self.ring_changes.load(Ordering::Acquire)
+    }
+
+    /// Whether new files can be given keys under a master key, the default one for `None`.
+    ///
+    /// # Errors
+    /// [`KeyError`] when not.
+    pub fn require_enabled(&self, key: Option<MasterKeyId>) -> Result<(), KeyError> {
+        if self.all_enabled() && key.is_none() {
+            return Ok(());
+        }
+        let ring = self.ring.read();
+        ring.require_enabled(&key.unwrap_or_else(|| ring.default_key().id()))
     }
 
     /// Files that were given a data key since the vault was opened.
@@ -63,11 +99,17 @@ impl Context {
         self.bytes_sealed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A new data key for a new life of a file, wrapped by the default master key.
-    pub(super) fn new_file(&self) -> Result<(Header, FileKeys), FileError> {
+    /// A new data key for a new life of a file, wrapped by a master key, the default one for
+    /// `None`.
+    pub(super) fn new_file(
+        &self,
+        master_key: Option<MasterKeyId>,
+    ) -> Result<(Header, FileKeys), FileError> {
         let (file_id, key) = (FileId::random(), DataKey::random());
         let ring = self.ring.read();
-        let (master_key, version, wrapped) = ring.wrap(DEFAULT_KEY, file_id.as_bytes(), &key)?;
+        let master_key = master_key.unwrap_or_else(|| ring.default_key().id());
+        let (master_key, version, wrapped) =
+            ring.wrap_by_id(&master_key, file_id.as_bytes(), &key)?;
         let header = Header {
             file_id,
             volume_id: self.volume,

@@ -73,7 +73,7 @@ impl From<Errno> for VaultError {
 }
 
 /// How a vault is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// For reading alone: nothing in the vault is written, not even the record of mounts.
     ReadOnly,
@@ -176,8 +176,7 @@ impl Vault {
             return Ok(());
         }
         self.sync()?;
-        let state_key = VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes()).state;
-        write_state(&self.own, &state_key, &self.context.epochs().end())
+        write_state(&self.own, &self.keys().state, &self.context.epochs().end())
     }
 
     /// Makes all that was written to the backing filesystem durable.
@@ -199,13 +198,29 @@ impl Vault {
         write: bool,
     ) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
-        let newer = description.rewrap(&self.context.ring().read(), &self.vault_key, to)?;
+        let newer = description.rewrap(&self.context.ring(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };
         if write {
             newer.write(&self.own, &self.vault_key)?;
             *description = newer;
         }
         Ok(true)
+    }
+
+    /// What is kept with a directory that is given a master key: the key's id, authenticated.
+    pub fn assignment(&self, key: &MasterKeyId) -> Vec<u8> {
+        [key.as_bytes().as_slice(), &self.keys().assignment.mac(key.as_bytes())].concat()
+    }
+
+    /// The key that [`Vault::assignment`] was made for; `None` when it was not made here.
+    pub fn assigned(&self, kept: &[u8]) -> Option<MasterKeyId> {
+        let (id, mac) = kept.split_first_chunk::<16>()?;
+        self.keys().assignment.verify(id, mac.try_into().ok()?).ok()?;
+        Some(MasterKeyId::from_bytes(*id))
+    }
+
+    fn keys(&self) -> VaultKeys {
+        VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes())
     }
 
     /// What all its files share.

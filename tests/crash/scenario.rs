@@ -133,7 +133,9 @@ pub fn open(disk: &CrashDisk, context: &Arc<Context>) -> Result<SealedFile<Crash
 
 /// Adds a key version, for the running mount and for those to come.
 pub fn rotate(mounts: &mut Mounts, context: &Context) {
-    context.ring().write().rotate(DEFAULT_KEY).unwrap();
+    let mut ring = context.ring().clone();
+    ring.rotate(DEFAULT_KEY).unwrap();
+    context.replace_ring(ring);
     mounts.learn(context);
 }
 

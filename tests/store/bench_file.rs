@@ -39,7 +39,9 @@ impl BenchFile {
     /// Does `op`; if it succeeds the content is expected to follow.
     pub fn perform(&mut self, number: usize, op: &Op) -> Result<(), FileError> {
         if *op == Op::Rewrap {
-            self.context.ring().write().rotate(DEFAULT_KEY).unwrap();
+            let mut ring = self.context.ring().clone();
+            ring.rotate(DEFAULT_KEY).unwrap();
+            self.context.replace_ring(ring);
             self.mounts.learn(&self.context);
         }
         op.perform(number, &self.file)?;

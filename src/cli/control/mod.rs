@@ -17,18 +17,19 @@ pub use place::Place;
 pub use server::{Answers, Server};
 
 use super::exit::{Exit, Failure};
+use super::key::{FileWork, KeyChange};
 use crate::fs::Progress;
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// How it is.
     Status,
-    /// To add a version to the master key and wrap with it from now on.
-    Rotate,
-    /// To bring every header to the newest version.
-    Rewrap,
+    /// To change a master key.
+    Change(KeyChange),
+    /// To work on the keys of files.
+    Work(FileWork),
     /// To check every block at or below a path in the mount.
     Verify {
         /// The path, empty for the whole vault.
@@ -40,8 +41,8 @@ impl Request {
     /// Whether it is work on every file, which takes as long as it takes.
     fn is_long(&self) -> bool {
         match self {
-            Self::Status | Self::Rotate => false,
-            Self::Rewrap | Self::Verify { .. } => true,
+            Self::Status | Self::Change(_) => false,
+            Self::Work(_) | Self::Verify { .. } => true,
         }
     }
 }
@@ -77,6 +78,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use super::super::key::Action;
     use super::*;
 
     struct Echo;
@@ -89,8 +91,8 @@ mod tests {
         ) -> Result<Value, Failure> {
             match request {
                 Request::Status => Ok(json!({"mounted": true})),
-                Request::Rotate => Err(Failure::new(Exit::KeyFile, "no key")),
-                Request::Rewrap => {
+                Request::Change(_) => Err(Failure::new(Exit::KeyFile, "no key")),
+                Request::Work(_) => {
                     let steps = (1..=1000).map(|done| Progress { done, total: 1000 });
                     Ok(json!(steps.take_while(|step| progress(*step)).count()))
                 }
@@ -118,8 +120,9 @@ mod tests {
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.uid()), (0o600, uid()));
 
         let mut seen = Vec::new();
+        let rewrap = FileWork::Rewrap { to: None, rate: None, dry_run: false };
         let client = Client::connect(&place).unwrap();
-        let done = client.ask(&Request::Rewrap, &mut |step| seen.push(step.done)).unwrap();
+        let done = client.ask(&Request::Work(rewrap), &mut |step| seen.push(step.done)).unwrap();
         assert_eq!(done, json!(1000));
         // Some steps are left out, so that telling of them does not hold up the work.
         assert!(seen.is_sorted() && seen.last() == Some(&1000), "{seen:?}");
@@ -128,7 +131,9 @@ mod tests {
         let path = PathBuf::from("a/b");
         assert_eq!(ask(Request::Verify { path }).unwrap(), json!("a/b"));
         assert_eq!(ask(Request::Status).unwrap(), json!({"mounted": true}));
-        let failure = ask(Request::Rotate).unwrap_err();
+        let action = Action::Rotate { rotate_every: None };
+        let change = KeyChange { name: "default".to_owned(), action, dry_run: false };
+        let failure = ask(Request::Change(change)).unwrap_err();
         assert_eq!((failure.exit, failure.sentence.as_str()), (Exit::KeyFile, "no key"));
 
         server.stop();

@@ -172,7 +172,7 @@ fn changing_the_passphrase_it_was_opened_with_leaves_the_new_one_held() {
 
 #[test]
 fn passphrases_are_bytes_less_one_newline() {
-    let read = |bytes: &[u8]| Passphrase::from_lines(bytes.to_vec());
+    let read = |bytes: &[u8]| Passphrase::from_line(bytes.to_vec());
     let scratch = Scratch::with(&[cheap("line")]);
     assert!(scratch.open(&read(b"line").unwrap()).is_ok());
     assert!(scratch.open(&read(b"line\n").unwrap()).is_ok());

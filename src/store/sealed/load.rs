@@ -18,12 +18,27 @@ impl<B: Backing> SealedFile<B> {
         })
     }
 
-    /// Reads and authenticates the header, if that was not done yet. `first` may be the file's
-    /// first bytes where the caller has them.
+    /// Reads and authenticates the header, if that was not done yet, and makes sure that the
+    /// file's master key may be used now. `first` may be the file's first bytes where the caller
+    /// has them.
     pub(super) fn load(&self, meta: &mut Meta, first: Option<&[u8]>) -> Result<(), FileError> {
-        if !matches!(meta.seal, Seal::Unread) {
-            return Ok(());
+        match &mut meta.seal {
+            Seal::Unread => self.load_header(meta, first),
+            Seal::Open(open) => {
+                let changes = self.context.ring_changes();
+                if open.seen_enabled != changes {
+                    self.context.ring().require_enabled(&open.header.fields.master_key)?;
+                    open.seen_enabled = changes;
+                }
+                Ok(())
+            }
+            Seal::Empty | Seal::Lost => Ok(()),
         }
+    }
+
+    fn load_header(&self, meta: &mut Meta, first: Option<&[u8]>) -> Result<(), FileError> {
+        // Before the ring is used, so that a change meanwhile is looked at again.
+        let seen_enabled = self.context.ring_changes();
         let mut bytes = [0; HEADER_LEN];
         match first.and_then(|first| first.first_chunk::<HEADER_LEN>()) {
             Some(first) => bytes = *first,
@@ -37,7 +52,7 @@ impl<B: Backing> SealedFile<B> {
                 self.check_extent(&fields, meta)?;
                 let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
                 let header = HeaderOnDisk { fields, bytes };
-                meta.seal = Seal::Open(Box::new(Open { keys, header }));
+                meta.seal = Seal::Open(Box::new(Open { keys, seen_enabled, header }));
                 Ok(())
             }
             Err(FileError::Integrity(IntegrityError::Header(BadHeader::Blank)))

@@ -19,7 +19,8 @@ use super::{Backing, Context, FileError, IntegrityError};
 use crate::crypto::FileKeys;
 use crate::format::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header,
-    HeaderFlags, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill, open_block, seal_block,
+    HeaderFlags, MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill,
+    open_block, seal_block,
 };
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
@@ -52,6 +53,9 @@ struct Meta {
     /// Whatever header a crash leaves of this file, it calls no cut tampering and says how long
     /// the file was: one of this mount is durable, or there was no other in this life.
     owned: bool,
+    /// The master key chosen for the data key that an empty file gets with its first content;
+    /// the inner `None` is the default one.
+    next_key: Option<Option<MasterKeyId>>,
     /// Something was changed that the header on disk does not say yet.
     touched: bool,
 }
@@ -70,6 +74,8 @@ enum Seal {
 
 struct Open {
     keys: Arc<BlockKeys>,
+    /// The master keys, by [`Context::ring_changes`], among which this file's was seen enabled.
+    seen_enabled: u64,
     /// As it stands on disk, or will with the first write of block 0.
     header: HeaderOnDisk,
 }
@@ -140,6 +146,26 @@ impl<B: Backing> SealedFile<B> {
     /// The plaintext length in bytes.
     pub fn len(&self) -> u64 {
         self.meta.lock().len
+    }
+
+    /// Says under which master key the file gets its next data key, `None` for the default one.
+    /// A file that has content keeps its own.
+    pub fn choose_key(&self, key: Option<MasterKeyId>) {
+        self.meta.lock().next_key = Some(key);
+    }
+
+    /// Whether the file is empty and no key was chosen for its first content.
+    pub fn needs_key(&self) -> bool {
+        let meta = self.meta.lock();
+        matches!(meta.seal, Seal::Empty) && meta.next_key.is_none()
+    }
+
+    /// Whether the file's master key may be used; true of a file without content.
+    ///
+    /// # Errors
+    /// [`FileError::Key`]; what reading the header gives.
+    pub fn require_key(&self) -> Result<(), FileError> {
+        self.load(&mut self.meta.lock(), None)
     }
 
     /// Whether the file has no content.

@@ -195,6 +195,7 @@ impl Meta {
             gaps: Default::default(),
             stale_tail: false,
             owned: false,
+            next_key: None,
             touched: false,
         }
     }

@@ -90,10 +90,11 @@ impl<B: Backing> SealedFile<B> {
         if let Some(keys) = meta.keys() {
             return Ok(keys);
         }
-        let (fields, keys) = self.context.new_file()?;
+        let seen_enabled = self.context.ring_changes();
+        let (fields, keys) = self.context.new_file(meta.next_key.flatten())?;
         let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
         let header = HeaderOnDisk::new(fields, &keys);
-        meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), header }));
+        meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), seen_enabled, header }));
         meta.holes_from = u64::MAX;
         meta.stale_tail = false;
         meta.owned = true;

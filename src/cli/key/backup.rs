@@ -1,0 +1,171 @@
+//! `atrest key backup` and `restore`: all master keys on paper, and back.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::keys::{KeyError, KeyFile, KeyRing};
+
+use super::super::exit::{Context, Exit, Failure, print};
+use super::super::passphrase::NewPassphraseArgs;
+use super::super::target::{Daemon, Target};
+use super::super::vault;
+use super::VaultArgs;
+
+/// Arguments of `backup`.
+#[derive(Debug, clap::Args)]
+pub struct BackupArgs {
+    #[command(flatten)]
+    vault: VaultArgs,
+    /// Where the recovery text goes; `-` prints it
+    #[arg(required_unless_present_any = ["words", "qr"])]
+    file: Option<PathBuf>,
+    /// Print it as words instead, to be copied by hand
+    #[arg(long, conflicts_with_all = ["file", "qr", "json"])]
+    words: bool,
+    /// Print it as a QR code instead
+    #[arg(long, conflicts_with_all = ["file", "json"])]
+    qr: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// The vault
+    vault: PathBuf,
+    /// The recovery text, or the words; `-` reads them from stdin
+    file: PathBuf,
+    /// Where the key file goes [default: $ATREST_KEY_FILE, or ~/.config/atrest/<vault's id>.json]
+    #[arg(long, value_name = "F")]
+    key_file: Option<PathBuf>,
+    /// Protect the key file by a passphrase
+    #[arg(long)]
+    passphrase: bool,
+    #[command(flatten)]
+    new: NewPassphraseArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Writes the recovery form.
+///
+/// # Errors
+/// [`Exit::KeyFile`]; [`Exit::Failed`] where the file exists or can't be written: it is not there
+/// then.
+pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
+    let ring = args.vault.open_keys()?.file.ring;
+    if args.words {
+        print(&ring.recovery_words())?;
+        return Ok(Exit::Done);
+    }
+    let text = ring.export_recovery();
+    if args.qr {
+        print(&qr_code(&text)?)?;
+        return Ok(Exit::Done);
+    }
+    match args.file.as_deref() {
+        None => {}
+        Some(path) if path == Path::new("-") => print(text.trim_end())?,
+        Some(path) => {
+            write_new(path, text.as_bytes())
+                .or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
+            let shown = path.display();
+            if args.vault.json {
+                print(&format!(
+                    "{:#}",
+                    json!({ "vault_id": ring.volume_id(), "file": path.to_string_lossy() })
+                ))?;
+            } else {
+                print(&format!(
+                    "Wrote all master keys of vault {} to {shown}. \
+                     Who has it can read the vault: print it, lock it away, and remove the file.",
+                    ring.volume_id()
+                ))?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// Makes the key file anew.
+///
+/// # Errors
+/// [`Exit::KeyFile`] for a recovery text that is damaged or of another vault, and where a key file
+/// is there already, which stays.
+pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
+    let target = Target::find(&args.vault)?;
+    if let Daemon::Reached(_) = target.daemon()? {
+        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.display());
+        return Err(Failure::new(Exit::Busy, sentence));
+    }
+    let id = vault::describe(&target.vault)?.vault;
+    let ring = read_recovery(&args.file)?;
+    if ring.volume_id() != id {
+        let error =
+            KeyError::OtherVault { path: args.file.clone(), found: ring.volume_id(), wanted: id };
+        return Err(error.into());
+    }
+    let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
+    vault::check_keys(&target.vault, &ring)?;
+    let protectors = if args.passphrase || args.new.is_given() {
+        vec![args.new.protector()?]
+    } else {
+        Vec::new()
+    };
+    KeyFile::create(&path, &ring, &protectors)?;
+    if args.json {
+        print(&format!(
+            "{:#}",
+            json!({ "vault_id": id, "key_file": path.to_string_lossy(), "keys": ring.describe() })
+        ))?;
+    } else {
+        print(&format!("Made the key file {} of vault {id} from its backup.", path.display()))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
+    let read = if path == Path::new("-") {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
+    let text = Zeroizing::new(text);
+    let ring = if text.contains("-----") {
+        KeyRing::import_recovery(&text)?
+    } else {
+        KeyRing::from_recovery_words(&text)?
+    };
+    Ok(ring)
+}
+
+/// Writes a file that must not be there, for its owner alone, and makes it durable.
+fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Half a backup is none; what is told is why.
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+/// The text as a QR code of half blocks, two modules a character.
+fn qr_code(text: &str) -> Result<Zeroizing<String>, Failure> {
+    use qrcode::render::unicode::Dense1x2;
+    let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L);
+    let code = code.map_err(|_| {
+        let sentence = "there are too many keys for a QR code: back up to a file, or as words";
+        Failure::new(Exit::Key, sentence)
+    })?;
+    // Dark on light, as a camera wants it, on the dark ground of most terminals.
+    let mut image = code.render::<Dense1x2>();
+    let image = image.dark_color(Dense1x2::Light).light_color(Dense1x2::Dark);
+    Ok(Zeroizing::new(image.build()))
+}

@@ -1,0 +1,114 @@
+//! What can be done to a master key alone, as data: it goes to the daemon of a mounted vault, or
+//! is done here, with the same result.
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::{KeyDescription, KeyError, KeyRing, Timestamp};
+
+/// A change of one master key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyChange {
+    /// The key's name or id.
+    pub name: String,
+    /// What becomes of it.
+    pub action: Action,
+    /// Only says what it would be like.
+    pub dry_run: bool,
+}
+
+/// What becomes of a master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is made.
+    Create {
+        /// Its rotation period in days, 0 for never.
+        rotate_every: u32,
+    },
+    /// It gets a version, which wraps from now on.
+    Rotate {
+        /// Its rotation period in days from now on, 0 for never.
+        rotate_every: Option<u32>,
+    },
+    /// It may be used again.
+    Enable,
+    /// It may not be used.
+    Disable,
+    /// It may not be used, and goes when its time is up.
+    ScheduleDeletion {
+        /// How long that is.
+        days: u32,
+    },
+    /// It does not go.
+    CancelDeletion,
+}
+
+impl KeyChange {
+    /// Does it to a ring. What was due to be destroyed goes with any change.
+    ///
+    /// # Errors
+    /// [`KeyError`] where the key's state does not allow it.
+    pub fn apply(&self, ring: &mut KeyRing) -> Result<KeyDescription, KeyError> {
+        let name = &self.name;
+        match self.action {
+            Action::Create { rotate_every } => {
+                ring.create_key(name)?;
+                ring.set_rotation(name, rotate_every)?;
+            }
+            Action::Rotate { rotate_every } => {
+                ring.rotate(name)?;
+                rotate_every.map_or(Ok(()), |days| ring.set_rotation(name, days))?;
+            }
+            Action::Enable => ring.enable(name)?,
+            Action::Disable => ring.disable(name)?,
+            Action::ScheduleDeletion { days } => {
+                ring.schedule_deletion(name, days)?;
+            }
+            Action::CancelDeletion => ring.cancel_deletion(name)?,
+        }
+        ring.destroy_due(Timestamp::now());
+        ring.describe_key(name)
+    }
+
+    /// Whether files that could be read can't be afterwards.
+    pub fn takes_away(&self) -> bool {
+        match self.action {
+            Action::Disable | Action::ScheduleDeletion { .. } => !self.dry_run,
+            Action::Create { .. }
+            | Action::Rotate { .. }
+            | Action::Enable
+            | Action::CancelDeletion => false,
+        }
+    }
+
+    /// What was done, as a sentence.
+    pub fn done(&self, key: &KeyDescription) -> String {
+        let name = &key.name;
+        let sentence = match self.action {
+            Action::Create { .. } => format!(
+                "Made the master key `{name}`. `atrest key assign` gives it to a directory."
+            ),
+            Action::Rotate { .. } => format!(
+                "The master key `{name}` is at version {} now. \
+                 `atrest key rewrap` brings the files there are to it.",
+                key.current_version
+            ),
+            Action::Enable => format!("The master key `{name}` may be used."),
+            Action::Disable => format!(
+                "The master key `{name}` may not be used: files that it protects can't be opened \
+                 until `atrest key enable`."
+            ),
+            Action::ScheduleDeletion { .. } => {
+                let date = key.deletion_date.map(|date| date.to_string()).unwrap_or_default();
+                format!(
+                    "The master key `{name}` may not be used, and is destroyed after {date}: \
+                     `atrest key cancel-deletion` keeps it."
+                )
+            }
+            Action::CancelDeletion => format!(
+                "The master key `{name}` stays. It is disabled: `atrest key enable` gives its use back."
+            ),
+        };
+        if self.dry_run { format!("Would say: {sentence} Nothing was changed.") } else { sentence }
+    }
+}

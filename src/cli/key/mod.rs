@@ -1,0 +1,208 @@
+//! `atrest key`: the life of the master keys.
+
+mod backup;
+mod change;
+mod files;
+mod protector;
+mod show;
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription};
+
+use super::control::Request;
+use super::exit::{Context, Exit, Failure, print};
+use super::passphrase::UnlockArgs;
+use super::target::{Daemon, Target};
+use super::vault::{self, Keys};
+
+pub use change::{Action, KeyChange};
+pub use files::FileWork;
+
+/// The life of the master keys: list, rotate, rewrap, retire, disable, protect, back up.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the master keys and their versions
+    List(VaultArgs),
+    /// Show one master key
+    Describe(KeyArgs),
+    /// Make a master key
+    Create {
+        #[command(flatten)]
+        vault: VaultArgs,
+        /// Its name: letters, digits, `.`, `_` and `-`
+        name: String,
+        /// Rotate it by itself after so many days, 0 for never
+        #[arg(long, value_name = "DAYS", default_value_t = DEFAULT_ROTATION_DAYS)]
+        rotate_every: u32,
+    },
+    /// Add a version to a master key, which wraps what is written from now on
+    Rotate {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// And from now on by itself after so many days, 0 for never
+        #[arg(long, value_name = "DAYS")]
+        rotate_every: Option<u32>,
+    },
+    /// Bring files' wrapped keys to the newest version; their content stays as it is
+    Rewrap(files::RewrapArgs),
+    /// Let a disabled master key be used again
+    Enable(KeyArgs),
+    /// Refuse all use of a master key until it is enabled
+    Disable(KeyArgs),
+    /// Refuse all use of a master key, and destroy it later
+    ScheduleDeletion {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// How many days later
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(7..=30))]
+        days: u32,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep a master key that was to be destroyed; it is disabled then
+    CancelDeletion(KeyArgs),
+    /// Destroy an old version that no file refers to any more
+    Retire(files::RetireArgs),
+    /// Give a directory a master key, for files made in it from now on
+    Assign(files::AssignArgs),
+    /// Write all master keys in a form to print and lock away
+    Backup(backup::BackupArgs),
+    /// Make the key file anew from a backup
+    Restore(backup::RestoreArgs),
+    /// Who can open the key file: everybody who can read it, or who knows a passphrase
+    #[command(subcommand)]
+    Protector(protector::Command),
+}
+
+/// A vault and its key file.
+#[derive(Debug, clap::Args)]
+pub struct VaultArgs {
+    /// The vault, or where it is mounted
+    pub vault: PathBuf,
+    /// The vault's key file; a mounted vault has its own [default: $ATREST_KEY_FILE, or the place
+    /// where init put it]
+    #[arg(long, value_name = "F")]
+    pub key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub unlock: UnlockArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl VaultArgs {
+    /// Opens the key file here, though a daemon may have the vault; it tells where it lies.
+    ///
+    /// # Errors
+    /// [`Exit::Vault`], [`Exit::KeyFile`].
+    fn open_keys(&self) -> Result<Keys, Failure> {
+        let (id, path) = self.locate_keys()?;
+        vault::keys(&id, path.as_deref(), &self.unlock)
+    }
+
+    /// The vault's id, and where the key file is if something says so.
+    fn locate_keys(&self) -> Result<(crate::format::VolumeId, Option<PathBuf>), Failure> {
+        let target = Target::find(&self.vault)?;
+        let id = vault::describe(&target.vault)?.vault;
+        let path = match (&self.key_file, target.daemon()?) {
+            (None, Daemon::Reached(client)) => {
+                super::status::Status::of_daemon(client)?.key_file.map(PathBuf::from)
+            }
+            (path, _) => path.clone(),
+        };
+        Ok((id, path))
+    }
+}
+
+/// A vault and one of its master keys.
+#[derive(Debug, clap::Args)]
+pub struct KeyArgs {
+    #[command(flatten)]
+    vault: VaultArgs,
+    /// The master key's name or id
+    #[arg(default_value = DEFAULT_KEY)]
+    name: String,
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// [`Exit::Vault`], [`Exit::KeyFile`], [`Exit::Key`], [`Exit::Busy`], as documented.
+pub fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::List(args) => list(args),
+        Command::Describe(args) => describe(args),
+        Command::Create { vault, name, rotate_every } => {
+            change(vault, name, Action::Create { rotate_every: *rotate_every }, false)
+        }
+        Command::Rotate { key, rotate_every } => {
+            change(&key.vault, &key.name, Action::Rotate { rotate_every: *rotate_every }, false)
+        }
+        Command::Enable(key) => change(&key.vault, &key.name, Action::Enable, false),
+        Command::Disable(key) => change(&key.vault, &key.name, Action::Disable, false),
+        Command::ScheduleDeletion { key, days, dry_run } => {
+            change(&key.vault, &key.name, Action::ScheduleDeletion { days: *days }, *dry_run)
+        }
+        Command::CancelDeletion(key) => {
+            change(&key.vault, &key.name, Action::CancelDeletion, false)
+        }
+        Command::Rewrap(args) => files::rewrap(args),
+        Command::Retire(args) => files::retire(args),
+        Command::Assign(args) => files::assign(args),
+        Command::Backup(args) => backup::backup(args),
+        Command::Restore(args) => backup::restore(args),
+        Command::Protector(command) => protector::run(command),
+    }
+}
+
+fn list(args: &VaultArgs) -> Result<Exit, Failure> {
+    let keys = args.open_keys()?;
+    let described = keys.file.ring.describe();
+    if args.json {
+        let key_file = keys.path.to_string_lossy();
+        let id = keys.file.ring.volume_id();
+        let listed = json!({ "vault_id": id, "key_file": key_file, "keys": described });
+        print(&format!("{listed:#}"))?;
+    } else {
+        print(&show::table(&described))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
+    let key = args.vault.open_keys()?.file.ring.describe_key(&args.name)?;
+    if args.vault.json {
+        print(&format!("{:#}", json!(key)))?;
+    } else {
+        print(&show::in_full(&key))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Changes a master key, by the daemon or, with nobody mounting meanwhile, here.
+fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result<Exit, Failure> {
+    let change = KeyChange { name: name.to_owned(), action, dry_run };
+    let target = Target::find(&args.vault)?;
+    let key: KeyDescription = match target.daemon()? {
+        Daemon::Reached(client) => {
+            let key = client.ask(&Request::Change(change.clone()), &mut |_| ())?;
+            serde_json::from_value(key).or_fail(Exit::Failed, || "the daemon".to_owned())?
+        }
+        Daemon::None => {
+            let id = vault::describe(&target.vault)?.vault;
+            let keys = vault::keys(&id, args.key_file.as_deref(), &args.unlock)?;
+            let _turn = vault::Turn::unused(&target.vault)?;
+            vault::change(&keys, &change)?.0
+        }
+    };
+    if args.json {
+        print(&format!("{:#}", json!(key)))?;
+    } else {
+        print(&change.done(&key))?;
+    }
+    Ok(Exit::Done)
+}

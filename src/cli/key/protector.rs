@@ -1,0 +1,109 @@
+//! `atrest key protector`: who can open the key file.
+//!
+//! This is done here even for a mounted vault: whoever changes it shows by a passphrase that they
+//! may, and the daemon opens the file again as long as the protector stays that it was started with.
+
+use serde_json::json;
+
+use crate::keys::{KeyError, KeyFile, NewProtector, OpenKeyFile, ProtectorDescription};
+
+use super::super::exit::{Exit, Failure, print};
+use super::super::passphrase::NewPassphraseArgs;
+use super::VaultArgs;
+
+/// Show and change who can open the key file.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the protectors
+    List(VaultArgs),
+    /// Add a passphrase; it takes the place of a key file that opens without one
+    Add {
+        #[command(flatten)]
+        vault: VaultArgs,
+        #[command(flatten)]
+        new: NewPassphraseArgs,
+        /// Let the key file open without a passphrase: its mode 0600 alone protects it then
+        #[arg(long, conflicts_with_all = ["new_passphrase_file", "new_passphrase_command", "argon2_memory", "argon2_passes", "keep_raw"])]
+        raw: bool,
+        /// Keep a protector that needs no passphrase, beside the new one
+        #[arg(long)]
+        keep_raw: bool,
+    },
+    /// Put a new passphrase in the place of a protector; the old one opens nothing any more
+    Change {
+        #[command(flatten)]
+        vault: VaultArgs,
+        /// Its number
+        id: u32,
+        #[command(flatten)]
+        new: NewPassphraseArgs,
+    },
+    /// Take a protector away; never the last one
+    Remove {
+        #[command(flatten)]
+        vault: VaultArgs,
+        /// Its number
+        id: u32,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
+pub fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::List(args) => list(args),
+        Command::Add { vault, new, raw, keep_raw } => {
+            let keys = vault.open_keys()?;
+            let new = if *raw { NewProtector::Raw } else { new.protector()? };
+            edit(vault, keys, |file| file.protectors.add(&new, *keep_raw))
+        }
+        Command::Change { vault, id, new } => {
+            let keys = vault.open_keys()?;
+            keys.file.protectors.require(*id)?;
+            let new = new.protector()?;
+            edit(vault, keys, |file| file.protectors.change(*id, &new))
+        }
+        Command::Remove { vault, id, dry_run } => {
+            let mut keys = vault.open_keys()?;
+            if *dry_run {
+                keys.file.protectors.remove(*id)?;
+                return show(vault, &keys.file.protectors.list());
+            }
+            edit(vault, keys, |file| file.protectors.remove(*id).map(|()| *id))
+        }
+    }
+}
+
+fn list(args: &VaultArgs) -> Result<Exit, Failure> {
+    show(args, &args.open_keys()?.file.protectors.list())
+}
+
+/// Changes the key file and shows who can open it then.
+fn edit(
+    args: &VaultArgs,
+    keys: super::Keys,
+    change: impl FnOnce(&mut OpenKeyFile) -> Result<u32, KeyError>,
+) -> Result<Exit, Failure> {
+    let id = keys.file.ring.volume_id();
+    let (_, file) = KeyFile::edit(&keys.path, &id, &keys.file.held(), change)?;
+    show(args, &file.protectors.list())
+}
+
+fn show(args: &VaultArgs, protectors: &[ProtectorDescription]) -> Result<Exit, Failure> {
+    if args.json {
+        print(&format!("{:#}", json!(protectors)))?;
+        return Ok(Exit::Done);
+    }
+    for protector in protectors {
+        let cost = protector.cost.map_or_else(String::new, |cost| {
+            format!("  argon2id, {} MiB, {} passes", cost.memory_kib / 1024, cost.passes)
+        });
+        print(&format!("{:<3} {:<11}{}{cost}", protector.id, protector.kind, protector.created))?;
+    }
+    Ok(Exit::Done)
+}

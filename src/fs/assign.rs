@@ -1,0 +1,98 @@
+//! Which master key wraps the data keys of files made in a directory.
+//!
+//! A directory keeps the key it was given in an extended attribute, so that it goes along when the
+//! directory is moved, copied or restored with its attributes. Directories below have the same,
+//! unless they were given one themselves; the root has the default key.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use dashmap::DashMap;
+use rustix::fs::XattrFlags;
+use rustix::io::Errno;
+
+use super::nodes::Whereabouts;
+use super::open_files::OpenFile;
+use super::place::Place;
+use super::{Fs, FsError, Inode};
+use crate::format::MasterKeyId;
+
+/// The attribute's name in the vault. Nothing of the kind shows in the mount.
+const ATTRIBUTE: &str = "user.atrest.key";
+/// Bytes of its value: the key's id and a MAC.
+const VALUE_LEN: usize = 48;
+
+/// Keys of directories, as far as they were looked up. Empty after a change of any.
+pub type Assignments = DashMap<Inode, Option<MasterKeyId>>;
+
+impl Fs {
+    /// Gives the directory at `path`, from the mount's root, a master key for files made in it
+    /// from now on; those that exist keep theirs.
+    ///
+    /// # Errors
+    /// ENOTDIR for what is no directory; what the backing filesystem says.
+    pub fn assign(&self, path: &Path, key: &MasterKeyId) -> Result<(), FsError> {
+        let _tree = self.tree.write();
+        let dir = super::walk::open_dir(self.vault_dir(), path)?;
+        let value = self.vault.assignment(key);
+        rustix::fs::fsetxattr(&dir, ATTRIBUTE, &value, XattrFlags::empty())?;
+        rustix::fs::fsync(&dir)?;
+        self.assignments.clear();
+        Ok(())
+    }
+
+    /// The master key for files made in a directory; `None` for the default one.
+    ///
+    /// # Errors
+    /// [`FsError::ForgedAssignment`]; what the backing filesystem says.
+    pub(super) fn key_of_dir(&self, dir: Inode) -> Result<Option<MasterKeyId>, FsError> {
+        if let Some(known) = self.assignments.get(&dir) {
+            return Ok(*known);
+        }
+        let key = match self.own_key_of(&self.places.of(&self.nodes, dir)?)? {
+            Some(key) => Some(key),
+            None if dir == Inode::ROOT => None,
+            None => match self.nodes.whereabouts(dir) {
+                Whereabouts::At(link) => self.key_of_dir(link.parent)?,
+                Whereabouts::Gone(_) | Whereabouts::Nowhere => None,
+            },
+        };
+        self.assignments.insert(dir, key);
+        Ok(key)
+    }
+
+    /// Before an empty file that was not made in this mount, or was emptied, gets content: tells
+    /// it the key of the directory that it lies in.
+    pub(super) fn choose_key(&self, inode: Inode, file: &OpenFile) -> Result<(), FsError> {
+        if !file.needs_key() {
+            return Ok(());
+        }
+        let _tree = self.tree.read();
+        let key = match self.nodes.whereabouts(inode) {
+            Whereabouts::At(link) => self.key_of_dir(link.parent)?,
+            Whereabouts::Gone(_) | Whereabouts::Nowhere => return Ok(()),
+        };
+        file.choose_key(key);
+        Ok(())
+    }
+
+    /// The key that a directory itself was given.
+    fn own_key_of(&self, dir: &Place) -> Result<Option<MasterKeyId>, FsError> {
+        let mut value = [0; VALUE_LEN + 1];
+        match rustix::fs::lgetxattr(dir.proc_path(), ATTRIBUTE, &mut value) {
+            Ok(len) => match self.vault.assigned(&value[..len]) {
+                Some(key) => Ok(Some(key)),
+                None => Err(FsError::ForgedAssignment(dir.name().into())),
+            },
+            // A filesystem without attributes has directories without keys.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+            Err(Errno::RANGE) => Err(FsError::ForgedAssignment(dir.name().into())),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Whether an attribute is one of atrest's own, which the mount neither shows nor lets be set.
+pub fn is_own(attribute: &OsStr) -> bool {
+    attribute.as_encoded_bytes().starts_with(b"user.atrest.")
+}
