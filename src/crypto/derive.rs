@@ -77,7 +77,7 @@ impl VaultKeys {
 }
 
 fn expand(source: &Hkdf<Sha256>, label: &[u8]) -> Secret {
-    let mut key = Secret::from_bytes(&[0; 32]);
+    let mut key = Secret::zeros();
     source
         .expand(label, key.expose_mut())
         .expect("32 bytes are within HKDF-SHA256's limit of 8160");

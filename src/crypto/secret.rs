@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use crate::sys::LockedBytes;
 
-/// 32 secret bytes: wiped on drop, printed as `[secret]`, compared only in constant time.
+/// 32 secret bytes: kept out of swap, wiped on drop, printed as `[secret]`, compared only in
+/// constant time.
 ///
-/// Boxed, so that a move copies a pointer and leaves no second copy of the bytes behind.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct Secret(Box<[u8; 32]>);
+/// A move copies a pointer, and leaves no second copy of the bytes behind.
+#[derive(Clone)]
+pub struct Secret(LockedBytes);
 
 impl Secret {
     /// Fresh from the operating system's generator.
@@ -16,14 +17,21 @@ impl Secret {
     /// # Panics
     /// When the system has no randomness to give: no key can be made safely then.
     pub fn random() -> Self {
-        let mut secret = Self(Box::new([0; 32]));
+        let mut secret = Self::zeros();
         super::random::fill_key(&mut secret.0[..]);
         secret
     }
 
     /// Takes over `bytes`, which the caller should wipe.
     pub fn from_bytes(bytes: &[u8; 32]) -> Self {
-        Self(Box::new(*bytes))
+        let mut secret = Self::zeros();
+        secret.0.copy_from_slice(bytes);
+        secret
+    }
+
+    /// For a key that is about to be written into it.
+    pub(super) fn zeros() -> Self {
+        Self(LockedBytes::zeros())
     }
 
     /// The bytes themselves: for the ciphers, and for the key file's sealed body.

@@ -51,7 +51,7 @@ pub fn wrap(wrapping_key: &Secret, aad: &[u8], key: &Secret) -> WrappedKey {
 /// # Errors
 /// [`Forged`] when it was not wrapped by this key for this `aad`.
 pub fn unwrap(wrapping_key: &Secret, aad: &[u8], wrapped: &WrappedKey) -> Result<Secret, Forged> {
-    let mut key = Secret::from_bytes(&[0; 32]);
+    let mut key = Secret::zeros();
     PortableCipher::new(wrapping_key).open(
         &wrapped.nonce,
         aad,

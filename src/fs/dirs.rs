@@ -126,7 +126,8 @@ impl Fs {
             let _tree = self.tree.read();
             let Ok(place) = self.place(inode, &listed.name) else { return true };
             // A name that went away meanwhile is not listed.
-            let Ok(attr) = place.stat().map_err(FsError::from).and_then(|s| self.attr(&place, &s))
+            let Ok(attr) =
+                self.stat(&place).map_err(FsError::from).and_then(|s| self.attr(&place, &s))
             else {
                 return true;
             };

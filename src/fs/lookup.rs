@@ -43,7 +43,7 @@ impl Fs {
     /// [`FsError::Stale`] where no place of it is known; what the backing filesystem says.
     pub fn getattr(&self, inode: Inode) -> Result<Attr, FsError> {
         if let Some(file) = self.open.find(inode) {
-            let stat = rustix::fs::fstat(file.backing())?;
+            let stat = file.stat()?;
             return Ok(Attr::new(inode, &stat, file.len()));
         }
         if let Whereabouts::Gone(attr) = self.nodes.whereabouts(inode) {
@@ -51,7 +51,7 @@ impl Fs {
         }
         let _tree = self.tree.read();
         let place = self.places.of(&self.nodes, inode)?;
-        let attr = self.attr(&place, &place.stat()?)?;
+        let attr = self.attr(&place, &self.stat(&place)?)?;
         if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
     }
 
@@ -78,7 +78,7 @@ impl Fs {
 
     /// Remembers what lies at `place` in `parent`, and shows it.
     pub(super) fn entry(&self, parent: Inode, place: &Place) -> Result<Entry, FsError> {
-        let attr = self.attr(place, &place.stat().map_err(not_found)?)?;
+        let attr = self.attr(place, &self.stat(place).map_err(not_found)?)?;
         let generation = self.nodes.remember(&attr, self.link_to(parent, place));
         Ok(Entry { attr, generation })
     }

@@ -35,6 +35,7 @@ use moves::Moves;
 use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
 use place::{Place, Places};
+use rewrap::Rewraps;
 
 pub use attrs::{Change, Time};
 pub use caller::Caller;
@@ -65,6 +66,7 @@ pub struct Fs {
     tree: RwLock<()>,
     /// For walks that must not miss a file that moved. Noted in while `tree` is held.
     moves: Moves,
+    rewraps: Rewraps,
     euid: u32,
     egid: u32,
 }
@@ -83,6 +85,7 @@ impl Fs {
             assignments: Assignments::default(),
             tree: RwLock::new(()),
             moves: Moves::default(),
+            rewraps: Rewraps::default(),
             euid: rustix::process::geteuid().as_raw(),
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -145,6 +148,20 @@ impl Fs {
                 None => open_files::length_in_last_block(place, stored).unwrap_or(stored),
             },
             Err(_) => stored,
+        }
+    }
+
+    /// What stat says of `place`. A rewrap, which moves a modification time for a moment, must not
+    /// be caught at that: the kernel would keep what it is told.
+    fn stat(&self, place: &Place) -> rustix::io::Result<Stat> {
+        let quiet = self.rewraps.quiet();
+        let stat = place.stat()?;
+        if quiet.is_some() && self.rewraps.quiet() == quiet {
+            return Ok(stat);
+        }
+        match self.open.while_closed(self.places.number(stat.st_ino), || place.stat()) {
+            Ok(stat) => stat,
+            Err(file) => file.stat(),
         }
     }
 

@@ -63,6 +63,12 @@ impl OpenFile {
         Ok(())
     }
 
+    /// What stat says of it, never with the modification time of a header write.
+    pub fn stat(&self) -> rustix::io::Result<Stat> {
+        let _mtime = self.mtime.lock();
+        rustix::fs::fstat(self.sealed.backing())
+    }
+
     /// Notes the modification time before a write out of the kernel's cache.
     pub fn keep_mtime(&self) -> rustix::io::Result<()> {
         let mut mtime = self.mtime.lock();

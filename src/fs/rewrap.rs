@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,7 +61,8 @@ impl Fs {
         if !how.dry_run && self.vault.access() == Access::ReadOnly {
             return Err(Errno::ROFS.into());
         }
-        let tally = Mutex::new(Tally::default());
+        let _run = self.rewraps.begin();
+        let tally = Mutex::new(Tally { dry_run: how.dry_run, ..Tally::default() });
         // First, because what is the matter with a master key is so for all files.
         if self.vault.rewrap_vault_key(how.to, !how.dry_run)? {
             tally.lock().summary.rewrapped += 1;
@@ -112,10 +114,41 @@ fn rewrap(file: &OpenFile, how: &Rewrap, pace: Option<&Pace>) -> Result<Rewrappe
     }
 }
 
+/// Tells whether a rewrap was at work meanwhile.
+#[derive(Debug, Default)]
+pub struct Rewraps {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+/// A rewrap at work.
+struct Run<'a>(&'a Rewraps);
+
+impl Rewraps {
+    /// `None` while one is at work. Between two calls that give the same number none was.
+    pub fn quiet(&self) -> Option<u64> {
+        let ended = self.ended.load(Ordering::SeqCst);
+        (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)
+    }
+
+    fn begin(&self) -> Run<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        Run(self)
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// The summary in the making.
 #[derive(Default)]
 struct Tally {
     summary: RewrapSummary,
+    /// What was come by twice was not written the first time.
+    dry_run: bool,
     /// Files of several names that were counted.
     counted: HashSet<(u64, u64)>,
 }
@@ -136,10 +169,10 @@ impl Tally {
         let first = look == Look::First
             && (stat.st_nlink <= 1 || self.counted.insert((stat.st_dev, stat.st_ino)));
         match done {
-            Rewrapped::Done => self.summary.rewrapped += 1,
+            Rewrapped::Done if first || !self.dry_run => self.summary.rewrapped += 1,
             Rewrapped::AlreadyNew if first => self.summary.already_new += 1,
             Rewrapped::Empty if first => self.summary.empty += 1,
-            Rewrapped::AlreadyNew | Rewrapped::Empty => {}
+            Rewrapped::Done | Rewrapped::AlreadyNew | Rewrapped::Empty => {}
         }
     }
 

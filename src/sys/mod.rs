@@ -7,12 +7,14 @@
 mod bdi;
 mod fusermount;
 mod holders;
+mod locked;
 mod mount;
 mod mountinfo;
 mod process;
 
 pub use bdi::{Refused, tune};
 pub use holders::{Holder, holders};
+pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use mount::{
     FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, unmount,
 };

@@ -32,7 +32,10 @@ pub fn fork_to_background() -> io::Result<Forked> {
     // so that no lock is held in the child by a thread that isn't there.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Forked::Child(Background { ready: ready_writer })),
+        0 => {
+            super::locked::lock_after_fork();
+            Ok(Forked::Child(Background { ready: ready_writer }))
+        }
         child => match Pid::from_raw(child) {
             Some(child) => Ok(Forked::Parent(Starting { child, ready: ready_reader })),
             None => Err(io::Error::other("fork(2) gave no process")),

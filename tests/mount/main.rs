@@ -33,6 +33,7 @@ mod read_only;
 mod read_write;
 mod readdir;
 mod rename;
+mod rewrap;
 mod special;
 mod times;
 mod truncate;

@@ -1,5 +1,10 @@
 //! Rotation: headers change, and nothing else does.
 
+mod ground;
+mod kinds;
+mod many;
+mod meanwhile;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU32, Ordering};
