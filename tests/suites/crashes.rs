@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
@@ -226,6 +226,7 @@ fn close(file: File) -> io::Result<()> {
 }
 
 fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
+    let began = Instant::now();
     let vault = Vault::init();
     let mut mount = vault.mount(options);
     let write_through = options.contains(&"--no-writeback");
@@ -262,7 +263,8 @@ fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
         }
     }
     let steps: u64 = workers.iter().map(|worker| worker.steps).sum();
-    println!("{rounds} kills, {steps} operations");
+    let took = began.elapsed().as_secs();
+    Campaign::report(format!("{rounds} kills under {steps} operations in {took} s {options:?}"));
     assert!(steps > u64::from(rounds) * 20, "{steps} operations are no load");
     drop(workers);
     mount.unmount();
