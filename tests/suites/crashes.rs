@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use crate::common::files::close;
 use crate::common::{Allow, Campaign, Mounted, Vault, random_bytes, rng};
 use crate::promises::{Change, Promise};
 
@@ -212,16 +213,6 @@ impl Worker {
         }
         self.names.retain(|name, _| fs::symlink_metadata(self.dir.join(name)).is_ok());
         self.names.values_mut().for_each(|presence| *presence = Presence::There);
-    }
-}
-
-/// close(2) with its result, which a drop would swallow.
-fn close(file: File) -> io::Result<()> {
-    use std::os::fd::IntoRawFd;
-    // SAFETY: the descriptor was taken out of its owner and is closed once.
-    match unsafe { libc::close(file.into_raw_fd()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
     }
 }
 
