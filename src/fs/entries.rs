@@ -1,7 +1,7 @@
 //! Making names and taking them away.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -166,22 +166,26 @@ impl Fs {
     }
 
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<(), FsError> {
-        let _tree = self.tree.write();
+        let tree = self.tree.write();
         let place = self.place(parent, name)?;
         let stat = place.stat()?;
         let pin = pin_last_name(&place, &stat);
         rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
-        self.name_is_gone(parent, &place, &stat, pin)
+        let bulk = self.name_is_gone(parent, &place, &stat, pin)?;
+        drop(tree);
+        bulk.into_iter().for_each(Bulk::give_back);
+        Ok(())
     }
 
-    /// Notes that the name at `place`, which was of `stat`, is gone.
+    /// Notes that the name at `place`, which was of `stat`, is gone. Returns what there is to give
+    /// back at once, without the tree's lock.
     pub(super) fn name_is_gone(
         &self,
         parent: Inode,
         place: &Place,
         stat: &Stat,
         pin: Option<OwnedFd>,
-    ) -> Result<(), FsError> {
+    ) -> Result<Option<Bulk>, FsError> {
         let mut left = self.attr(place, stat)?;
         left.nlink = match left.kind {
             FileType::Directory => 0,
@@ -191,8 +195,35 @@ impl Fs {
             self.places.forget_dir(left.inode);
             self.assignments.remove(&left.inode);
         }
+        let is_bulk = left.kind == FileType::RegularFile
+            && left.nlink == 0
+            && stat.st_size >= BULK
+            && self.open.find(left.inode).is_none();
+        let bulk = if is_bulk { pin.as_ref().and_then(|pin| pin.try_clone().ok()) } else { None };
         self.nodes.unlink(&self.link_to(parent, place), left, pin);
-        Ok(())
+        Ok(bulk.map(Bulk))
+    }
+}
+
+/// Bytes of a file that are worth giving back before the kernel forgets the file: whoever deletes
+/// to make room on a full disk has it when the call returns.
+const BULK: i64 = 1024 * 1024;
+
+/// A large file without a name that nobody has open, nor can: its inode is pinned still.
+pub(super) struct Bulk(OwnedFd);
+
+impl Bulk {
+    /// Gives its space back, as far as that is allowed; else it goes with the pin.
+    pub(super) fn give_back(self) {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let Ok(file) = rustix::fs::open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        else {
+            return;
+        };
+        // A link made behind the daemon's back is no reason to lose the content.
+        if rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink == 0) {
+            let _ = rustix::fs::ftruncate(&file, 0);
+        }
     }
 }
 

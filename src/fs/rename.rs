@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use rustix::fs::{FileType, RenameFlags, Stat};
 
-use super::entries::pin_last_name;
+use super::entries::{Bulk, pin_last_name};
 use super::{Fs, FsError, Inode};
 
 impl Fs {
@@ -25,7 +25,7 @@ impl Fs {
         if flags.intersects(!known) {
             return Err(FsError::Invalid);
         }
-        let _tree = self.tree.write();
+        let tree = self.tree.write();
         let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
         let moved = from.stat()?;
         let replaced = to.stat().ok();
@@ -45,17 +45,20 @@ impl Fs {
         }
         let moved = self.places.inode(&moved)?;
         let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
+        let mut bulk = None;
         match replaced {
             Some(stat) if flags.contains(RenameFlags::EXCHANGE) => {
                 let other = self.places.inode(&stat)?;
                 self.nodes.rename(other, &to_link, from_link.clone());
             }
             Some(stat) if self.places.inode(&stat)? != moved => {
-                self.name_is_gone(new_parent, &to, &stat, pin)?;
+                bulk = self.name_is_gone(new_parent, &to, &stat, pin)?;
             }
             Some(_) | None => {}
         }
         self.nodes.rename(moved, &from_link, to_link);
+        drop(tree);
+        bulk.into_iter().for_each(Bulk::give_back);
         Ok(())
     }
 }

@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+use crate::format::BLOCK_LEN;
 
 /// More than this no file of the vault's own has.
 const LONGEST: u64 = 1024 * 1024;
@@ -48,21 +51,27 @@ impl OwnFiles {
         Ok(bytes)
     }
 
-    /// Replaces the file `name`, durably: at any moment, crash or not, it is the old or the new.
+    /// Replaces the file `name`, durably: at any moment, crash or not, it is the old or the new. On
+    /// a full disk that takes a file as long as the new one.
     ///
     /// # Errors
     /// What the backing filesystem says; the old one is then still there.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}.new");
-        let written = self.write_new(&temporary, bytes).and_then(|()| {
+        let replaced = self.write_new(&temporary, bytes).and_then(|()| {
             rustix::fs::renameat(&self.0, &temporary, &self.0, name)?;
             Ok(rustix::fs::fsync(&self.0)?)
         });
-        if written.is_err() {
-            // What is left of it would only be in the way; the failure itself is what is told.
-            let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
+        let Err(error) = replaced else { return Ok(()) };
+        // What is left of it would only be in the way; the failure itself is what is told.
+        let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
+        match error.kind() {
+            // A vault on a full disk must still be mounted, or nothing in it could be deleted.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.overwrite(name, bytes).map_err(|_| error)
+            }
+            _ => Err(error),
         }
-        written
     }
 
     /// Opens the lock file, making it if need be.
@@ -85,6 +94,18 @@ impl OwnFiles {
             }
             opened => Ok(opened?.into()),
         }
+    }
+
+    /// Writes over the file `name` where it lies, which takes no space. It must have this length,
+    /// and one block: that reaches the disk as a whole.
+    fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
+        if bytes.len() > BLOCK_LEN || file.metadata()?.len() != bytes.len() as u64 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        file.write_all_at(bytes, 0)?;
+        file.sync_all()
     }
 
     fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<()> {

@@ -1,8 +1,9 @@
 //! A vault: its directory, its lock, its description and its record of mounts.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ use crate::keys::{KeyError, KeyRing};
 pub const OWN_DIR: &str = ".atrest";
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
+/// The record of mounts is filled up with spaces to a multiple of this, so that the next one is
+/// as long and can be written over it where the disk is full.
+const STATE_UNIT: usize = 512;
 
 /// Why a vault can't be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +107,12 @@ impl Vault {
         let made = match std::fs::create_dir(dir) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-            Err(error) => return Err(VaultError::Unreachable(error)),
+            Err(error) => {
+                return Err(match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.into(),
+                    _ => VaultError::Unreachable(error),
+                });
+            }
         };
         let created = create_in(dir, ring, names);
         if made && created.is_err() {
@@ -299,12 +308,17 @@ fn lock(own: &OwnFiles) -> Result<File, VaultError> {
     }
 }
 
-/// Leaves this process's id in the lock file, for who finds it locked.
-fn note_holder(mut lock: &File) -> Result<(), VaultError> {
-    lock.set_len(0)?;
-    lock.rewind()?;
-    writeln!(lock, "{}", std::process::id())?;
-    Ok(())
+/// Leaves this process's id in the lock file, for who finds it locked. On a full disk a file that
+/// was empty stays so, and this process has no name.
+fn note_holder(lock: &File) -> Result<(), VaultError> {
+    let line = format!("{}\n", std::process::id());
+    match lock.write_all_at(line.as_bytes(), 0) {
+        Ok(()) => Ok(lock.set_len(line.len() as u64)?),
+        Err(error) => match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
+            _ => Err(error.into()),
+        },
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -320,6 +334,9 @@ fn read_state(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
         io::ErrorKind::NotFound => damaged(),
         _ => VaultError::Io(error),
     })?;
+    if !bytes.ends_with(b"\n") {
+        return Err(damaged());
+    }
     let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     let mac = super::description::decode(&state.mac).map_err(|_| damaged())?;
     key.verify(&state_bytes(&state.record)?, &mac).map_err(|_| damaged())?;
@@ -330,6 +347,7 @@ fn write_state(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(),
     let mac = BASE64_STANDARD.encode(key.mac(&state_bytes(record)?));
     let state = State { record: record.clone(), mac };
     let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
+    bytes.resize((bytes.len() + 1).next_multiple_of(STATE_UNIT) - 1, b' ');
     bytes.push(b'\n');
     Ok(own.replace(STATE, &bytes)?)
 }

@@ -1,6 +1,7 @@
 //! How long the random tests run: `ATREST_CAMPAIGN=short` (the default, what CI runs) or `full`.
 
 use std::env;
+use std::fmt::Display;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Campaign {
@@ -22,6 +23,13 @@ impl Campaign {
         match Campaign::from_env() {
             Campaign::Short => short,
             Campaign::Full => full,
+        }
+    }
+
+    /// Tells the figures of a long campaign, which are its result; a short one has none to speak of.
+    pub fn report(figures: impl Display) {
+        if Campaign::from_env() == Campaign::Full {
+            eprintln!("campaign: {figures}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -30,6 +31,15 @@ pub fn open_with(path: impl AsRef<Path>, flags: i32) -> File {
         .custom_flags(flags)
         .open(path)
         .unwrap_or_else(|e| panic!("open {} with {flags:#o}: {e}", path.display()))
+}
+
+/// close(2) with its result, which a drop would swallow.
+pub fn close(file: File) -> io::Result<()> {
+    // SAFETY: the descriptor was taken out of its owner and is closed once.
+    match unsafe { libc::close(file.into_raw_fd()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// `len` bytes at `offset`, or as many as there are.

@@ -7,11 +7,14 @@ mod access;
 mod devices;
 mod directories;
 mod forget;
+mod full_disk;
 mod no_sharing;
 mod non_root_mount;
 mod ownership;
 mod privileges;
+mod read_only_vault;
 mod set_id;
+mod small_disk;
 
 use std::path::Path;
 

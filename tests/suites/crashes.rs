@@ -9,11 +9,12 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use crate::common::files::close;
 use crate::common::{Allow, Campaign, Mounted, Vault, random_bytes, rng};
 use crate::promises::{Change, Promise};
 
@@ -215,17 +216,8 @@ impl Worker {
     }
 }
 
-/// close(2) with its result, which a drop would swallow.
-fn close(file: File) -> io::Result<()> {
-    use std::os::fd::IntoRawFd;
-    // SAFETY: the descriptor was taken out of its owner and is closed once.
-    match unsafe { libc::close(file.into_raw_fd()) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
+    let began = Instant::now();
     let vault = Vault::init();
     let mut mount = vault.mount(options);
     let write_through = options.contains(&"--no-writeback");
@@ -262,7 +254,8 @@ fn kill_again_and_again(options: &[&str], seed: u64, rounds: u32) {
         }
     }
     let steps: u64 = workers.iter().map(|worker| worker.steps).sum();
-    println!("{rounds} kills, {steps} operations");
+    let took = began.elapsed().as_secs();
+    Campaign::report(format!("{rounds} kills under {steps} operations in {took} s {options:?}"));
     assert!(steps > u64::from(rounds) * 20, "{steps} operations are no load");
     drop(workers);
     mount.unmount();

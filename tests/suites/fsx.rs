@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{Campaign, Vault, require, run_within};
 
@@ -41,7 +41,10 @@ fn exercise(seed: u32, operations: u32, options: &[&str]) {
     let mut fsx = Command::new(require("fsx"));
     fsx.arg("-f").arg(configuration).arg("-P").arg(vault.scratch().path()).arg("-q");
     fsx.args(["-S", &seed.to_string(), "-N", &operations.to_string()]).arg(mount.join("file"));
+    let began = Instant::now();
     run_within(Duration::from_secs(60 + u64::from(operations) / 50), &mut fsx).ok();
+    let took = began.elapsed().as_secs();
+    Campaign::report(format!("fsx, seed {seed}: {operations} operations in {took} s {options:?}"));
     let before = fs::read(mount.join("file")).unwrap();
     let mount = mount.remount(options);
     assert!(fs::read(mount.join("file")).unwrap() == before, "the file differs after a remount");

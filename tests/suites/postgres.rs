@@ -205,9 +205,14 @@ fn bench_kill_recover(options: &[&str]) {
     cluster.start();
     cluster.run("pgbench", &["-i", "-s", Campaign::pick("1", "5"), "-q", "postgres"]);
     let seconds = Campaign::pick(5, 30);
-    cluster.run("pgbench", &["-T", &seconds.to_string(), "-c", "4", "-j", "2", "-n", "postgres"]);
+    let bench = cluster
+        .run("pgbench", &["-T", &seconds.to_string(), "-c", "4", "-j", "2", "-n", "postgres"]);
+    let figure = |words: &str| bench.stdout.lines().find(|line| line.contains(words)).unwrap_or("");
+    let (done, rate) = (figure("actually processed"), figure("tps = "));
+    Campaign::report(format!("pgbench, {seconds} s {options:?}: {done}, {rate}"));
     cluster.check();
-    for _ in 0..Campaign::pick(1, 3) {
+    let kills = Campaign::pick(1, 3);
+    for _ in 0..kills {
         let mut bench = cluster.bench(60);
         thread::sleep(Duration::from_secs(2));
         cluster.kill9();
@@ -220,7 +225,9 @@ fn bench_kill_recover(options: &[&str]) {
     let rows = |cluster: &Cluster| cluster.query("SELECT count(*) FROM pgbench_history");
     let mount = mount.remount(&[&["--allow-other"], options].concat());
     cluster.start();
-    assert!(rows(&cluster).parse::<u64>().unwrap() > 10);
+    let kept = rows(&cluster);
+    Campaign::report(format!("{kills} kills of the server: {kept} transactions, sums agree"));
+    assert!(kept.parse::<u64>().unwrap() > 10);
     cluster.check();
     cluster.stop();
     drop(cluster);
@@ -246,7 +253,8 @@ fn a_killed_daemon_loses_no_commit() {
     cluster.start();
     cluster.query("CREATE TABLE t(n INTEGER PRIMARY KEY)");
     cluster.run("pgbench", &["-i", "-s", "1", "-q", "postgres"]);
-    for round in 0..Campaign::pick(2, 10) {
+    let rounds = Campaign::pick(2, 10);
+    for round in 0..rounds {
         let mut bench = cluster.bench(60);
         // Each row is a transaction of its own; what psql has returned for is promised.
         let mut committed = round * 1000;
@@ -269,4 +277,5 @@ fn a_killed_daemon_loses_no_commit() {
     }
     cluster.stop();
     cluster.check_pages();
+    Campaign::report(format!("{rounds} kills of the daemon under the server: no commit lost"));
 }
