@@ -37,7 +37,7 @@ nothing_left() {
 }
 
 need_rust
-need fusermount3:fuse3 sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils
+need fusermount3:fuse3 sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime
 # The server's programs are not in the PATH, and their place names a version.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 
@@ -73,7 +73,7 @@ stage "documentation's examples" cargo test --quiet --doc
 if [ "$(id -u)" -eq 0 ]; then
   stage "all tests" tests
 else
-  stage "tests without root" tests --lib --bins --test format --test store --test crash --test cli --test mount
+  stage "tests without root" tests --lib --bins --test format --test store --test crash --test cli --test keys --test mount
   stage "suites without root" tests --test suites -- --skip pjdfstest:: --skip postgres::
   stage "tests as root" tests_as_root --test root
   stage "suites as root" tests_as_root --test suites -- pjdfstest:: postgres::

@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     KeyFile::create(&key_file, &ring, &protectors)?;
     if let Err(error) = Vault::create(&dir, &ring, NameMode::Plain) {
-        discard(&key_file).or_fail(Exit::KeyFile, || {
+        KeyFile::discard(&key_file).or_fail(Exit::KeyFile, || {
             format!("no vault was made ({error}), and its key file stays")
         })?;
         return Err(vault::failure(&dir, error));
@@ -80,15 +80,6 @@ fn check_directory(dir: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(vault::failure(dir, VaultError::Unreachable(error))),
     }
-}
-
-/// Takes away a key file that was made a moment ago and has wrapped nothing, and the lock file
-/// beside it.
-fn discard(key_file: &Path) -> io::Result<()> {
-    let mut lock = key_file.as_os_str().to_owned();
-    lock.push(".lock");
-    fs::remove_file(key_file)?;
-    fs::remove_file(lock)
 }
 
 /// The path with the symlinks resolved in as much of it as there is.

@@ -17,6 +17,9 @@ use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
 use super::ring::KeyRing;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
 
+/// What the lock's name ends with.
+const LOCK: &str = ".lock";
+
 /// The key file of a vault, by its path: what can be done with it.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyFile;
@@ -52,6 +55,16 @@ impl KeyFile {
         }
         let mut protectors = Protectors::create(ring.volume_id(), protectors)?;
         write(&RealDisk, path, ring, &mut protectors, 1, Old::None)
+    }
+
+    /// Takes away a key file that was made a moment ago and has wrapped nothing, with the lock
+    /// beside it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn discard(path: &Path) -> io::Result<()> {
+        fs::remove_file(path)?;
+        fs::remove_file(beside(path, LOCK))
     }
 
     /// Opens the key file of `vault`.
@@ -207,7 +220,7 @@ struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
 
 impl Lock {
     fn take(path: &Path) -> Result<Self, KeyError> {
-        let path = beside(path, ".lock");
+        let path = beside(path, LOCK);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path).map_err(|error| KeyError::io("open", &path, error))?;
