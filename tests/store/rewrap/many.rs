@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use atrest::fs::{Change, Inode, Rewrap};
 
 use super::ground::{CALLER, Ground};
-use crate::campaign::Campaign;
+use crate::common_store::Campaign;
 
 #[test]
 fn content_and_times_of_many_files_are_bit_for_bit_the_same() {
@@ -31,12 +31,18 @@ fn content_and_times_of_many_files_are_bit_for_bit_the_same() {
     let began = Instant::now();
     let summary = ground.rewrap(&Rewrap::default());
     let took = began.elapsed();
-    println!("{files} files of 1 KiB rewrapped in {took:?}: {:.0}/s", rate(files, took));
+    Campaign::report(format!(
+        "{files} files of 1 KiB rewrapped in {took:?}: {:.0}/s",
+        rate(files, took)
+    ));
     assert_eq!((summary.rewrapped, summary.failed.len()), (files + 1, 0));
     assert!(before == ground.kept(), "content or time was touched");
     let began = Instant::now();
     assert_eq!(ground.references(1), 0);
-    println!("{files} files found to be at the new version in {:?}", began.elapsed());
+    Campaign::report(format!(
+        "{files} files found to be at the new version in {:?}",
+        began.elapsed()
+    ));
     ground.verify();
     // Unoptimised, the cipher alone takes its time.
     if files == 100_000 && cfg!(not(debug_assertions)) {
@@ -66,7 +72,9 @@ fn a_file_costs_the_same_whatever_its_size() {
         ground.fs.release(inode).unwrap();
     }
     let both = timed(&ground);
-    println!("500 files of 1 KiB: {small:?}; with 500 of 1 GiB beside them: {both:?}");
+    Campaign::report(format!(
+        "500 files of 1 KiB: {small:?}; with 500 of 1 GiB beside them: {both:?}"
+    ));
     assert!(both < small * 6 + Duration::from_millis(100), "{small:?}, {both:?}");
 }
 
