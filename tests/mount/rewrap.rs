@@ -216,7 +216,7 @@ fn finish(vault: &Vault, files: usize, version: u32) -> u64 {
 
 #[test]
 fn killed_without_a_mount_it_harms_nothing_and_finishes_later() {
-    let (files, kills) = Campaign::pick((2000, 5), (20_000, 100));
+    let (files, kills) = Campaign::pick((2000, 5), (5000, 100));
     let vault = Vault::init();
     fill(&vault, files);
     let mut random = rng(2);
@@ -250,7 +250,7 @@ fn killed_without_a_mount_it_harms_nothing_and_finishes_later() {
 
 #[test]
 fn killed_in_the_daemon_it_harms_nothing_and_finishes_later() {
-    let (files, kills) = Campaign::pick((2000, 5), (20_000, 100));
+    let (files, kills) = Campaign::pick((2000, 5), (5000, 100));
     let vault = Vault::init();
     fill(&vault, files);
     let mut mount = vault.mount(&[]);

@@ -7,6 +7,7 @@ mod access;
 mod devices;
 mod directories;
 mod forget;
+mod memory;
 mod no_sharing;
 mod non_root_mount;
 mod ownership;

@@ -41,7 +41,7 @@ impl Ground {
     pub fn again(self) -> Self {
         let Self { dir, fs } = self;
         fs.close().unwrap();
-        let ring = fs.vault().context().ring().read().clone();
+        let ring = fs.vault().context().ring().clone();
         drop(fs);
         let fs = Self::open(dir.path(), ring, Access::ReadWrite);
         Self { dir, fs }
@@ -52,7 +52,11 @@ impl Ground {
     }
 
     pub fn ring<T>(&self, change: impl FnOnce(&mut KeyRing) -> T) -> T {
-        change(&mut self.fs.vault().context().ring().write())
+        let context = self.fs.vault().context();
+        let mut ring = context.ring().clone();
+        let changed = change(&mut ring);
+        context.replace_ring(ring);
+        changed
     }
 
     pub fn rotate(&self) -> KeyVersion {
