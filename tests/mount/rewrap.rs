@@ -97,7 +97,7 @@ fn files_in_use_are_rewrapped_and_nobody_notices() {
     let gone = File::open(mount.join("gone")).unwrap();
     fs::remove_file(mount.join("gone")).unwrap();
     fs::write(mount.join("written"), b"").unwrap();
-    let mut written = open_rw(&mount.join("written"));
+    let mut written = open_rw(mount.join("written"));
     fs::write(mount.join("dir 0/mover"), b"moves").unwrap();
     let times = |name: &str| {
         let stat = fs::metadata(mount.join(name)).unwrap();
@@ -169,7 +169,7 @@ fn readers_and_writers_do_not_wait() {
     let mount = vault.mount(&["--no-writeback"]);
     let path = mount.path().to_path_buf();
     fs::write(path.join("written"), b"content").unwrap();
-    let (written, mut random) = (open_rw(&path.join("written")), rng(1));
+    let (written, mut random) = (open_rw(path.join("written")), rng(1));
     let mut measure = |name: &str, work: &dyn Fn()| {
         let stop = AtomicBool::new(false);
         let mut file = || random.random_range(0..FILES);

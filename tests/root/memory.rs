@@ -25,8 +25,7 @@ fn core(mount: &Mounted) -> Vec<u8> {
     gdb.args(["-ex", "set use-coredump-filter off", "-ex", "set dump-excluded-mappings on"]);
     gdb.arg("-ex").arg(format!("gcore {}", file.display()));
     let outcome = run_within(Duration::from_secs(120), &mut gdb);
-    let core = fs::read(&file).unwrap_or_else(|error| panic!("no core ({error}): {outcome}"));
-    core
+    fs::read(&file).unwrap_or_else(|error| panic!("no core ({error}): {outcome}"))
 }
 
 /// Where either half of a key is in a core: the halves are what a cipher's rounds begin with.

@@ -4,9 +4,6 @@
 #[path = "../common_store/mod.rs"]
 mod common_store;
 
-#[path = "../common/campaign.rs"]
-mod campaign;
-
 mod bench_file;
 mod concurrent_faults;
 mod faults;

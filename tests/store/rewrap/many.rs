@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use atrest::fs::{Change, Inode, Rewrap};
 
 use super::ground::{CALLER, Ground};
-use crate::campaign::Campaign;
+use crate::common_store::Campaign;
 
 #[test]
 fn content_and_times_of_many_files_are_bit_for_bit_the_same() {

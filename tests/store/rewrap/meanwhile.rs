@@ -9,7 +9,7 @@ use atrest::fs::{Change, Inode, Origin, Rewrap, Time};
 use rustix::fs::RenameFlags;
 
 use super::ground::{CALLER, Ground};
-use crate::campaign::Campaign;
+use crate::common_store::Campaign;
 
 /// Directories, and files in each that stay where they are.
 const DIRS: usize = 8;
