@@ -64,12 +64,14 @@ impl AwsLcCipher {
 }
 
 /// AES-256-GCM by the `aes-gcm` crate: pure Rust, for the wrap and where AWS-LC is not built.
-pub struct PortableCipher(Aes256Gcm);
+///
+/// Boxed, so that a move leaves no copy of the round keys behind.
+pub struct PortableCipher(Box<Aes256Gcm>);
 
 impl PortableCipher {
     /// Expands `key`.
     pub fn new(key: &Secret) -> Self {
-        Self(Aes256Gcm::new(key.expose().into()))
+        Self(Box::new(Aes256Gcm::new(key.expose().into())))
     }
 
     /// Encrypts `data` in place and returns its tag.

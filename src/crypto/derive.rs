@@ -4,7 +4,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{BlockCipher, DataKey, Forged, Secret};
+use super::{BlockCipher, DataKey, Forged, Secret, scrubbed};
 
 /// A key for HMAC-SHA256.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ impl MacKey {
 
     /// The MAC of `message`.
     pub fn mac(&self, message: &[u8]) -> [u8; Self::LEN] {
-        self.keyed(message).finalize().into_bytes().into()
+        scrubbed(|| self.keyed(message).finalize().into_bytes().into())
     }
 
     /// Compares in constant time.
@@ -24,7 +24,7 @@ impl MacKey {
     /// # Errors
     /// [`Forged`] when `mac` is not the MAC of `message`.
     pub fn verify(&self, message: &[u8], mac: &[u8; Self::LEN]) -> Result<(), Forged> {
-        self.keyed(message).verify(mac.into()).map_err(|_| Forged)
+        scrubbed(|| self.keyed(message).verify(mac.into()).map_err(|_| Forged))
     }
 
     fn keyed(&self, message: &[u8]) -> Hmac<Sha256> {
@@ -45,11 +45,13 @@ pub struct FileKeys {
 impl FileKeys {
     /// Derives both from the data key of the file named by `file_id`.
     pub fn derive(key: &DataKey, file_id: &[u8; 16]) -> Self {
-        let source = Hkdf::<Sha256>::new(Some(file_id), key.expose());
-        Self {
-            content: BlockCipher::new(&expand(&source, b"atrest v1 content")),
-            header: MacKey(expand(&source, b"atrest v1 header")),
-        }
+        scrubbed(|| {
+            let source = Hkdf::<Sha256>::new(Some(file_id), key.expose());
+            Self {
+                content: BlockCipher::new(&expand(&source, b"atrest v1 content")),
+                header: MacKey(expand(&source, b"atrest v1 header")),
+            }
+        })
     }
 }
 
@@ -67,12 +69,14 @@ pub struct VaultKeys {
 impl VaultKeys {
     /// Derives them from the vault key of the vault named by `volume_id`.
     pub fn derive(key: &Secret, volume_id: &[u8; 16]) -> Self {
-        let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
-        Self {
-            description: MacKey(expand(&source, b"atrest v1 vault description")),
-            state: MacKey(expand(&source, b"atrest v1 vault state")),
-            assignment: MacKey(expand(&source, b"atrest v1 vault assignment")),
-        }
+        scrubbed(|| {
+            let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
+            Self {
+                description: MacKey(expand(&source, b"atrest v1 vault description")),
+                state: MacKey(expand(&source, b"atrest v1 vault state")),
+                assignment: MacKey(expand(&source, b"atrest v1 vault assignment")),
+            }
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 mod block_cipher;
 mod derive;
 pub mod random;
+mod scrub;
 mod secret;
 mod wrap;
 
@@ -12,6 +13,7 @@ mod wrap;
 pub use block_cipher::AwsLcCipher;
 pub use block_cipher::{BlockCipher, PortableCipher};
 pub use derive::{FileKeys, MacKey, VaultKeys};
+pub use scrub::{scrubbed, scrubbed_deep};
 pub use secret::{DataKey, Secret, VersionKey};
 pub use wrap::{WrappedKey, open_sealed, seal, unwrap, wrap};
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Forged, NONCE_LEN, PortableCipher, Secret, TAG_LEN, random};
+use super::{Forged, NONCE_LEN, PortableCipher, Secret, TAG_LEN, random, scrubbed};
 
 /// A 32-byte key sealed under another with AES-256-GCM: nonce, ciphertext, tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,11 @@ impl WrappedKey {
 /// Seals `key` under `wrapping_key`, bound to `aad`, with a fresh nonce.
 pub fn wrap(wrapping_key: &Secret, aad: &[u8], key: &Secret) -> WrappedKey {
     let nonce = random::nonce();
-    let mut sealed = *key.expose();
-    let tag = PortableCipher::new(wrapping_key).seal(&nonce, aad, &mut sealed);
-    WrappedKey { nonce, sealed, tag }
+    scrubbed(|| {
+        let mut sealed = *key.expose();
+        let tag = PortableCipher::new(wrapping_key).seal(&nonce, aad, &mut sealed);
+        WrappedKey { nonce, sealed, tag }
+    })
 }
 
 /// Opens a wrapped key.
@@ -52,13 +54,8 @@ pub fn wrap(wrapping_key: &Secret, aad: &[u8], key: &Secret) -> WrappedKey {
 /// [`Forged`] when it was not wrapped by this key for this `aad`.
 pub fn unwrap(wrapping_key: &Secret, aad: &[u8], wrapped: &WrappedKey) -> Result<Secret, Forged> {
     let mut key = Secret::zeros();
-    PortableCipher::new(wrapping_key).open(
-        &wrapped.nonce,
-        aad,
-        &wrapped.sealed,
-        &wrapped.tag,
-        key.expose_mut(),
-    )?;
+    let WrappedKey { nonce, sealed, tag } = wrapped;
+    scrubbed(|| PortableCipher::new(wrapping_key).open(nonce, aad, sealed, tag, key.expose_mut()))?;
     Ok(key)
 }
 
@@ -68,7 +65,8 @@ pub fn seal(key: &Secret, aad: &[u8], message: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(NONCE_LEN + message.len() + TAG_LEN);
     sealed.extend_from_slice(&nonce);
     sealed.extend_from_slice(message);
-    let tag = PortableCipher::new(key).seal(&nonce, aad, &mut sealed[NONCE_LEN..]);
+    let text = &mut sealed[NONCE_LEN..];
+    let tag = scrubbed(|| PortableCipher::new(key).seal(&nonce, aad, text));
     sealed.extend_from_slice(&tag);
     sealed
 }
@@ -81,7 +79,7 @@ pub fn open_sealed(key: &Secret, aad: &[u8], sealed: &[u8]) -> Result<Zeroizing<
     let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Forged)?;
     let (ciphertext, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(Forged)?;
     let mut message = Zeroizing::new(vec![0; ciphertext.len()]);
-    PortableCipher::new(key).open(nonce, aad, ciphertext, tag, &mut message)?;
+    scrubbed(|| PortableCipher::new(key).open(nonce, aad, ciphertext, tag, &mut message))?;
     Ok(message)
 }
 

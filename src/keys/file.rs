@@ -15,6 +15,7 @@ use super::protectors::Protectors;
 use super::read::{MAX_LEN, read_key_file};
 use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
 use super::ring::KeyRing;
+use crate::crypto::scrubbed_deep;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
 
 /// What the lock's name ends with.
@@ -190,8 +191,9 @@ fn open_bytes(
         return Err(KeyError::OtherVault { path: path.to_owned(), found, wanted });
     }
     let slots = envelope.protectors.clone();
-    let (protectors, key) = Protectors::open(path, *vault, slots, unlock)?;
-    let ring = envelope.open(&key).ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
+    let (protectors, key) = scrubbed_deep(|| Protectors::open(path, *vault, slots, unlock))?;
+    let ring = scrubbed_deep(|| envelope.open(&key));
+    let ring = ring.ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
     Ok(OpenKeyFile { ring, protectors, generation: envelope.generation })
 }
 
@@ -203,8 +205,10 @@ fn write(
     generation: u64,
     old: Old,
 ) -> Result<(), KeyError> {
-    let key = protectors.rekey();
-    let bytes = Envelope::seal(ring, generation, protectors.slots(), &key).to_bytes();
+    let bytes = scrubbed_deep(|| {
+        let key = protectors.rekey();
+        Envelope::seal(ring, generation, protectors.slots(), &key).to_bytes()
+    });
     if bytes.len() as u64 > MAX_LEN {
         return Err(KeyError::Full { what: "bytes", limit: MAX_LEN as usize });
     }

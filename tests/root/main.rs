@@ -8,6 +8,7 @@ mod devices;
 mod directories;
 mod forget;
 mod full_disk;
+mod memory;
 mod no_sharing;
 mod non_root_mount;
 mod ownership;
