@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::sys;
 
 use super::exit::{Context, Exit, Failure, tell};
-use super::target::{mount_table, resolve};
+use super::target::{clear_socket, mount_table, resolve};
 
 /// A mount point, as the command line names it.
 #[derive(Debug)]
@@ -50,10 +50,13 @@ impl Mountpoint {
             return Ok(());
         }
         let path = self.path.display();
-        while mount_table()?.vault_at(&self.path).is_some() && sys::is_stale(&self.path) {
+        while let Some(stale) = mount_table()?.vault_at(&self.path)
+            && sys::is_stale(&self.path)
+        {
             sys::unmount(&self.path, true).or_fail(Exit::Mount, || {
                 format!("the stale mount on {path} can't be taken away")
             })?;
+            clear_socket(&stale);
             tell(&format!("recovered {path}: the daemon of an earlier mount had died"));
         }
         self.check_directory()

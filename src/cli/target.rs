@@ -73,6 +73,14 @@ impl Target {
     }
 }
 
+/// Takes away the socket that the dead daemon of a stale mount left.
+pub fn clear_socket(stale: &MountedVault) {
+    // A vault that is gone has no place any more, and is mounted by nobody.
+    if let Ok(place) = Place::of(&stale.vault, stale.user_id) {
+        place.clear();
+    }
+}
+
 /// The kernel's table of mounts.
 ///
 /// # Errors

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use crate::sys::{self, Holder, MountedVault, UnmountError};
 
 use super::exit::{Context, Exit, Failure, tell};
-use super::target::Target;
-use super::vault;
+use super::target::{Target, clear_socket};
+use super::vault::{self, Turn};
 
 /// How long the daemon may take to write back the last of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,9 +35,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mountpoint = mounted.mountpoint.display();
     if sys::is_stale(&mounted.mountpoint) {
+        // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
+        let _turn = Turn::take(&mounted.vault)?;
         sys::unmount(&mounted.mountpoint, true).or_fail(Exit::Failed, || {
             format!("the stale mount on {mountpoint} can't be taken away")
         })?;
+        clear_socket(&mounted);
         tell(&format!("recovered {mountpoint}: its daemon had died"));
     } else {
         unmount(&mounted)?;

@@ -197,6 +197,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
     let exit = match &error {
         VaultError::NotAVault
         | VaultError::NotEmpty
+        | VaultError::Unmade(_)
         | VaultError::Unreachable(_)
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,

@@ -40,6 +40,9 @@ pub enum VaultError {
     /// Not a directory, or not one that can be opened.
     #[error("it can't be opened: {0}")]
     Unreachable(io::Error),
+    /// Its directory can't be made.
+    #[error("it can't be made: {0}")]
+    Unmade(io::Error),
     /// A format that this program does not know.
     #[error(
         "it is of format version {0}, and this program reads version {FORMAT_VERSION}: use a newer atrest"
@@ -101,7 +104,8 @@ impl Vault {
     /// Makes a vault in `dir`, which is made too if it is not there.
     ///
     /// # Errors
-    /// [`VaultError::NotEmpty`]; [`VaultError::Unreachable`]; [`VaultError::Io`]: nothing of a
+    /// [`VaultError::NotEmpty`]; [`VaultError::Unmade`], [`VaultError::Unreachable`];
+    /// [`VaultError::Io`]: nothing of a
     /// vault is left behind then.
     pub fn create(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
         let made = match std::fs::create_dir(dir) {
@@ -110,7 +114,7 @@ impl Vault {
             Err(error) => {
                 return Err(match error.kind() {
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => error.into(),
-                    _ => VaultError::Unreachable(error),
+                    _ => VaultError::Unmade(error),
                 });
             }
         };

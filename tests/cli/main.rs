@@ -86,6 +86,7 @@ fn a_vault_is_made_in_an_empty_directory_alone() {
     let place = Place::new();
     place.refused(&["init", "vault", "--key-file", "new.json"], 4, "empty");
     place.refused(&["init", "fresh", "--key-file", "key.json"], 5, "key.json");
+    place.refused(&["init", "no/such/place", "--key-file", "new.json"], 4, "can't be made");
 }
 
 #[test]

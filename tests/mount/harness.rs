@@ -1,12 +1,14 @@
 //! The tests' own ground: a mount comes and goes, and a failure leaves nothing behind.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::common::mounted::{daemons_of, is_mounted};
-use crate::common::{Allow, Vault, wait_until};
+use crate::common::{Allow, Mounted, Vault, run, wait_until};
 
 #[test]
 fn a_mount_comes_and_goes() {
@@ -62,12 +64,42 @@ fn a_killed_daemon_leaves_a_mount_point_that_umount_recovers() {
     let vault = Vault::init();
     let mut mount = vault.mount(&[]);
     fs::write(mount.join("a"), b"hello").unwrap();
+    let socket = socket_of(&mount);
+    assert!(socket.exists(), "{}", socket.display());
     mount.kill9();
     mount.try_unmount().ok();
     assert!(!is_mounted(&vault.mountpoint()));
+    assert!(!socket.exists(), "{} is left behind", socket.display());
     let mut mount = vault.mount(&[]);
     mount.allow(Allow::Warnings);
     assert_eq!(fs::read(mount.join("a")).unwrap(), b"hello");
+}
+
+/// Another vault than the dead daemon's is mounted over it.
+#[test]
+fn a_mount_point_is_recovered_for_another_vault() {
+    let (vault, other) = (Vault::init(), Vault::init());
+    let mut mount = vault.mount(&[]);
+    let socket = socket_of(&mount);
+    mount.kill9();
+    let mut again = other.command(&["mount"]);
+    again.arg(other.path()).arg(vault.mountpoint()).arg("--log-file").arg(other.next_log());
+    let told = run(&mut again).ok().stderr;
+    assert!(told.contains("recovered"), "{told}");
+    fs::write(vault.mountpoint().join("a"), b"hello").unwrap();
+    run(other.command(&["umount"]).arg(vault.mountpoint())).ok();
+    mount.forget();
+    assert!(!socket.exists(), "{} is left behind", socket.display());
+    other.verify();
+}
+
+/// The control socket of a running daemon, among the sockets that the kernel lists.
+fn socket_of(mount: &Mounted) -> PathBuf {
+    let meta = fs::metadata(mount.vault().path()).unwrap();
+    let name = format!("{:x}-{:x}.sock", meta.dev(), meta.ino());
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let paths = table.lines().filter_map(|line| line.split_whitespace().nth(7));
+    paths.map(PathBuf::from).find(|path| path.ends_with(&name)).expect("a control socket")
 }
 
 /// `$(atrest mount …)` and `atrest mount … | cat` must come back: the daemon keeps no end of the

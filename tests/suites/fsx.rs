@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Campaign, Vault, require, run_within};
 
-/// Everything that fsx can do on Linux, in proportions that keep the file busy.
+/// Everything that fsx can do on Linux, in proportions that keep the file busy. Of a byte at least:
+/// the kernel refuses to allocate none, which fsx takes for the lack of posix_fallocate.
 const CONFIGURATION: &str = "
 flen = 262144
 
 [opsize]
 max = 65536
-min = 0
+min = 1
 align = 1
 
 [weights]

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The socket's path, and the user who must own it.
@@ -46,14 +47,30 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
-        // In /tmp anybody can make the directory first.
-        let metadata = fs::symlink_metadata(directory)?;
-        let is_ours = metadata.is_dir() && metadata.uid() == self.user;
-        if !is_ours || metadata.mode() & 0o077 != 0 {
+        if !self.is_ours(directory)? {
             let sentence = format!("{} is open to others or belongs to them", directory.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
         }
         Ok(())
+    }
+
+    /// Takes away the socket of a daemon that died. One on which somebody listens stays.
+    pub fn clear(&self) {
+        let is_ours = self.path.parent().is_some_and(|dir| self.is_ours(dir).unwrap_or(false));
+        let is_dead = || {
+            let refused = UnixStream::connect(&self.path).err();
+            refused.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if is_ours && is_dead() {
+            // What stays is in nobody's way: the next daemon replaces it.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+
+    /// Whether nobody but the user may write the directory: in /tmp anybody can make it first.
+    fn is_ours(&self, directory: &Path) -> io::Result<bool> {
+        let metadata = fs::symlink_metadata(directory)?;
+        Ok(metadata.is_dir() && metadata.uid() == self.user && metadata.mode() & 0o077 == 0)
     }
 }
 
