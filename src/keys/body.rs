@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::lifecycle::{MAX_KEYS, MAX_VERSIONS, is_key_name};
+use super::policy::Policy;
 use super::ring::{KeyRing, MasterKey, Version};
 use super::state::KeyState;
 use super::text::{SecretText, to_secret_json};
@@ -27,6 +28,9 @@ struct KeyBody {
     current: KeyVersion,
     rotate_every_days: u32,
     versions: Vec<VersionBody>,
+    /// Not there for a key with the default alone, nor in key files of before there were grants.
+    #[serde(skip_serializing_if = "Policy::is_default", default)]
+    policy: Policy,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +66,7 @@ pub(super) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
         current: key.current,
         rotate_every_days: key.rotate_every_days,
         versions: key.versions.iter().map(version).collect(),
+        policy: key.policy.clone(),
     };
     to_secret_json(&RingBody { default: ring.default, keys: ring.keys.iter().map(key).collect() })
 }
@@ -82,6 +87,7 @@ pub(super) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
         current: key.current,
         rotate_every_days: key.rotate_every_days,
         versions: key.versions.into_iter().map(version).collect(),
+        policy: key.policy,
     };
     let ring =
         KeyRing { volume, default: body.default, keys: body.keys.into_iter().map(key).collect() };
@@ -107,6 +113,7 @@ fn key_is_sound(key: &MasterKey) -> bool {
     let Some(last) = key.versions.last() else { return false };
     let destroyed = key.state == KeyState::Destroyed;
     is_key_name(&key.name)
+        && key.policy.is_sound()
         && ascending
         && key.versions.len() <= MAX_VERSIONS
         && key.current.0 > 0

@@ -81,6 +81,19 @@ pub enum KeyError {
     /// The waiting period, in days, is out of range.
     #[error("a master key waits 7 to 30 days for its deletion, not {0}")]
     BadWaitingPeriod(u32),
+    /// A grant that ends before it begins.
+    #[error("{0} is past: a grant ends in the future, or never")]
+    PastGrant(Timestamp),
+    /// A grant that could not mean anything.
+    #[error(
+        "a grant names at least one action, and no path but a plain one of at most 4096 bytes in the vault"
+    )]
+    BadGrant,
+    /// Nothing of what was to be taken back was ever granted.
+    #[error(
+        "there is no such grant, so there is nothing to take back; `atrest policy show` shows those there are"
+    )]
+    NoSuchGrant,
     /// There is no deletion to cancel.
     #[error("master key `{0}` is not pending deletion, there is nothing to cancel")]
     NotPendingDeletion(String),
@@ -244,6 +257,9 @@ impl KeyError {
             | Self::CurrentVersion { .. }
             | Self::BadWaitingPeriod(_)
             | Self::NotPendingDeletion(_)
+            | Self::PastGrant(_)
+            | Self::BadGrant
+            | Self::NoSuchGrant
             | Self::Full { .. }
             | Self::LastProtector(_)
             | Self::NoSuchProtector(_) => true,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::KeyError;
+use super::policy::Policy;
 use super::ring::{KeyRing, MasterKey, after_days};
 use super::state::{KeyState, now, whole_seconds};
 use crate::format::{KeyVersion, MasterKeyId};
@@ -67,6 +68,14 @@ impl KeyRing {
     pub fn set_rotation(&mut self, name: &str, every_days: u32) -> Result<(), KeyError> {
         self.key_mut(name)?.rotate_every_days = every_days;
         Ok(())
+    }
+
+    /// The policy of the named key, to be changed.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKey`].
+    pub fn policy_mut(&mut self, name: &str) -> Result<&mut Policy, KeyError> {
+        Ok(&mut self.key_mut(name)?.policy)
     }
 
     /// Lets the named key be used again. Enabling an enabled key changes nothing.

@@ -16,6 +16,7 @@ mod file;
 mod lifecycle;
 mod locate;
 mod passphrase;
+pub mod policy;
 mod protector;
 mod protectors;
 mod read;

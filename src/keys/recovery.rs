@@ -22,6 +22,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::KeyError;
 use super::body::is_sound;
+use super::policy::Policy;
 use super::ring::{KeyRing, MasterKey, Version};
 use super::state::KeyState;
 use crate::crypto::Secret;
@@ -152,7 +153,9 @@ fn read_key(input: &mut Input) -> Option<MasterKey> {
     let count = input.number()?;
     let versions = (0..count).map(|_| read_version(input)).collect::<Option<Vec<_>>>()?;
     let current = versions.last()?.number;
-    Some(MasterKey { id, name, state, current, rotate_every_days, versions })
+    // A backup holds no grants: what is restored begins with the default.
+    let policy = Policy::default();
+    Some(MasterKey { id, name, state, current, rotate_every_days, versions, policy })
 }
 
 fn read_version(input: &mut Input) -> Option<Version> {

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::KeyError;
+use super::policy::{Policy, Summary};
 use super::state::{KeyState, VersionState, now};
 use crate::crypto::{self, DataKey, Secret, VersionKey, WrappedKey};
 use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
@@ -30,6 +31,7 @@ pub struct MasterKey {
     pub(super) rotate_every_days: u32,
     /// In ascending order of their numbers.
     pub(super) versions: Vec<Version>,
+    pub(super) policy: Policy,
 }
 
 /// One version of a master key. `material` is there until it is retired.
@@ -151,6 +153,11 @@ impl KeyRing {
         self.keys.iter().all(|key| key.state == KeyState::Enabled)
     }
 
+    /// What the policies of all keys come to.
+    pub fn summary(&self) -> Summary {
+        Summary::of(self.keys.iter().map(|key| &key.policy))
+    }
+
     /// The keys whose current version is older at `now` than their rotation period.
     pub fn rotation_due(&self, now: Timestamp) -> Vec<&MasterKey> {
         self.keys
@@ -184,6 +191,7 @@ impl MasterKey {
             current: KeyVersion(0),
             rotate_every_days: DEFAULT_ROTATION_DAYS,
             versions: Vec::new(),
+            policy: Policy::default(),
         };
         key.add_version();
         key
@@ -224,6 +232,11 @@ impl MasterKey {
     /// Its rotation period in days; 0 for never.
     pub fn rotate_every_days(&self) -> u32 {
         self.rotate_every_days
+    }
+
+    /// Who may use it.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
     }
 
     /// The versions it has had, oldest first, each with what it does.
