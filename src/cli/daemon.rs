@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -60,6 +59,9 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let opened = vault::open(vault, &start.keys, access).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
+    if start.plan.options.strict {
+        fs.be_strict();
+    }
     let served = vault::reread(&start.keys, &fs).and_then(|()| serve(start, &fs, mount));
     // Half a session leaves a mount that would keep waiting for answers.
     mount.leave();
@@ -79,7 +81,11 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     // another of the same vault takes its place, which nothing was ever wrapped with.
     keys.file.ring = KeyRing::create(keys.file.ring.volume_id());
     let mountpoint = plan.mountpoint.path.display();
-    let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
+    let settings = Settings {
+        writeback: !plan.options.no_writeback,
+        shared: plan.options.allow_other,
+        spin: spin(),
+    };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
@@ -93,7 +99,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;
-    let server = listen(&plan.vault, served);
+    let server = listen(plan, served);
     unmount_on_signal(signals, Arc::clone(mount))?;
     if !log_is_kept {
         tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
@@ -114,9 +120,10 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 }
 
 /// The control socket. A mount without one works; only nobody can ask it anything.
-fn listen(vault: &Path, served: Arc<Served>) -> Option<Server> {
+fn listen(plan: &Plan, served: Arc<Served>) -> Option<Server> {
     let user = rustix::process::geteuid().as_raw();
-    let listening = Place::of(vault, user).and_then(|place| Server::listen(&place, served));
+    let listening = Place::of(&plan.vault, user)
+        .and_then(|place| Server::listen(&place, plan.options.admin_group, served));
     listening.inspect_err(|error| log::warn!("there is no control socket: {error}")).ok()
 }
 

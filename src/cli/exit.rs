@@ -26,6 +26,8 @@ pub enum Exit {
     Busy = 7,
     /// The master key, its version or the protector is not there, or not in a state for that.
     Key = 8,
+    /// The master key's policy does not let who asks, or would let nobody any more.
+    Policy = 9,
 }
 
 /// What `--help` says about the exit codes.
@@ -39,7 +41,8 @@ Exit codes:
   5  the key file is missing, damaged, of another vault, or open to others
   6  the mount can't be made: the mount point, /dev/fuse or fusermount3
   7  in use: already mounted, locked by another process, or the mount is busy
-  8  no such master key, version or protector, or not in a state that allows it";
+  8  no such master key, version or protector, or not in a state that allows it
+  9  the key's policy does not allow it, or would lock everybody out";
 
 impl Exit {
     /// The exit of a process that ended with this code; [`Exit::Failed`] for one that is not ours.
@@ -53,6 +56,7 @@ impl Exit {
             6 => Self::Mount,
             7 => Self::Busy,
             8 => Self::Key,
+            9 => Self::Policy,
             _ => Self::Failed,
         }
     }

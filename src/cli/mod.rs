@@ -12,6 +12,8 @@ mod mountpoint;
 mod options;
 mod own_mount;
 mod passphrase;
+mod policy;
+mod principals;
 mod progress;
 mod served;
 mod status;
@@ -47,6 +49,8 @@ enum Command {
     Umount(umount::Args),
     #[command(subcommand)]
     Key(key::Command),
+    #[command(subcommand)]
+    Policy(policy::Command),
     Status(status::Args),
     Verify(verify::Args),
 }
@@ -90,6 +94,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Mount(args) => mount::run(args),
         Command::Umount(args) => umount::run(args),
         Command::Key(command) => key::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Status(args) => status::run(args),
         Command::Verify(args) => verify::run(args),
     }

@@ -10,6 +10,7 @@ use super::logging::Destination;
 use super::mountpoint::Mountpoint;
 use super::options::Options;
 use super::passphrase::UnlockArgs;
+use super::principals;
 use super::target::{mount_table, resolve};
 use super::vault::{self, Turn};
 
@@ -40,8 +41,15 @@ pub struct Args {
     /// Each write reaches the vault before it returns: slower, and survives the daemon's death
     #[arg(long)]
     pub no_writeback: bool,
+    /// Refuse open files too to whom a grant is taken from, and drop what the kernel keeps of files
+    #[arg(long)]
+    pub strict: bool,
+    /// Let the members of a group ask the daemon for what the keys' policies let them; root only
+    #[arg(long, value_name = "G")]
+    pub admin_group: Option<String>,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
-    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, …
+    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
+    /// admin-group=G, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }
@@ -59,6 +67,8 @@ impl Args {
             read_only: false,
             allow_other: false,
             no_writeback: false,
+            strict: false,
+            admin_group: None,
             options: Vec::new(),
         }
     }
@@ -70,6 +80,14 @@ impl Args {
         options.flags.read_only |= self.read_only;
         options.allow_other |= self.allow_other;
         options.no_writeback |= self.no_writeback;
+        options.strict |= self.strict;
+        if let Some(group) = &self.admin_group {
+            options.admin_group = Some(principals::group(group)?);
+        }
+        if options.admin_group.is_some() && !rustix::process::geteuid().is_root() {
+            let sentence = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
+            return Err(Failure::new(Exit::Usage, sentence));
+        }
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {
             options.unlock = self.unlock.clone();

@@ -6,6 +6,7 @@ use crate::sys::Flags;
 
 use super::exit::{Exit, Failure};
 use super::passphrase::UnlockArgs;
+use super::principals;
 
 /// How a vault is to be mounted, from the switches and from `-o` together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub struct Options {
     pub no_writeback: bool,
     /// Where the key file lies, if not in the default place.
     pub key_file: Option<PathBuf>,
+    /// A descriptor is refused what its opener may do no longer.
+    pub strict: bool,
+    /// Whose members may ask the daemon too.
+    pub admin_group: Option<u32>,
     /// Where its passphrase comes from.
     pub unlock: UnlockArgs,
     /// Where the daemon's log goes, if not to syslog.
@@ -54,6 +59,10 @@ impl Options {
             ("allow_other", None) => self.allow_other = true,
             ("default_permissions", None) => self.check_permissions = true,
             ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
+            ("strict", None) => self.strict = true,
+            ("admin-group" | "admin_group", Some(group)) => {
+                self.admin_group = Some(principals::group(group)?);
+            }
             ("key-file" | "keyfile" | "key_file", Some(path)) => {
                 self.key_file = Some(needed(name, path)?);
             }
@@ -128,6 +137,8 @@ mod tests {
         assert!(options.flags.read_only && options.flags.dev && options.flags.suid);
         assert!(!options.flags.exec && options.allow_other && !options.no_writeback);
         assert_eq!(options.key_file, Some("/k,1".into()));
+        let options = parsed("strict,admin-group=0");
+        assert!(options.strict && options.admin_group == Some(0));
     }
 
     #[test]
@@ -140,7 +151,16 @@ mod tests {
 
     #[test]
     fn an_unknown_option_is_refused() {
-        for list in ["nope", "ro=1", "key-file", "key-file=", "log-file", "rw,max_read=4"] {
+        for list in [
+            "nope",
+            "ro=1",
+            "key-file",
+            "key-file=",
+            "log-file",
+            "rw,max_read=4",
+            "strict=1",
+            "admin-group=no-such-group",
+        ] {
             let failure = Options::default().apply(list).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{list}");
         }

@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 
 use crate::fs::{Fs, Progress};
 use crate::fuse::Connection;
-use crate::keys::Timestamp;
+use crate::keys::policy::{Action, Asker};
+use crate::keys::{MasterKey, Timestamp};
 use crate::store::Access;
 
-use super::control::{Answers, Request};
+use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};
-use super::key::{FileWork, KeyChange};
+use super::key::{FileWork, KeyChange, Listed, PolicyChange};
 use super::mount::Plan;
+use super::policy::{self, Policies};
 use super::status::Status;
 use super::vault::{self, Keys};
 
@@ -47,12 +49,29 @@ impl Served {
         let mut told = self.catch_up(String::new());
         let served = Arc::clone(self);
         let watch = move || {
+            let mut looked = Timestamp::now();
             loop {
                 thread::sleep(RHYTHM);
+                looked = served.notice_ends(looked);
                 told = served.catch_up(std::mem::take(&mut told));
             }
         };
         thread::Builder::new().name("schedule".to_owned()).spawn(watch).map(drop)
+    }
+
+    /// Has the kernel of a strict mount give up what it keeps, where a grant has ended after `looked`.
+    /// Returns until when that was looked at.
+    fn notice_ends(&self, looked: Timestamp) -> Timestamp {
+        let now = Timestamp::now();
+        let ended = || {
+            let ring = self.fs.vault().context().ring();
+            let mut grants = ring.keys().flat_map(|key| key.policy().grants());
+            grants.any(|grant| grant.until.is_some_and(|until| looked < until && until <= now))
+        };
+        if self.fs.is_strict() && ended() {
+            self.connection.drop_cached(&self.fs.known_files());
+        }
+        now
     }
 
     /// Does what is due. What failed is logged once, not at every look: returns it.
@@ -127,6 +146,86 @@ impl Served {
         Ok(json!(key))
     }
 
+    /// Changes a policy. A strict mount has the kernel give up what it keeps, where somebody may
+    /// use the key no longer.
+    fn change_policy(&self, change: &PolicyChange) -> Result<Value, Failure> {
+        let drop_cached = || {
+            if change.takes_away() && self.fs.is_strict() {
+                self.connection.drop_cached(&self.fs.known_files());
+            }
+        };
+        let owner = self.fs.vault_owner();
+        let changed = if change.dry_run {
+            change.apply(&mut self.fs.vault().context().ring().clone(), owner)?
+        } else {
+            drop_cached();
+            vault::update(&self.keys, &self.fs, |ring| change.apply(ring, owner))?
+        };
+        drop_cached();
+        if !change.dry_run {
+            log::info!("{}", change.done(&changed.key));
+        }
+        Ok(json!(changed))
+    }
+
+    /// Whether the policy of `key` lets `peer`.
+    fn lets(&self, peer: &Peer, action: Action, key: &MasterKey) -> bool {
+        let asker = Asker { groups: peer.groups.clone(), ..self.fs.asker(peer.uid, peer.gid) };
+        key.policy().decide(&asker, action, &[], Timestamp::now()).allowed
+    }
+
+    /// Whether the policies let `peer` ask for that.
+    fn admit(&self, peer: &Peer, request: &Request) -> Result<(), Failure> {
+        let ring = self.fs.vault().context().ring();
+        let (action, keys): (_, Vec<&MasterKey>) = match request {
+            // Each key by itself.
+            Request::Keys | Request::Policies => return Ok(()),
+            Request::Status => (Action::Describe, vec![ring.default_key()]),
+            Request::Simulate { .. } => (Action::Describe, ring.keys().collect()),
+            Request::Change(change) => match change.policy_action() {
+                Action::Create => (Action::Create, vec![ring.default_key()]),
+                action => (action, vec![ring.key(&change.name)?]),
+            },
+            Request::Policy(change) => (Action::PutPolicy, vec![ring.key(&change.name)?]),
+            Request::Work(FileWork::Rewrap { .. }) => (Action::Rewrap, ring.keys().collect()),
+            Request::Work(FileWork::Retire { name, .. }) => (Action::Retire, vec![ring.key(name)?]),
+            Request::Work(FileWork::Assign { name, .. }) => (Action::Assign, vec![ring.key(name)?]),
+            // It opens every block.
+            Request::Verify { .. } => (Action::Decrypt, ring.keys().collect()),
+        };
+        match keys.into_iter().find(|key| !self.lets(peer, action, key)) {
+            None => Ok(()),
+            Some(key) => {
+                log::info!("user {} may not {action} with `{}`", peer.uid, key.name());
+                Err(refusal(action, key.name()))
+            }
+        }
+    }
+
+    /// The keys that `peer` may see.
+    fn listed(&self, peer: &Peer) -> Result<Listed, Failure> {
+        let ring = self.fs.vault().context().ring();
+        let mut keys = ring.describe();
+        keys.retain(|described| {
+            ring.key_by_id(&described.id).is_ok_and(|key| self.lets(peer, Action::Describe, key))
+        });
+        if keys.is_empty() {
+            return Err(refusal(Action::Describe, ring.default_key().name()));
+        }
+        let key_file = self.keys.path.to_string_lossy().into_owned();
+        Ok(Listed { vault_id: ring.volume_id(), key_file, keys })
+    }
+
+    fn policies(&self, peer: &Peer) -> Result<Policies, Failure> {
+        let ring = self.fs.vault().context().ring();
+        let may_see = |key: &MasterKey| self.lets(peer, Action::Describe, key);
+        let policies = Policies::of(&ring, self.fs.vault_owner(), may_see);
+        if policies.keys.is_empty() {
+            return Err(refusal(Action::Describe, ring.default_key().name()));
+        }
+        Ok(policies)
+    }
+
     fn work(
         &self,
         work: &FileWork,
@@ -147,9 +246,19 @@ impl Answers for Served {
     fn answer(
         &self,
         request: Request,
+        peer: &Peer,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure> {
+        self.admit(peer, &request)?;
         match request {
+            Request::Keys => Ok(json!(self.listed(peer)?)),
+            Request::Policies => Ok(json!(self.policies(peer)?)),
+            Request::Simulate { uid, gid, groups, path, operation } => {
+                let asker = Asker { groups: Some(groups), ..self.fs.asker(uid, gid) };
+                let verdict = self.fs.simulate(&path, operation, &asker);
+                Ok(json!(verdict.map_err(|error| policy::failed(&path, &error))?))
+            }
+            Request::Policy(change) => self.change_policy(&change),
             Request::Status => Ok(json!(self.status())),
             Request::Change(change) => self.change(&change),
             Request::Work(work) => self.work(&work, progress),
@@ -159,4 +268,11 @@ impl Answers for Served {
             }
         }
     }
+}
+
+fn refusal(action: Action, key: &str) -> Failure {
+    Failure::new(
+        Exit::Policy,
+        format!("the policy of the master key `{key}` does not let you {action}"),
+    )
 }

@@ -226,5 +226,8 @@ impl From<KeyError> for Failure {
 }
 
 fn exit_of(error: &KeyError) -> Exit {
+    if let KeyError::LocksOut { .. } = error {
+        return Exit::Policy;
+    }
     if error.is_refusal() { Exit::Key } else { Exit::KeyFile }
 }

@@ -77,7 +77,7 @@ impl Fs {
     }
 
     /// The key that a directory itself was given.
-    fn own_key_of(&self, dir: &Place) -> Result<Option<MasterKeyId>, FsError> {
+    pub(super) fn own_key_of(&self, dir: &Place) -> Result<Option<MasterKeyId>, FsError> {
         let mut value = [0; VALUE_LEN + 1];
         match rustix::fs::lgetxattr(dir.proc_path(), ATTRIBUTE, &mut value) {
             Ok(len) => match self.vault.assigned(&value[..len]) {

@@ -8,9 +8,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::data::Origin;
 use super::nodes::Whereabouts;
+use super::open_files::OpenFile;
 use super::place::Place;
-use super::{Attr, Caller, Fs, FsError, Inode};
+use super::{Attr, Caller, Fs, FsError, Handle, Inode};
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +38,8 @@ pub struct Change {
     pub atime: Option<Time>,
     /// Last change of the content.
     pub mtime: Option<Time>,
+    /// The open file through which it is done, by one who could open it for that.
+    pub through: Option<Handle>,
 }
 
 /// What an attribute is changed through: a name, or the open file itself.
@@ -48,19 +52,18 @@ impl Fs {
     /// Changes attributes of an inode; returns those it then has.
     ///
     /// # Errors
-    /// What the backing filesystem says; [`FsError::File`] where the length can't be changed.
+    /// What the backing filesystem says; [`FsError::Denied`] and [`FsError::File`] where the length
+    /// can't be changed.
     pub fn setattr(&self, inode: Inode, change: &Change, caller: &Caller) -> Result<Attr, FsError> {
         if let Some(size) = change.size {
             let file = self.acquire(inode, true)?;
-            let chosen = self.choose_key(inode, &file);
-            let cut = chosen.and_then(|()| self.in_file(inode, file.truncate(size)));
+            let may = match change.through {
+                Some(handle) => self.may_still_write(inode, handle, Origin::Program),
+                None => self.may_truncate(inode, &file, size, caller),
+            };
+            let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
             drop(file);
-            self.release(inode).and(cut)?;
-            // The kernel leaves this to the file system, and does not say so in a way that
-            // arrives here.
-            if !caller.is_root() && change.mode.is_none() {
-                self.drop_privilege_bits(inode, caller)?;
-            }
+            self.in_file(inode, self.open.release(inode)).and(cut)?;
         } else if change.is_empty() {
             // This is what arrives of a chown that names neither owner nor group.
             self.drop_privilege_bits(inode, caller)?;
@@ -81,6 +84,24 @@ impl Fs {
             }
         }
         self.getattr(inode)
+    }
+
+    /// Gives an open file the length that `change` names.
+    pub(super) fn cut(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+        change: &Change,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        self.choose_key(inode, file)?;
+        self.in_file(inode, file.truncate(change.size.unwrap_or_default()))?;
+        // The kernel leaves this to the file system, and does not say so in a way that arrives
+        // here.
+        if !caller.is_root() && change.mode.is_none() {
+            self.drop_privilege_bits(inode, caller)?;
+        }
+        Ok(())
     }
 
     /// Whether root may use an inode in a way that `execute` says: it may but run a file that

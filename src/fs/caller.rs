@@ -20,12 +20,18 @@ impl Caller {
     /// Whether `gid` is the caller's group or one of its supplementary groups, as far as /proc
     /// tells them (proc(5), status).
     pub fn is_in_group(&self, gid: u32) -> bool {
-        self.gid == gid || supplementary_groups(self.pid).contains(&gid)
+        self.gid == gid || self.groups().is_some_and(|groups| groups.contains(&gid))
+    }
+
+    /// The caller's supplementary groups (proc(5), status); `None` where /proc does not tell, as of
+    /// a process in another pid namespace.
+    pub fn groups(&self) -> Option<Vec<u32>> {
+        supplementary_groups(self.pid)
     }
 }
 
-fn supplementary_groups(pid: u32) -> Vec<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-    groups.split_whitespace().filter_map(|group| group.parse().ok()).collect()
+fn supplementary_groups(pid: u32) -> Option<Vec<u32>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
+    groups.split_whitespace().map(|group| group.parse().ok()).collect()
 }

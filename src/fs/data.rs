@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::open_files::OpenFile;
-use super::{Caller, Fs, FsError, Inode};
+use super::{Caller, Change, Fs, FsError, Handle, Inode, Wanted};
 
 /// Where a write comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,21 +35,33 @@ pub enum Allocate {
 const COPY_CHUNK: usize = 1024 * 1024;
 
 impl Fs {
-    /// Opens a file for one more user; [`Fs::release`] ends that.
+    /// Opens a file for one more user, and empties it if that is wanted; [`Fs::release`] ends that.
     ///
     /// # Errors
-    /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
-    pub fn open(&self, inode: Inode, for_writing: bool) -> Result<(), FsError> {
-        let file = self.acquire(inode, for_writing)?;
-        // Asked of every file only while some key is out of use: it takes reading the header.
-        let usable = match self.vault.context().all_enabled() {
-            true => Ok(()),
-            false => self.in_file(inode, file.require_key()),
-        };
-        usable.inspect_err(|_| {
-            // What is told is why it can't be used.
-            let _ = self.open.release(inode);
-        })
+    /// [`FsError::Denied`]; [`FsError::File`] for a size that no sealed file has; what the backing
+    /// filesystem says.
+    pub fn open(&self, inode: Inode, wanted: Wanted, caller: &Caller) -> Result<Handle, FsError> {
+        let file = self.acquire(inode, wanted.changes())?;
+        let opened = self.may_open(inode, &file, wanted, caller).and_then(|()| {
+            // Asked of every file only while some key is out of use: it takes reading the header.
+            match self.vault.context().all_enabled() || wanted.empty {
+                true => Ok(()),
+                false => self.in_file(inode, file.require_key()),
+            }
+        });
+        let emptied = opened.and_then(|()| match wanted.empty {
+            true => self.cut(inode, &file, &Change { size: Some(0), ..Change::default() }, caller),
+            false => Ok(()),
+        });
+        drop(file);
+        match emptied {
+            Ok(()) => Ok(self.handles.open(self, inode, wanted, caller)),
+            Err(error) => {
+                // What is told is why it can't be used.
+                let _ = self.open.release(inode);
+                Err(error)
+            }
+        }
     }
 
     /// Ends one use of an open file.
@@ -162,6 +174,7 @@ impl Fs {
         caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
+        self.may_copy((from, &source), (to, &target), caller)?;
         self.choose_key(to, &target)?;
         let mut copied = 0;
         while copied < len {

@@ -8,25 +8,26 @@ use rustix::io::Errno;
 
 use super::lookup::Entry;
 use super::place::Place;
-use super::{Caller, Fs, FsError, Inode};
+use super::{Caller, Fs, FsError, Handle, Inode, Wanted};
 
 impl Fs {
     /// Makes an empty file and opens it.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Denied`]; what the backing filesystem says.
     pub fn create(
         &self,
         parent: Inode,
         name: &OsStr,
         mode: u32,
-        exclusive: bool,
+        (wanted, exclusive): (Wanted, bool),
         caller: &Caller,
-    ) -> Result<Entry, FsError> {
+    ) -> Result<(Entry, Handle), FsError> {
         let tree = self.tree.read();
         let place = self.place(parent, name)?;
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
+        self.may_create(parent, name, key, wanted, caller)?;
         self.vault.context().require_enabled(key)?;
         match create_file(&place, mode) {
             Ok(fd) => {
@@ -34,15 +35,19 @@ impl Fs {
                 let attr = self.attr(&place, &made)?;
                 self.open.adopt(attr.inode, fd)?.choose_key(key);
                 let generation = self.nodes.remember(&attr, self.link_to(parent, &place));
-                Ok(Entry { attr, generation })
+                let handle = self.handles.open(self, attr.inode, wanted, caller);
+                Ok((Entry { attr, generation }, handle))
             }
             Err(Errno::EXIST) if !exclusive => {
                 drop(tree);
-                let entry = self.lookup(parent, name)?;
-                self.open(entry.attr.inode, true).inspect_err(|_| {
+                let mut entry = self.lookup(parent, name)?;
+                let handle = self.open(entry.attr.inode, wanted, caller).inspect_err(|_| {
                     self.forget(entry.attr.inode, 1);
                 })?;
-                Ok(entry)
+                if wanted.empty {
+                    entry.attr = self.getattr(entry.attr.inode)?;
+                }
+                Ok((entry, handle))
             }
             Err(errno) => Err(errno.into()),
         }
@@ -51,7 +56,7 @@ impl Fs {
     /// Makes a file that is not opened, a FIFO, a socket or a device.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Denied`] for a file; what the backing filesystem says.
     pub fn mknod(
         &self,
         parent: Inode,
@@ -60,11 +65,17 @@ impl Fs {
         rdev: u32,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
+        let kind = match FileType::from_raw_mode(mode) {
+            FileType::Unknown => FileType::RegularFile,
+            kind => kind,
+        };
+        if kind == FileType::RegularFile {
+            let _tree = self.tree.read();
+            let key = self.key_of_dir(parent)?;
+            let unopened = Wanted { read: false, write: false, empty: false };
+            self.may_create(parent, name, key, unopened, caller)?;
+        }
         self.make(parent, name, caller, |place| {
-            let kind = match FileType::from_raw_mode(mode) {
-                FileType::Unknown => FileType::RegularFile,
-                kind => kind,
-            };
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::mknodat(place.dir(), place.name(), kind, mode, rdev.into())
         })
@@ -106,11 +117,18 @@ impl Fs {
     /// Gives an inode another name.
     ///
     /// # Errors
-    /// What the backing filesystem says.
-    pub fn link(&self, inode: Inode, parent: Inode, name: &OsStr) -> Result<Entry, FsError> {
+    /// [`FsError::Denied`]; what the backing filesystem says.
+    pub fn link(
+        &self,
+        inode: Inode,
+        parent: Inode,
+        name: &OsStr,
+        caller: &Caller,
+    ) -> Result<Entry, FsError> {
         let _tree = self.tree.read();
         let from = self.places.of(&self.nodes, inode)?;
         let to = self.place(parent, name)?;
+        self.may_link((inode, &from), (parent, name), caller)?;
         let flags = AtFlags::empty();
         rustix::fs::linkat(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         // With the old name taken away, this is a move.

@@ -6,6 +6,7 @@ use log::Level;
 use rustix::io::Errno;
 
 use crate::keys::KeyError;
+use crate::keys::policy::Action;
 use crate::store::FileError;
 
 /// Why an operation failed.
@@ -35,6 +36,16 @@ pub enum FsError {
     /// The file's master key may not be used.
     #[error("{0}")]
     Key(#[from] KeyError),
+    /// The policy of a master key does not let the caller.
+    #[error("user {uid} may not {action} with the master key `{key}`")]
+    Denied {
+        /// The caller's user.
+        uid: u32,
+        /// What they may not.
+        action: Action,
+        /// The key's name.
+        key: String,
+    },
     /// The backing filesystem failed; its number is passed on.
     #[error("the backing filesystem says: {0}")]
     Backing(#[from] Errno),
@@ -67,6 +78,7 @@ impl FsError {
             | Self::Unsupported
             | Self::Invalid
             | Self::PastEnd
+            | Self::Denied { .. }
             | Self::Backing(_)
             | Self::File { .. } => Level::Debug,
         }

@@ -8,16 +8,19 @@ mod data;
 mod dirs;
 mod entries;
 mod error;
+mod handles;
 mod inode;
 mod lookup;
 mod maintain;
 mod moves;
 mod nodes;
 mod open_files;
+mod permission;
 mod place;
 mod references;
 mod rename;
 mod rewrap;
+mod simulate;
 mod walk;
 mod xattrs;
 
@@ -31,9 +34,11 @@ use crate::format::StoredLen;
 use crate::store::{FileError, Vault};
 use assign::Assignments;
 use dirs::DirStreams;
+use handles::Handles;
 use moves::Moves;
 use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
+use permission::Owners;
 use place::{Place, Places};
 use rewrap::Rewraps;
 
@@ -42,11 +47,14 @@ pub use caller::Caller;
 pub use data::{Allocate, Origin};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
+pub use handles::Handle;
 pub use inode::{Attr, Inode};
 pub use lookup::Entry;
 pub use maintain::{Failure, Progress, VerifySummary};
+pub use permission::Wanted;
 pub use references::References;
 pub use rewrap::{Rewrap, RewrapSummary};
+pub use simulate::{Operation, Use, Verdict};
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
@@ -61,12 +69,14 @@ pub struct Fs {
     nodes: Nodes,
     open: OpenFiles,
     streams: DirStreams,
+    handles: Handles,
     assignments: Assignments,
     /// Held shared while a place is found and used, alone while names move or go.
     tree: RwLock<()>,
     /// For walks that must not miss a file that moved. Noted in while `tree` is held.
     moves: Moves,
     rewraps: Rewraps,
+    owners: Owners,
     euid: u32,
     egid: u32,
 }
@@ -77,6 +87,8 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn new(vault: Vault) -> Result<Self, FsError> {
+        let euid = rustix::process::geteuid().as_raw();
+        let owners = Owners { vault: rustix::fs::fstat(&vault)?.st_uid, daemon: euid };
         Ok(Self {
             places: Places::new(&vault, MOST_DIRS)?,
             nodes: Nodes::default(),
@@ -86,7 +98,9 @@ impl Fs {
             tree: RwLock::new(()),
             moves: Moves::default(),
             rewraps: Rewraps::default(),
-            euid: rustix::process::geteuid().as_raw(),
+            handles: Handles::default(),
+            owners,
+            euid,
             egid: rustix::process::getegid().as_raw(),
             vault,
         })

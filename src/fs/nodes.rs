@@ -112,6 +112,11 @@ impl Nodes {
         }
     }
 
+    /// All names of the inode that are known.
+    pub fn links(&self, inode: Inode) -> Vec<Link> {
+        self.0.get(&inode).map_or_else(Vec::new, |node| node.links.clone())
+    }
+
     /// One name less. `left` are the attributes afterwards, `pin` what keeps the inode.
     pub fn unlink(&self, link: &Link, left: Attr, pin: Option<OwnedFd>) {
         if let Some(mut node) = self.0.get_mut(&left.inode) {

@@ -166,6 +166,15 @@ impl Places {
         self.names_above(nodes, inode).iter().rev().map(|name| self.names.open(name)).collect()
     }
 
+    /// The paths in the mount of an inode that has a name, one for each that is known.
+    pub fn paths(&self, nodes: &Nodes, inode: Inode) -> Vec<PathBuf> {
+        let below = |link: Link| {
+            let parent = self.path(nodes, link.parent);
+            parent.join(self.names.open(&link.name))
+        };
+        nodes.links(inode).into_iter().map(below).collect()
+    }
+
     /// The path in the vault, as far as it is known.
     pub fn stored_path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
         self.names_above(nodes, inode).iter().rev().map(|name| &**name).collect()

@@ -5,14 +5,15 @@ use std::ffi::OsStr;
 use rustix::fs::{FileType, RenameFlags, Stat};
 
 use super::entries::{Bulk, pin_last_name};
-use super::{Fs, FsError, Inode};
+use super::permission::Renamed;
+use super::{Caller, Fs, FsError, Inode};
 
 impl Fs {
     /// Moves `name` in `parent` to `new_name` in `new_parent`, replacing what is there, unless
     /// `flags` say NOREPLACE or EXCHANGE.
     ///
     /// # Errors
-    /// [`FsError::Invalid`] for other flags; what the backing filesystem says.
+    /// [`FsError::Invalid`] for other flags; [`FsError::Denied`]; what the backing filesystem says.
     pub fn rename(
         &self,
         parent: Inode,
@@ -20,6 +21,7 @@ impl Fs {
         new_parent: Inode,
         new_name: &OsStr,
         flags: RenameFlags,
+        caller: &Caller,
     ) -> Result<(), FsError> {
         let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE;
         if flags.intersects(!known) {
@@ -29,6 +31,13 @@ impl Fs {
         let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
         let moved = from.stat()?;
         let replaced = to.stat().ok();
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        self.may_rename(
+            &Renamed { parent, name, place: &from, stat: Some(&moved) },
+            &Renamed { parent: new_parent, name: new_name, place: &to, stat: replaced.as_ref() },
+            exchange,
+            caller,
+        )?;
         let pin = replaced.as_ref().and_then(|stat| pin_last_name(&to, stat));
         if flags.is_empty() {
             rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;
@@ -36,7 +45,7 @@ impl Fs {
             rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         }
         self.note_move(new_parent, &to);
-        if flags.contains(RenameFlags::EXCHANGE) {
+        if exchange {
             self.note_move(parent, &from);
         }
         let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -47,7 +56,7 @@ impl Fs {
         let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
         let mut bulk = None;
         match replaced {
-            Some(stat) if flags.contains(RenameFlags::EXCHANGE) => {
+            Some(stat) if exchange => {
                 let other = self.places.inode(&stat)?;
                 self.nodes.rename(other, &to_link, from_link.clone());
             }

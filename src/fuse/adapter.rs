@@ -8,10 +8,9 @@ use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
-    Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use super::connection::{Connection, Settings};
@@ -40,7 +39,7 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        handshake::negotiate(config, self.settings.writeback);
+        handshake::negotiate(config, &self.settings);
         Ok(())
     }
 
@@ -73,7 +72,7 @@ impl Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
-        _: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
         _bkuptime: Option<SystemTime>,
@@ -88,6 +87,7 @@ impl Filesystem for Adapter {
             size,
             atime: atime.map(convert::time),
             mtime: mtime.map(convert::time),
+            through: handle.map(convert::handle),
         };
         let caller = convert::caller(request);
         reply_attr(reply, self.fs.setattr(convert::inode(inode), &change, &caller));
@@ -155,7 +155,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -166,19 +166,29 @@ impl Filesystem for Adapter {
         let _turn = self.connection.begin(Operation::rename);
         let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        reply_empty(reply, self.fs.rename(parent, name, new_parent, new_name, flags));
+        let caller = convert::caller(request);
+        let renamed = self.fs.rename(parent, name, new_parent, new_name, flags, &caller);
+        reply_empty(reply, renamed);
     }
 
-    fn link(&self, _: &Request, inode: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn link(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        parent: INodeNo,
+        name: &OsStr,
+        reply: ReplyEntry,
+    ) {
         let _turn = self.connection.begin(Operation::link);
-        reply_entry(reply, self.fs.link(convert::inode(inode), convert::inode(parent), name));
+        let (inode, parent) = (convert::inode(inode), convert::inode(parent));
+        reply_entry(reply, self.fs.link(inode, parent, name, &convert::caller(request)));
     }
 
-    fn open(&self, _: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.connection.begin(Operation::open);
-        let for_writing = flags.acc_mode() != OpenAccMode::O_RDONLY;
-        match self.fs.open(convert::inode(inode), for_writing) {
-            Ok(()) => reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+        let caller = convert::caller(request);
+        match self.fs.open(convert::inode(inode), convert::wanted(flags), &caller) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE),
             Err(error) => reply.error(refuse(&error)),
         }
     }
@@ -187,7 +197,7 @@ impl Filesystem for Adapter {
         &self,
         _: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
@@ -196,8 +206,12 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.connection.begin(Operation::read);
         let mut reply = Some(reply);
-        let read = self.fs.read(convert::inode(inode), offset, size as usize, |content| {
-            reply.take().into_iter().for_each(|reply| reply.data(content));
+        let inode = convert::inode(inode);
+        let may = self.fs.may_still_read(inode, convert::handle(handle));
+        let read = may.and_then(|()| {
+            self.fs.read(inode, offset, size as usize, |content| {
+                reply.take().into_iter().for_each(|reply| reply.data(content));
+            })
         });
         if let (Err(error), Some(reply)) = (read, reply) {
             reply.error(refuse(&error));
@@ -208,7 +222,7 @@ impl Filesystem for Adapter {
         &self,
         request: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
@@ -224,7 +238,8 @@ impl Filesystem for Adapter {
             0 => Origin::Program,
             _ => Origin::ProgramSync,
         };
-        let mut written = self.fs.write(inode, offset, data, origin);
+        let may = self.fs.may_still_write(inode, convert::handle(handle), origin);
+        let mut written = may.and_then(|()| self.fs.write(inode, offset, data, origin));
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             written = self.fs.drop_privilege_bits(inode, &convert::caller(request));
         }
@@ -245,13 +260,14 @@ impl Filesystem for Adapter {
         &self,
         _: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
         let _turn = self.connection.begin(Operation::release);
+        self.fs.forget_opener(convert::handle(handle));
         reply_empty(reply, self.fs.release(convert::inode(inode)));
     }
 
@@ -376,13 +392,13 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.connection.begin(Operation::create);
         let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
-        let exclusive = flags & libc::O_EXCL != 0;
-        match self.fs.create(parent, name, mode, exclusive, &caller) {
-            Ok(entry) => reply.created(
+        let how = (convert::wanted(OpenFlags(flags)), flags & libc::O_EXCL != 0);
+        match self.fs.create(parent, name, mode, how, &caller) {
+            Ok((entry, handle)) => reply.created(
                 &TTL,
                 &convert::attr(&entry.attr),
                 Generation(entry.generation),
-                FileHandle(0),
+                FileHandle(handle.0),
                 FopenFlags::FOPEN_KEEP_CACHE,
             ),
             Err(error) => reply.error(refuse(&error)),

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{FileAttr, FileType, INodeNo, Request, TimeOrNow};
+use fuser::{FileAttr, FileHandle, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
 
-use crate::fs::{Allocate, Attr, Caller, Inode, Time};
+use crate::fs::{Allocate, Attr, Caller, Handle, Inode, Time, Wanted};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
@@ -12,6 +12,20 @@ pub(super) fn caller(request: &Request) -> Caller {
 
 pub(super) fn inode(number: INodeNo) -> Inode {
     Inode(number.0)
+}
+
+pub(super) fn handle(handle: FileHandle) -> Handle {
+    Handle(handle.0)
+}
+
+/// What open flags ask for. That a file is to be emptied arrives only where it was agreed upon.
+pub(super) fn wanted(flags: OpenFlags) -> Wanted {
+    let (read, write) = match flags.acc_mode() {
+        OpenAccMode::O_RDONLY => (true, false),
+        OpenAccMode::O_WRONLY => (false, true),
+        OpenAccMode::O_RDWR => (true, true),
+    };
+    Wanted { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
 }
 
 pub(super) fn time(time: TimeOrNow) -> Time {

@@ -15,6 +15,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::Invalid => Errno::EINVAL,
         FsError::PastEnd => Errno::ENXIO,
         FsError::ForgedAssignment(_) => Errno::EIO,
+        FsError::Denied { .. } => Errno::EACCES,
         FsError::Key(_) => Errno::from_i32(libc::ENOKEY),
         FsError::Backing(errno) => Errno::from_i32(errno.raw_os_error()),
         FsError::File { error, .. } => match error {

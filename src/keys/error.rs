@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::policy::Action;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
 
 /// Why a key cannot be used, changed, read or stored.
@@ -89,6 +90,16 @@ pub enum KeyError {
         "a grant names at least one action, and no path but a plain one of at most 4096 bytes in the vault"
     )]
     BadGrant,
+    /// A policy that leaves the key to nobody.
+    #[error(
+        "that would leave nobody who may {action} with the master key `{key}`; `--yes --yes` does it all the same"
+    )]
+    LocksOut {
+        /// The master key's name.
+        key: String,
+        /// What nobody could do.
+        action: Action,
+    },
     /// Nothing of what was to be taken back was ever granted.
     #[error(
         "there is no such grant, so there is nothing to take back; `atrest policy show` shows those there are"
@@ -259,6 +270,7 @@ impl KeyError {
             | Self::NotPendingDeletion(_)
             | Self::PastGrant(_)
             | Self::BadGrant
+            | Self::LocksOut { .. }
             | Self::NoSuchGrant
             | Self::Full { .. }
             | Self::LastProtector(_)

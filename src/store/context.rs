@@ -1,16 +1,41 @@
 //! What all files of an open vault share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError};
 use crate::crypto::{DataKey, FileKeys};
 use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion, MasterKeyId, VolumeId};
+use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing};
 
 /// The version of a master key that wraps a data key.
 pub type WrappedBy = (MasterKeyId, KeyVersion);
+
+/// What the policies of the ring come to, where no grant has to be looked up.
+#[derive(Debug)]
+struct Policies {
+    everybody: AtomicU16,
+    owner: AtomicU16,
+    by_path: AtomicBool,
+}
+
+impl Policies {
+    fn new(summary: &Summary) -> Self {
+        Self {
+            everybody: AtomicU16::new(summary.everybody.bits()),
+            owner: AtomicU16::new(summary.owner.bits()),
+            by_path: AtomicBool::new(summary.by_path),
+        }
+    }
+
+    fn replace(&self, summary: &Summary) {
+        self.everybody.store(summary.everybody.bits(), Ordering::Release);
+        self.owner.store(summary.owner.bits(), Ordering::Release);
+        self.by_path.store(summary.by_path, Ordering::Release);
+    }
+}
 
 /// The keys, the mounts and the counters of an open vault.
 #[derive(Debug)]
@@ -21,6 +46,7 @@ pub struct Context {
     ring_changes: AtomicU64,
     /// Whether every key of the ring may be used.
     all_enabled: AtomicBool,
+    policies: Policies,
     epochs: EpochRecord,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
@@ -33,6 +59,7 @@ impl Context {
             volume: ring.volume_id(),
             ring_changes: AtomicU64::new(0),
             all_enabled: AtomicBool::new(ring.all_enabled()),
+            policies: Policies::new(&ring.summary()),
             ring: RwLock::new(ring),
             epochs,
             files_sealed: AtomicU64::new(0),
@@ -59,6 +86,7 @@ impl Context {
     pub fn replace_ring(&self, ring: KeyRing) {
         let mut current = self.ring.write();
         self.all_enabled.store(ring.all_enabled(), Ordering::Release);
+        self.policies.replace(&ring.summary());
         *current = ring;
         self.ring_changes.fetch_add(1, Ordering::Release);
     }
@@ -68,8 +96,23 @@ impl Context {
         self.all_enabled.load(Ordering::Acquire)
     }
 
+    /// Whether every key lets everybody do all of `actions`, anywhere and at any time.
+    pub fn lets_everybody(&self, actions: ActionSet) -> bool {
+        actions.bits() & !self.policies.everybody.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether nothing keeps those from `actions` for whom the default is.
+    pub fn lets_owner(&self, actions: ActionSet) -> bool {
+        actions.bits() & !self.policies.owner.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether a grant of some key counts at and below a path alone.
+    pub fn grants_by_path(&self) -> bool {
+        self.policies.by_path.load(Ordering::Acquire)
+    }
+
     /// How often the keys were replaced.
-    pub(super) fn ring_changes(&self) -> u64 {
+    pub fn ring_changes(&self) -> u64 {
         self.ring_changes.load(Ordering::Acquire)
     }
 

@@ -133,6 +133,17 @@ impl Vault {
         command
     }
 
+    /// Lets every user read and make files, as far as modes do: what a mount with `--allow-other`
+    /// alone does not.
+    #[track_caller]
+    pub fn shared(self) -> Vault {
+        if !bare() {
+            let grant = ["--everyone", "--allow", "decrypt,generate-data-key"];
+            run(self.command(&["key", "grant"]).arg(self.path()).args(grant)).ok();
+        }
+        self
+    }
+
     /// Runs the binary with these arguments and then the vault's path: `vault.run(&["verify"])`.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Outcome {

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use atrest::format::{Epoch, KeyVersion, VolumeId};
-use atrest::fs::{Caller, Change, Fs, Inode, Origin};
+use atrest::fs::{Caller, Change, Fs, Inode, Origin, Wanted};
 use atrest::keys::{DEFAULT_KEY, KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
@@ -64,14 +64,18 @@ fn open(dir: &TempDir, ring: &KeyRing, access: Access) -> Fs {
     Fs::new(Vault::open(&dir.path().join("vault"), ring.clone(), access).unwrap()).unwrap()
 }
 
+fn caller() -> Caller {
+    Caller { uid: 0, gid: 0, pid: 1 }
+}
+
 fn check_contents(fs: &Fs) {
     for file in &FILES {
         let inode = fs.lookup(Inode::ROOT, OsStr::new(file.0)).unwrap().attr.inode;
         assert_eq!(fs.getattr(inode).unwrap().size, file.2, "{}", file.0);
-        fs.open(inode, false).unwrap();
+        fs.open(inode, Wanted::READ, &caller()).unwrap();
         let content = fs.read(inode, 0, 1 << 20, <[u8]>::to_vec).unwrap();
         assert!(content == file.content(), "{} reads otherwise", file.0);
-        fs.release(inode).unwrap();
+        fs.releaseinode.unwrap();
     }
     let summary = fs.verify(Path::new(""), &|_| true).unwrap();
     assert_eq!((summary.files, summary.damaged, summary.left_by_crash), (9, vec![], vec![]));
@@ -98,14 +102,14 @@ fn the_frozen_vault_is_written_to_and_rewrapped() {
     assert_eq!((summary.rewrapped, summary.empty, summary.failed), (9, 1, vec![]));
     check_contents(&fs);
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;
-    fs.open(inode, true).unwrap();
+    fs.open(inode, Wanted::WRITE, &caller()).unwrap();
     fs.write(inode, 20_100, &pattern(20_100, 5000), Origin::Program).unwrap();
-    fs.release(inode).unwrap();
+    fs.releaseinode.unwrap();
     fs.close().unwrap();
     drop(fs);
     let fs = open(&dir, &ring, Access::ReadOnly);
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;
-    fs.open(inode, false).unwrap();
+    fs.open(inode, Wanted::READ, &caller()).unwrap();
     let tail = fs.read(inode, 20_000, 10_000, <[u8]>::to_vec).unwrap();
     assert!(tail == pattern(20_000, 5100));
 }
@@ -120,15 +124,17 @@ fn make_the_vault() {
     Vault::create(&dir, &ring, NameMode::Plain).unwrap();
     for version in [1, 2] {
         let fs = Fs::new(Vault::open(&dir, ring.clone(), Access::ReadWrite).unwrap()).unwrap();
-        let caller = Caller { uid: 0, gid: 0, pid: 1 };
+        let caller = caller();
         for file in FILES.iter().filter(|file| file.3 == version) {
-            let made = fs.create(Inode::ROOT, OsStr::new(file.0), 0o644, true, &caller).unwrap();
+            let how = (Wanted::WRITE, true);
+            let (made, _) =
+                fs.create(Inode::ROOT, OsStr::new(file.0), 0o644, how, &caller).unwrap();
             for &(at, len) in file.1 {
                 fs.write(made.attr.inode, at, &pattern(at, len), Origin::Program).unwrap();
             }
             let change = Change { size: Some(file.2), ..Change::default() };
             fs.setattr(made.attr.inode, &change, &caller).unwrap();
-            fs.release(made.attr.inode).unwrap();
+            fs.releasemade.attr.inode.unwrap();
         }
         fs.close().unwrap();
         if version == 1 {

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 
 use atrest::format::{HEADER_LEN, Header, VolumeId};
-use atrest::fs::{Caller, Change, Fs, Inode, Origin};
+use atrest::fs::{Caller, Change, Fs, Inode, Origin, Wanted};
 use atrest::keys::KeyRing;
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
@@ -23,11 +23,13 @@ fn new_vault() -> (TempDir, KeyRing, Fs) {
 
 /// Makes a file, or replaces the content of one, and closes it.
 fn write(fs: &Fs, name: &str, content: &[u8]) {
-    let inode = fs.create(Inode::ROOT, OsStr::new(name), 0o600, false, &CALLER).unwrap().attr.inode;
+    let how = (Wanted::WRITE, false);
+    let (entry, _) = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &CALLER).unwrap();
+    let inode = entry.attr.inode;
     let change = Change { size: Some(0), ..Change::default() };
     fs.setattr(inode, &change, &CALLER).unwrap();
     fs.write(inode, 0, content, Origin::Program).unwrap();
-    fs.release(inode).unwrap();
+    fs.releaseinode.unwrap();
 }
 
 #[test]

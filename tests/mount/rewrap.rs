@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use atrest::format::{HEADER_LEN, Header};
-use atrest::fs::{Caller, Fs, Inode, Origin};
+use atrest::fs::{Caller, Fs, Inode, Origin, Wanted};
 use atrest::keys::{KeyFile, NoPassphrase};
 use atrest::store::Access;
 use rand::RngExt;
@@ -34,7 +34,8 @@ fn fill(vault: &Vault, files: usize) {
             dir = fs.mkdir(Inode::ROOT, OsStr::new(&name), 0o755, &caller).unwrap().attr.inode;
         }
         let name = format!("file {}", file % 100);
-        let made = fs.create(dir, OsStr::new(&name), 0o644, true, &caller).unwrap();
+        let how = (Wanted::BOTH, true);
+        let (made, _) = fs.create(dir, OsStr::new(&name), 0o644, how, &caller).unwrap();
         fs.write(made.attr.inode, 0, &content(file), Origin::Program).unwrap();
         fs.release(made.attr.inode).unwrap();
         fs.forget(made.attr.inode, 1);

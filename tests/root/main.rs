@@ -43,7 +43,7 @@ fn nobody() -> User {
 fn each_shared_mount(test: impl Fn(Mounted)) {
     require_root();
     for options in [&["--allow-other"][..], &["--allow-other", "--no-writeback"]] {
-        let mount = Vault::init().mount(options);
+        let mount = Vault::init().shared().mount(options);
         open_to_all(mount.path());
         test(mount);
     }

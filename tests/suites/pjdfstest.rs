@@ -83,11 +83,11 @@ fn compare(mount: Mounted) {
 #[test]
 fn as_good_as_the_filesystem_below() {
     require_root();
-    compare(Vault::init_on(Backing::Disk).mount(&["--allow-other"]));
+    compare(Vault::init_on(Backing::Disk).shared().mount(&["--allow-other"]));
 }
 
 #[test]
 fn as_good_without_the_writeback_cache() {
     require_root();
-    compare(Vault::init_on(Backing::Disk).mount(&["--allow-other", "--no-writeback"]));
+    compare(Vault::init_on(Backing::Disk).shared().mount(&["--allow-other", "--no-writeback"]));
 }

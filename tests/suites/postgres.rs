@@ -193,7 +193,7 @@ impl Drop for Cluster {
 
 fn mount(options: &[&str]) -> Mounted {
     require_root();
-    let mount = Vault::init().mount(&[&["--allow-other"], options].concat());
+    let mount = Vault::init().shared().mount(&[&["--allow-other"], options].concat());
     rustix::fs::chmod(mount.path(), 0o755.into()).unwrap();
     mount
 }

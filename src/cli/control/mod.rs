@@ -1,10 +1,11 @@
 //! The conversation with a running daemon, over a Unix socket of its own.
 //!
 //! The client sends one [`Request`] as a line of JSON and gets lines of JSON back: any number of
-//! [`Reply::Progress`], then one [`Reply::Done`] or [`Reply::Failed`]. Only the daemon's user and
-//! root are heard.
+//! [`Reply::Progress`], then one [`Reply::Done`] or [`Reply::Failed`]. Only the daemon's user, root
+//! and the members of the mount's admin group are heard; what they may is for the keys' policies.
 
 mod client;
+mod peer;
 mod place;
 mod server;
 
@@ -13,12 +14,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use client::Client;
+pub use peer::Peer;
 pub use place::Place;
 pub use server::{Answers, Server};
 
 use super::exit::{Exit, Failure};
-use super::key::{FileWork, KeyChange};
-use crate::fs::Progress;
+use super::key::{FileWork, KeyChange, PolicyChange};
+use crate::fs::{Operation, Progress};
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +28,27 @@ use crate::fs::Progress;
 pub enum Request {
     /// How it is.
     Status,
+    /// The master keys, as far as the client may see them.
+    Keys,
+    /// Their policies, as far as the client may see them.
+    Policies,
+    /// What the policies let somebody do with a file.
+    Simulate {
+        /// Their user.
+        uid: u32,
+        /// Their group.
+        gid: u32,
+        /// Their other groups.
+        groups: Vec<u32>,
+        /// The file's path in the mount.
+        path: PathBuf,
+        /// What.
+        operation: Operation,
+    },
     /// To change a master key.
     Change(KeyChange),
+    /// To change a master key's policy.
+    Policy(PolicyChange),
     /// To work on the keys of files.
     Work(FileWork),
     /// To check every block at or below a path in the mount.
@@ -41,7 +62,12 @@ impl Request {
     /// Whether it is work on every file, which takes as long as it takes.
     fn is_long(&self) -> bool {
         match self {
-            Self::Status | Self::Change(_) => false,
+            Self::Status
+            | Self::Keys
+            | Self::Policies
+            | Self::Simulate { .. }
+            | Self::Change(_)
+            | Self::Policy(_) => false,
             Self::Work(_) | Self::Verify { .. } => true,
         }
     }
@@ -87,16 +113,19 @@ mod tests {
         fn answer(
             &self,
             request: Request,
+            peer: &Peer,
             progress: &(dyn Fn(Progress) -> bool + Sync),
         ) -> Result<Value, Failure> {
             match request {
                 Request::Status => Ok(json!({"mounted": true})),
+                Request::Keys => Ok(json!([peer.uid, peer.gid])),
                 Request::Change(_) => Err(Failure::new(Exit::KeyFile, "no key")),
                 Request::Work(_) => {
                     let steps = (1..=1000).map(|done| Progress { done, total: 1000 });
                     Ok(json!(steps.take_while(|step| progress(*step)).count()))
                 }
                 Request::Verify { path } => Ok(json!(path)),
+                other => panic!("{other:?}"),
             }
         }
     }
@@ -115,7 +144,7 @@ mod tests {
     fn a_request_is_answered_with_progress_on_the_way() {
         let (_scratch, path) = place();
         let place = Place::at(path, uid());
-        let server = Server::listen(&place, Arc::new(Echo)).unwrap();
+        let server = Server::listen(&place, None, Arc::new(Echo)).unwrap();
         let metadata = fs::metadata(place.path()).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.uid()), (0o600, uid()));
 
@@ -131,6 +160,8 @@ mod tests {
         let path = PathBuf::from("a/b");
         assert_eq!(ask(Request::Verify { path }).unwrap(), json!("a/b"));
         assert_eq!(ask(Request::Status).unwrap(), json!({"mounted": true}));
+        let gid = rustix::process::getegid().as_raw();
+        assert_eq!(ask(Request::Keys).unwrap(), json!([uid(), gid]));
         let action = Action::Rotate { rotate_every: None };
         let change = KeyChange { name: "default".to_owned(), action, dry_run: false };
         let failure = ask(Request::Change(change)).unwrap_err();
@@ -145,8 +176,8 @@ mod tests {
     fn a_socket_left_by_a_dead_daemon_is_replaced() {
         let (_scratch, path) = place();
         let place = Place::at(path, uid());
-        std::mem::forget(Server::listen(&place, Arc::new(Echo)).unwrap());
-        let server = Server::listen(&place, Arc::new(Echo)).unwrap();
+        std::mem::forget(Server::listen(&place, None, Arc::new(Echo)).unwrap());
+        let server = Server::listen(&place, None, Arc::new(Echo)).unwrap();
         assert!(Client::connect(&place).is_some());
         server.stop();
     }
@@ -158,6 +189,6 @@ mod tests {
         fs::create_dir(directory).unwrap();
         fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
         let place = Place::at(path, uid());
-        assert!(Server::listen(&place, Arc::new(Echo)).is_err());
+        assert!(Server::listen(&place, None, Arc::new(Echo)).is_err());
     }
 }

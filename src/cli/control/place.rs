@@ -1,8 +1,8 @@
 //! Where a daemon's socket lies: known from the vault's directory and the daemon's user alone.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,9 @@ impl Place {
         self.user
     }
 
-    /// Makes the directory, unless it is there and nobody but the user may write it.
-    pub(super) fn prepare(&self) -> io::Result<()> {
+    /// Makes the directory, unless it is there and nobody but the user may write it. Others can
+    /// reach a socket in it that is open to them, if it is to be `passable`.
+    pub(super) fn prepare(&self, passable: bool) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -50,6 +51,9 @@ impl Place {
         if !self.is_ours(directory)? {
             let sentence = format!("{} is open to others or belongs to them", directory.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
+        }
+        if passable {
+            fs::set_permissions(directory, Permissions::from_mode(0o711))?;
         }
         Ok(())
     }
@@ -67,10 +71,11 @@ impl Place {
         }
     }
 
-    /// Whether nobody but the user may write the directory: in /tmp anybody can make it first.
+    /// Whether nobody but the user may list or write the directory: in /tmp anybody can make it
+    /// first.
     fn is_ours(&self, directory: &Path) -> io::Result<bool> {
         let metadata = fs::symlink_metadata(directory)?;
-        Ok(metadata.is_dir() && metadata.uid() == self.user && metadata.mode() & 0o077 == 0)
+        Ok(metadata.is_dir() && metadata.uid() == self.user && metadata.mode() & 0o066 == 0)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use rustix::net::sockopt::socket_peercred;
 use serde_json::Value;
 
 use super::super::exit::{Exit, Failure};
-use super::{Place, Reply, Request};
+use super::{Peer, Place, Reply, Request};
 use crate::fs::Progress;
 
 /// How long a client may take over its request, and over taking the answer.
@@ -26,7 +25,7 @@ const RHYTHM: Duration = Duration::from_millis(50);
 
 /// Somebody who knows the answers.
 pub trait Answers: Send + Sync {
-    /// Answers a request. `progress` says whether to go on: not when the client has left or the
+    /// Answers a request of `peer`. `progress` says whether to go on: not when the client has left or the
     /// daemon is to end.
     ///
     /// # Errors
@@ -34,6 +33,7 @@ pub trait Answers: Send + Sync {
     fn answer(
         &self,
         request: Request,
+        peer: &Peer,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure>;
 }
@@ -57,27 +57,36 @@ struct State {
 }
 
 impl Server {
-    /// Listens at a place, where nobody else does: who holds the vault's lock may.
+    /// Listens at a place, where nobody else does: who holds the vault's lock may. The members of
+    /// `admins`, if that is a group, are heard too.
     ///
     /// # Errors
     /// Those of making the directory, the socket and the thread.
-    pub fn listen(place: &Place, answers: Arc<dyn Answers>) -> io::Result<Self> {
-        place.prepare()?;
+    pub fn listen(
+        place: &Place,
+        admins: Option<u32>,
+        answers: Arc<dyn Answers>,
+    ) -> io::Result<Self> {
+        place.prepare(admins.is_some())?;
         let path = place.path().to_owned();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The directory lets nobody else in until the mode is set.
+        // Whoever connects before the mode is set is asked who they are, as everybody is.
         let listener = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        if admins.is_some() {
+            chown(&path, None, admins)?;
+        }
+        let mode = if admins.is_some() { 0o660 } else { 0o600 };
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
         let work = Arc::new(Work::default());
         let server = Self { path, work: Arc::clone(&work) };
         let user = place.user();
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             for stream in listener.incoming() {
                 match stream {
-                    Ok(stream) => receive(stream, user, &work, &answers),
+                    Ok(stream) => receive(stream, (user, admins), &work, &answers),
                     // Out of descriptors, say: it may pass.
                     Err(error) => {
                         log::warn!("control socket: {error}");
@@ -127,28 +136,33 @@ impl Drop for Running {
     }
 }
 
-fn receive(stream: UnixStream, user: u32, work: &Arc<Work>, answers: &Arc<dyn Answers>) {
-    let is_allowed =
-        socket_peercred(&stream).is_ok_and(|peer| peer.uid.is_root() || peer.uid.as_raw() == user);
-    if !is_allowed {
-        log::warn!("control socket: a user other than {user} was refused");
+fn receive(
+    stream: UnixStream,
+    (user, admins): (u32, Option<u32>),
+    work: &Arc<Work>,
+    answers: &Arc<dyn Answers>,
+) {
+    let Some(peer) = Peer::of(&stream) else { return };
+    let is_heard = [0, user].contains(&peer.uid) || admins.is_some_and(|group| peer.is_in(group));
+    if !is_heard {
+        log::warn!("control socket: user {} was refused", peer.uid);
         return;
     }
     let (work, answers) = (Arc::clone(work), Arc::clone(answers));
     let conversation = thread::Builder::new()
         .name("control request".to_owned())
-        .spawn(move || converse(stream, &work, answers.as_ref()));
+        .spawn(move || converse(stream, &peer, &work, answers.as_ref()));
     if let Err(error) = conversation {
         log::warn!("control socket: {error}");
     }
 }
 
-fn converse(mut stream: UnixStream, work: &Arc<Work>, answers: &dyn Answers) {
+fn converse(mut stream: UnixStream, peer: &Peer, work: &Arc<Work>, answers: &dyn Answers) {
     let Some(request) = read_request(&stream) else { return };
     let answered = match (request, work.begin()) {
         (Ok(request), Some(running)) => {
             let teller = Mutex::new(Teller { stream: &mut stream, told: None });
-            answers.answer(request, &|step| teller.lock().tell(step) && running.may_go_on())
+            answers.answer(request, peer, &|step| teller.lock().tell(step) && running.may_go_on())
         }
         (Ok(_), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
         (Err(error), _) => Err(Failure::new(

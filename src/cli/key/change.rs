@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::{KeyDescription, KeyError, KeyRing, Timestamp};
+use crate::keys::{KeyDescription, KeyError, KeyRing, Timestamp, policy};
 
 /// A change of one master key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +68,18 @@ impl KeyChange {
         }
         ring.destroy_due(Timestamp::now());
         ring.describe_key(name)
+    }
+
+    /// The use of the key that its policy is asked about.
+    pub fn policy_action(&self) -> policy::Action {
+        match self.action {
+            Action::Create { .. } => policy::Action::Create,
+            Action::Rotate { .. } => policy::Action::Rotate,
+            Action::Enable => policy::Action::Enable,
+            Action::Disable => policy::Action::Disable,
+            Action::ScheduleDeletion { .. } => policy::Action::ScheduleDeletion,
+            Action::CancelDeletion => policy::Action::CancelDeletion,
+        }
     }
 
     /// Whether files that could be read can't be afterwards.

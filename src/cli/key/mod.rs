@@ -3,14 +3,17 @@
 mod backup;
 mod change;
 mod files;
+mod grant;
 mod protector;
 mod show;
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription};
+use crate::format::VolumeId;
+use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError};
 
 use super::control::Request;
 use super::exit::{Context, Exit, Failure, print};
@@ -20,6 +23,7 @@ use super::vault::{self, Keys};
 
 pub use change::{Action, KeyChange};
 pub use files::FileWork;
+pub use grant::PolicyChange;
 
 /// The life of the master keys: list, rotate, rewrap, retire, disable, protect, back up.
 #[derive(Debug, clap::Subcommand)]
@@ -69,6 +73,10 @@ pub enum Command {
     Retire(files::RetireArgs),
     /// Give a directory a master key, for files made in it from now on
     Assign(files::AssignArgs),
+    /// Let somebody use a master key, or keep them from it
+    Grant(grant::GrantArgs),
+    /// Take back what `grant` granted, in the same words
+    Revoke(grant::GrantArgs),
     /// Write all master keys in a form to print and lock away
     Backup(backup::BackupArgs),
     /// Make the key file anew from a backup
@@ -99,13 +107,13 @@ impl VaultArgs {
     ///
     /// # Errors
     /// [`Exit::Vault`], [`Exit::KeyFile`].
-    fn open_keys(&self) -> Result<Keys, Failure> {
+    pub fn open_keys(&self) -> Result<Keys, Failure> {
         let (id, path) = self.locate_keys()?;
         vault::keys(&id, path.as_deref(), &self.unlock)
     }
 
     /// The vault's id, and where the key file is if something says so.
-    fn locate_keys(&self) -> Result<(crate::format::VolumeId, Option<PathBuf>), Failure> {
+    fn locate_keys(&self) -> Result<(VolumeId, Option<PathBuf>), Failure> {
         let target = Target::find(&self.vault)?;
         let id = vault::describe(&target.vault)?.vault;
         let path = match (&self.key_file, target.daemon()?) {
@@ -153,32 +161,60 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Rewrap(args) => files::rewrap(args),
         Command::Retire(args) => files::retire(args),
         Command::Assign(args) => files::assign(args),
+        Command::Grant(args) => grant::run(args, false),
+        Command::Revoke(args) => grant::run(args, true),
         Command::Backup(args) => backup::backup(args),
         Command::Restore(args) => backup::restore(args),
         Command::Protector(command) => protector::run(command),
     }
 }
 
+/// What `list --json` prints.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listed {
+    /// The vault's id.
+    pub vault_id: VolumeId,
+    /// Where the key file lies.
+    pub key_file: String,
+    /// The keys, or those of them that who asks may see.
+    pub keys: Vec<KeyDescription>,
+}
+
+impl VaultArgs {
+    /// The keys, as the daemon knows them or, where none is asked, as the key file has them.
+    fn listed(&self) -> Result<Listed, Failure> {
+        if let (None, Daemon::Reached(client)) =
+            (&self.key_file, Target::find(&self.vault)?.daemon()?)
+        {
+            let listed = client.ask(&Request::Keys, &mut |_| ())?;
+            return serde_json::from_value(listed)
+                .or_fail(Exit::Failed, || "the daemon".to_owned());
+        }
+        let Keys { path, file } = self.open_keys()?;
+        let (vault_id, keys) = (file.ring.volume_id(), file.ring.describe());
+        Ok(Listed { vault_id, key_file: path.to_string_lossy().into_owned(), keys })
+    }
+}
+
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
-    let keys = args.open_keys()?;
-    let described = keys.file.ring.describe();
+    let listed = args.listed()?;
     if args.json {
-        let key_file = keys.path.to_string_lossy();
-        let id = keys.file.ring.volume_id();
-        let listed = json!({ "vault_id": id, "key_file": key_file, "keys": described });
-        print(&format!("{listed:#}"))?;
+        print(&format!("{:#}", json!(listed)))?;
     } else {
-        print(&show::table(&described))?;
+        print(&show::table(&listed.keys))?;
     }
     Ok(Exit::Done)
 }
 
 fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
-    let key = args.vault.open_keys()?.file.ring.describe_key(&args.name)?;
+    let keys = args.vault.listed()?.keys;
+    let named = keys.iter().find(|key| key.name == args.name);
+    let key = named.or_else(|| keys.iter().find(|key| key.id.to_string() == args.name));
+    let key = key.ok_or_else(|| KeyError::NoSuchKey(args.name.clone()))?;
     if args.vault.json {
         print(&format!("{:#}", json!(key)))?;
     } else {
-        print(&show::in_full(&key))?;
+        print(&show::in_full(key))?;
     }
     Ok(Exit::Done)
 }

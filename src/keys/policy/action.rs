@@ -81,6 +81,19 @@ impl Action {
     }
 }
 
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.word())
+    }
+}
+
+impl<'de> Deserialize<'de> for Action {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::of_word(&word).ok_or_else(|| D::Error::custom("not an action"))
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -149,15 +162,13 @@ impl fmt::Display for ActionSet {
 
 impl Serialize for ActionSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter().map(Action::word))
+        serializer.collect_seq(self.iter())
     }
 }
 
 impl<'de> Deserialize<'de> for ActionSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let words = Vec::<String>::deserialize(deserializer)?;
-        let actions: Option<Vec<_>> = words.iter().map(|word| Action::of_word(word)).collect();
-        let actions = actions.ok_or_else(|| D::Error::custom("not an action"))?;
+        let actions = Vec::<Action>::deserialize(deserializer)?;
         match actions.is_sorted_by(|a, b| a < b) {
             true => Ok(Self::of(&actions)),
             false => Err(D::Error::custom("actions out of order")),

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::{Action, Asker, Effect, Grant, Policy, Principal};
+use super::{Action, ActionSet, Asker, Effect, Grant, Policy, Principal};
 
 /// Whether something may be done, and what decided that.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Whether it may.
     pub allowed: bool,
@@ -16,7 +17,8 @@ pub struct Decision {
 }
 
 /// What decided.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// This grant.
     Grant(Grant),
@@ -57,10 +59,10 @@ impl Policy {
 
     /// Whether a grant for a group may decide about one of these actions, so that it has to be
     /// known which groups somebody is in.
-    pub fn asks_for_groups(&self, actions: &[Action]) -> bool {
+    pub fn asks_for_groups(&self, actions: ActionSet) -> bool {
         self.grants.iter().any(|grant| {
             matches!(grant.principal, Principal::Group(_))
-                && actions.iter().any(|action| grant.actions.has(*action))
+                && !grant.actions.common(actions).is_empty()
         })
     }
 
@@ -68,7 +70,7 @@ impl Policy {
     /// or one that a grant is for. `owner` is the user of the vault's directory.
     pub fn lets_anybody(&self, action: Action, owner: u32, now: Timestamp) -> bool {
         let named = self.grants.iter().filter(|grant| grant.effect == Effect::Allow);
-        let nobody = Asker { uid: u32::MAX, gid: u32::MAX, groups: Vec::new(), owner: false };
+        let nobody = Asker { uid: u32::MAX, gid: u32::MAX, groups: Some(Vec::new()), owner: false };
         let candidates = named.map(|grant| match grant.principal {
             Principal::User(uid) => {
                 Asker { uid, owner: uid == 0 || uid == owner, ..nobody.clone() }

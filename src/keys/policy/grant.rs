@@ -57,19 +57,26 @@ pub struct Asker {
     pub uid: u32,
     /// The user's group.
     pub gid: u32,
-    /// The user's other groups.
-    pub groups: Vec<u32>,
+    /// The user's other groups; `None` where they can't be told.
+    pub groups: Option<Vec<u32>>,
     /// Whether the default is for them: root, the owner of the vault's directory, and who runs
     /// the daemon.
     pub owner: bool,
 }
 
 impl Grant {
-    /// Whether it is for `asker`.
+    /// Whether it is for `asker`. Who may be in a group, for all that is known, is denied what that
+    /// group is denied and allowed nothing by it.
     pub fn is_for(&self, asker: &Asker) -> bool {
         match self.principal {
             Principal::User(uid) => asker.uid == uid,
-            Principal::Group(gid) => asker.gid == gid || asker.groups.contains(&gid),
+            Principal::Group(gid) => {
+                let in_others = match &asker.groups {
+                    Some(groups) => groups.contains(&gid),
+                    None => self.effect == Effect::Deny,
+                };
+                asker.gid == gid || in_others
+            }
             Principal::Everyone => true,
         }
     }

@@ -160,6 +160,13 @@ impl<B: Backing> SealedFile<B> {
         matches!(meta.seal, Seal::Empty) && meta.next_key.is_none()
     }
 
+    /// The key chosen for the file's first content, if it is empty and one was; the inner `None` is
+    /// the default one.
+    pub fn next_key(&self) -> Option<Option<MasterKeyId>> {
+        let meta = self.meta.lock();
+        meta.next_key.filter(|_| matches!(meta.seal, Seal::Empty))
+    }
+
     /// Whether the file's master key may be used; true of a file without content.
     ///
     /// # Errors

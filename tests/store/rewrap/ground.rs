@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use atrest::format::{HEADER_LEN, Header, KeyVersion, MasterKeyId, VolumeId};
-use atrest::fs::{Caller, Fs, Inode, Origin, Rewrap, RewrapSummary};
+use atrest::fs::{Caller, Fs, Inode, Origin, Rewrap, RewrapSummary, Wanted};
 use atrest::keys::{DEFAULT_KEY, KeyRing};
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
@@ -84,7 +84,8 @@ impl Ground {
 
     /// Makes a file and leaves it open.
     pub fn create(&self, dir: Inode, name: &str, content: &[u8]) -> Inode {
-        let made = self.fs.create(dir, OsStr::new(name), 0o644, true, &CALLER).unwrap();
+        let how = (Wanted::BOTH, true);
+        let (made, _) = self.fs.create(dir, OsStr::new(name), 0o644, how, &CALLER).unwrap();
         let inode = made.attr.inode;
         if !content.is_empty() {
             self.fs.write(inode, 0, content, Origin::Program).unwrap();

@@ -26,7 +26,7 @@ fn one_of_each() -> (Ground, [Inode; 3]) {
     ground.fs.setattr(read_only, &change, &super::ground::CALLER).unwrap();
     let linked = ground.write(Inode::ROOT, "linked", b"linked");
     let dir = ground.mkdir("dir");
-    ground.fs.link(linked, dir, OsStr::new("again")).unwrap();
+    ground.fs.link(linked, dir, OsStr::new("again"), &super::ground::CALLER).unwrap();
     let open = ground.create(Inode::ROOT, "open", b"open");
     // Its first block is the kernel's affair, so that only the second was written here.
     let sparse = ground.create(Inode::ROOT, "sparse", b"");

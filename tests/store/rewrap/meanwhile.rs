@@ -50,12 +50,12 @@ fn no_file_is_missed_that_moves_is_written_or_given_a_time() {
     let renames = |turn: u64| {
         let (from, to) = (turn as usize % DIRS, (turn as usize + 1) % DIRS);
         let name = OsStr::new("mover");
-        ground.fs.rename(dirs[from], name, dirs[to], name, RenameFlags::empty()).unwrap();
+        ground.fs.rename(dirs[from], name, dirs[to], name, RenameFlags::empty(), &CALLER).unwrap();
     };
     let links = |turn: u64| {
         let (from, to) = (turn as usize % DIRS, (turn as usize + 3) % DIRS);
         let name = |turn| format!("linker {turn}");
-        ground.fs.link(linker, dirs[to], OsStr::new(&name(turn + 1))).unwrap();
+        ground.fs.link(linker, dirs[to], OsStr::new(&name(turn + 1)), &CALLER).unwrap();
         let from = if turn == 0 { 0 } else { (from + DIRS - 1 + 3) % DIRS };
         ground.fs.unlink(dirs[from], OsStr::new(&name(turn))).unwrap();
     };

@@ -14,7 +14,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn asker(uid: u32, gid: u32, groups: &[u32]) -> Asker {
-    Asker { uid, gid, groups: groups.to_vec(), owner: uid == 0 || uid == 500 }
+    Asker { uid, gid, groups: Some(groups.to_vec()), owner: uid == 0 || uid == 500 }
 }
 
 /// `allow user 7 decrypt,rotate until 100 under a/b`, and the like.

@@ -82,6 +82,18 @@ fn of_several_names_one_is_enough_for_either() {
 }
 
 #[test]
+fn groups_that_are_not_known_deny_and_do_not_allow() {
+    let policy =
+        policy(&["allow group 80 decrypt", "deny group 81 rotate", "allow everyone rotate"]);
+    let unknown = |gid| Asker { groups: None, ..asker(7, gid, &[]) };
+    let decide = |asker: Asker, action| policy.decide(&asker, action, &[], at(1)).allowed;
+    assert!(!decide(unknown(7), Action::Decrypt));
+    assert!(decide(unknown(80), Action::Decrypt));
+    assert!(!decide(unknown(7), Action::Rotate));
+    assert!(decide(asker(7, 7, &[]), Action::Rotate));
+}
+
+#[test]
 fn grants_merge_and_are_taken_back() {
     let mut policy = policy(&["allow user 7 decrypt", "allow user 7 rotate", "deny user 7 enable"]);
     assert_eq!(policy.grants().len(), 2);

@@ -1,0 +1,117 @@
+//! Who opened what, where that is asked again at every read and write.
+//!
+//! A mount keeps no account of its descriptors: who could open a file can use it until they close
+//! it. A strict mount does, and refuses what a descriptor's opener may do no longer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use dashmap::DashMap;
+
+use super::data::Origin;
+use super::{Caller, Fs, FsError, Inode, Wanted};
+use crate::keys::policy::{Action, ActionSet, Asker};
+
+/// An open file as the kernel names it; 0 where nobody asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Handle(pub u64);
+
+/// The open files of a strict mount.
+#[derive(Debug, Default)]
+pub(super) struct Handles {
+    strict: AtomicBool,
+    last: AtomicU64,
+    openers: DashMap<Handle, Opener>,
+}
+
+#[derive(Debug, Clone)]
+struct Opener {
+    inode: Inode,
+    wanted: Wanted,
+    /// As they were when they opened it.
+    asker: Asker,
+}
+
+impl Handles {
+    /// Notes an open file, where that is done.
+    pub fn open(&self, fs: &Fs, inode: Inode, wanted: Wanted, caller: &Caller) -> Handle {
+        if !self.strict.load(Ordering::Relaxed) {
+            return Handle::default();
+        }
+        let asker = Asker { groups: caller.groups(), ..fs.asker(caller.uid, caller.gid) };
+        let handle = Handle(self.last.fetch_add(1, Ordering::Relaxed) + 1);
+        self.openers.insert(handle, Opener { inode, wanted, asker });
+        handle
+    }
+
+    fn opener(&self, handle: Handle) -> Option<Opener> {
+        let noted = handle != Handle::default();
+        noted.then(|| self.openers.get(&handle).map(|opener| opener.clone())).flatten()
+    }
+}
+
+impl Fs {
+    /// From now on whoever reads or writes must still be allowed to. Before anything is opened.
+    pub fn be_strict(&self) {
+        self.handles.strict.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is asked at every read and write.
+    pub fn is_strict(&self) -> bool {
+        self.handles.strict.load(Ordering::Relaxed)
+    }
+
+    /// Forgets who opened a file that is released.
+    pub fn forget_opener(&self, handle: Handle) {
+        if handle != Handle::default() {
+            self.handles.openers.remove(&handle);
+        }
+    }
+
+    /// Whether whoever opened a file may still read it. The kernel also reads for one who only
+    /// writes, to fill a page up; that needs no more than writing.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; what reading the header gives.
+    pub fn may_still_read(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
+        let Some(opener) = self.handles.opener(handle) else { return Ok(()) };
+        let action = if opener.wanted.read { Action::Decrypt } else { Action::GenerateDataKey };
+        self.may_still(inode, &opener, action)
+    }
+
+    /// Whether whoever opened a file may still write it. What the kernel writes back out of its
+    /// cache is of all who write, by the handle of any: it is refused when none of them may.
+    ///
+    /// # Errors
+    /// As [`Fs::may_still_read`].
+    pub fn may_still_write(
+        &self,
+        inode: Inode,
+        handle: Handle,
+        origin: Origin,
+    ) -> Result<(), FsError> {
+        let Some(opener) = self.handles.opener(handle) else { return Ok(()) };
+        let may = |opener: &Opener| self.may_still(inode, opener, Action::GenerateDataKey);
+        let refused = match may(&opener) {
+            Err(error) if origin == Origin::Cache => error,
+            answer => return answer,
+        };
+        let writers = self.handles.openers.iter();
+        let writers = writers.filter(|other| other.inode == inode && other.wanted.write);
+        let others: Vec<Opener> = writers.map(|other| other.clone()).collect();
+        if others.iter().any(|other| may(other).is_ok()) { Ok(()) } else { Err(refused) }
+    }
+
+    fn may_still(&self, inode: Inode, opener: &Opener, action: Action) -> Result<(), FsError> {
+        let actions = ActionSet::of(&[action]);
+        if self.freely(opener.asker.uid, actions) {
+            return Ok(());
+        }
+        let file = self.open.find(inode).ok_or(FsError::Stale)?;
+        let key = match self.key_of_content(inode, &file)? {
+            Some(key) => Some(key),
+            None => self.key_of_new_content(inode, &file)?,
+        };
+        let groups = || opener.asker.groups.clone();
+        self.ask(opener.asker.clone(), &groups, actions, key, || self.paths_of(inode))
+    }
+}

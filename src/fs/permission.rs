@@ -1,0 +1,377 @@
+//! Who may use a file's master key: what each operation asks for, and of which key.
+//!
+//! | operation | asks for |
+//! |---|---|
+//! | open for reading | decrypt |
+//! | open for writing: an empty file, or one that is emptied by it | generate-data-key |
+//! | open for writing, otherwise | decrypt, generate-data-key |
+//! | create, mknod of a file | generate-data-key; decrypt too if it is opened for reading |
+//! | truncate to nothing, or an empty file | generate-data-key |
+//! | truncate, otherwise | decrypt, generate-data-key |
+//! | copy_file_range | decrypt of the source, generate-data-key of the target |
+//! | link into a directory of another key | decrypt of the file, generate-data-key of that key |
+//! | rename over a file with content | generate-data-key of that file's key |
+//! | rename, link into or out of where a grant counts by its path | decrypt of what moves |
+//!
+//! A file with content has the key that its header names; an empty one, or one that is emptied,
+//! that of its directory. What is done through an open descriptor was asked for when it was opened,
+//! but for copies, and for [`super::handles`] of a strict mount.
+//!
+//! Whom no grant has to be looked up for pays for two loads and a comparison.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat};
+
+use super::open_files::OpenFile;
+use super::place::Place;
+use super::{Caller, Fs, FsError, Inode};
+use crate::format::MasterKeyId;
+use crate::keys::Timestamp;
+use crate::keys::policy::{Action, ActionSet, Asker};
+use crate::store::{Access, FileError};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Reading.
+    pub read: bool,
+    /// Writing.
+    pub write: bool,
+    /// And it is emptied (`O_TRUNC`).
+    pub empty: bool,
+}
+
+impl Wanted {
+    /// Reading alone.
+    pub const READ: Self = Self { read: true, write: false, empty: false };
+    /// Writing alone.
+    pub const WRITE: Self = Self { read: false, write: true, empty: false };
+    /// Both.
+    pub const BOTH: Self = Self { read: true, write: true, empty: false };
+
+    /// Whether the file must be writable for it.
+    pub fn changes(self) -> bool {
+        self.write || self.empty
+    }
+
+    /// What it asks of the key of a file that has content, or has none.
+    pub fn actions(self, has_content: bool) -> ActionSet {
+        let partial = self.write && has_content && !self.empty;
+        let mut actions = ActionSet::default();
+        if self.read || partial {
+            actions = actions.with(Action::Decrypt);
+        }
+        if self.changes() {
+            actions = actions.with(Action::GenerateDataKey);
+        }
+        actions
+    }
+}
+
+/// One side of a rename.
+pub(super) struct Renamed<'a> {
+    pub parent: Inode,
+    pub name: &'a OsStr,
+    pub place: &'a Place,
+    /// What lies there, if anything does.
+    pub stat: Option<&'a Stat>,
+}
+
+fn both() -> ActionSet {
+    decrypts().with(Action::GenerateDataKey)
+}
+
+fn decrypts() -> ActionSet {
+    ActionSet::of(&[Action::Decrypt])
+}
+
+fn fills() -> ActionSet {
+    ActionSet::of(&[Action::GenerateDataKey])
+}
+
+/// For whom the default policy is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owners {
+    /// The user of the vault's directory.
+    pub vault: u32,
+    /// The daemon's user, who has the keys themselves.
+    pub daemon: u32,
+}
+
+impl Fs {
+    /// Whether the default policy is for a user: root, the owner of the vault's directory, and who
+    /// runs this process.
+    pub fn is_owner(&self, uid: u32) -> bool {
+        uid == 0 || uid == self.owners.vault || uid == self.owners.daemon
+    }
+
+    /// The user of the vault's directory, as it was when the vault was opened.
+    pub fn vault_owner(&self) -> u32 {
+        self.owners.vault
+    }
+
+    pub(super) fn may_open(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+        wanted: Wanted,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        if self.freely(caller.uid, both()) {
+            return Ok(());
+        }
+        let has_content = !file.is_empty();
+        let key = match has_content && !wanted.empty {
+            true => self.key_of_content(inode, file)?,
+            false => None,
+        };
+        let key = key.map_or_else(|| self.key_of_new_content(inode, file), |key| Ok(Some(key)))?;
+        self.require(caller, wanted.actions(has_content), key, || self.paths_of(inode))
+    }
+
+    /// Before a file is made as `name` in `parent`. The caller holds `tree`.
+    pub(super) fn may_create(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        key: Option<MasterKeyId>,
+        wanted: Wanted,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        let actions = wanted.actions(false).union(fills());
+        self.require(caller, actions, key, || vec![self.path_in(parent, name)])
+    }
+
+    pub(super) fn may_truncate(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+        size: u64,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        self.may_open(inode, file, Wanted { empty: size == 0, ..Wanted::WRITE }, caller)
+    }
+
+    pub(super) fn may_copy(
+        &self,
+        (from, source): (Inode, &OpenFile),
+        (to, target): (Inode, &OpenFile),
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        if self.freely(caller.uid, both()) {
+            return Ok(());
+        }
+        self.may_open(from, source, Wanted::READ, caller)?;
+        let key = match self.key_of_content(to, target)? {
+            Some(key) => Some(key),
+            None => self.key_of_new_content(to, target)?,
+        };
+        self.require(caller, fills(), key, || self.paths_of(to))
+    }
+
+    /// Before `place` gets the name `to` as well. The caller holds `tree`.
+    pub(super) fn may_link(
+        &self,
+        (inode, from): (Inode, &Place),
+        (parent, name): (Inode, &OsStr),
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        if self.freely(caller.uid, both()) {
+            return Ok(());
+        }
+        let stat = from.stat()?;
+        let Some(key) = self.key_at(from, &stat)? else { return Ok(()) };
+        let new = self.path_in(parent, name);
+        let old = self.places.paths(&self.nodes, inode);
+        let of_dir = self.key_for_dir(parent)?;
+        if of_dir != key {
+            self.require(caller, fills(), Some(of_dir), || vec![new.clone()])?;
+        }
+        if of_dir != key || old.iter().any(|old| self.crosses(old, &new, false)) {
+            self.require(caller, decrypts(), Some(key), || old)?;
+        }
+        Ok(())
+    }
+
+    /// Before `from` is renamed to `to`, where what `replaced` says lies, or changes places with it.
+    /// The caller holds `tree`.
+    pub(super) fn may_rename(
+        &self,
+        from: &Renamed<'_>,
+        to: &Renamed<'_>,
+        exchange: bool,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        if self.freely(caller.uid, both()) {
+            return Ok(());
+        }
+        let (old, new) = (self.path_in(from.parent, from.name), self.path_in(to.parent, to.name));
+        self.may_move(from, &old, &new, caller)?;
+        if exchange {
+            return self.may_move(to, &new, &old, caller);
+        }
+        match to.stat.map(|stat| self.key_at(to.place, stat)) {
+            Some(Ok(Some(key))) => self.require(caller, fills(), Some(key), || vec![new]),
+            // What is damaged has nothing to be kept from anybody.
+            None | Some(Ok(None) | Err(FsError::File { error: FileError::Integrity(_), .. })) => {
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+        }
+    }
+
+    fn may_move(
+        &self,
+        what: &Renamed<'_>,
+        old: &Path,
+        new: &Path,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        let Some(stat) = what.stat else { return Ok(()) };
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !self.crosses(old, new, is_dir) {
+            return Ok(());
+        }
+        let keys: Vec<_> = match is_dir {
+            // Whatever lies in it.
+            true => self.vault.context().ring().keys().map(|key| key.id()).collect(),
+            false => self.key_at(what.place, stat)?.into_iter().collect(),
+        };
+        keys.into_iter()
+            .try_for_each(|key| self.require(caller, decrypts(), Some(key), || vec![old.into()]))
+    }
+
+    /// Whether no grant has to be looked up to know that `uid` may do all of `actions`.
+    pub(super) fn freely(&self, uid: u32, actions: ActionSet) -> bool {
+        let context = self.vault.context();
+        context.lets_everybody(actions) || (self.is_owner(uid) && context.lets_owner(actions))
+    }
+
+    /// Asks the policy of a key, the default one for `None`. `paths` are the file's.
+    fn require(
+        &self,
+        caller: &Caller,
+        actions: ActionSet,
+        key: Option<MasterKeyId>,
+        paths: impl FnOnce() -> Vec<PathBuf>,
+    ) -> Result<(), FsError> {
+        if self.freely(caller.uid, actions) {
+            return Ok(());
+        }
+        let asker = self.asker(caller.uid, caller.gid);
+        self.ask(asker, &|| caller.groups(), actions, key, paths)
+    }
+
+    /// A user of whose groups nothing was asked yet.
+    pub fn asker(&self, uid: u32, gid: u32) -> Asker {
+        Asker { uid, gid, groups: Some(Vec::new()), owner: self.is_owner(uid) }
+    }
+
+    /// The groups are looked up where a grant for one could decide.
+    pub(super) fn ask(
+        &self,
+        mut asker: Asker,
+        groups: &dyn Fn() -> Option<Vec<u32>>,
+        actions: ActionSet,
+        key: Option<MasterKeyId>,
+        paths: impl FnOnce() -> Vec<PathBuf>,
+    ) -> Result<(), FsError> {
+        let context = self.vault.context();
+        let paths = if context.grants_by_path() { paths() } else { Vec::new() };
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let ring = context.ring();
+        let key = match &key {
+            Some(id) => ring.key_by_id(id)?,
+            None => ring.default_key(),
+        };
+        let policy = key.policy();
+        if policy.asks_for_groups(actions) {
+            asker.groups = groups();
+        }
+        let now = Timestamp::now();
+        match actions.iter().find(|&action| !policy.decide(&asker, action, &paths, now).allowed) {
+            None => Ok(()),
+            Some(action) => {
+                Err(FsError::Denied { uid: asker.uid, action, key: key.name().to_owned() })
+            }
+        }
+    }
+
+    /// The key that a file's content is under; `None` where it has none.
+    pub(super) fn key_of_content(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+    ) -> Result<Option<MasterKeyId>, FsError> {
+        Ok(self.in_file(inode, file.wrapped_by())?.map(|(key, _)| key))
+    }
+
+    /// The key that the first content of an empty file comes under, the default one for `None`.
+    pub(super) fn key_of_new_content(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+    ) -> Result<Option<MasterKeyId>, FsError> {
+        if let Some(chosen) = file.next_key() {
+            return Ok(chosen);
+        }
+        let _tree = self.tree.read();
+        match self.nodes.links(inode).first() {
+            Some(link) => self.key_of_dir(link.parent),
+            None => Ok(None),
+        }
+    }
+
+    /// The key that the content of what lies at `place` is under; `None` where there is none.
+    pub(super) fn key_at(
+        &self,
+        place: &Place,
+        stat: &Stat,
+    ) -> Result<Option<MasterKeyId>, FsError> {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
+            return Ok(None);
+        }
+        let (fd, writable, stat) = self.open.open_found(place, Access::ReadOnly)?;
+        let inode = self.places.inode(&stat)?;
+        let file = self.open.acquire_found(inode, fd, writable)?;
+        let key = file.wrapped_by();
+        drop(file);
+        let released = self.open.release(inode);
+        let in_place = |error: FileError| FsError::File { path: place.name().into(), error };
+        let key = key.map_err(in_place)?.map(|(key, _)| key);
+        released.map_err(in_place).map(|()| key)
+    }
+
+    /// The key that files made in a directory get.
+    fn key_for_dir(&self, dir: Inode) -> Result<MasterKeyId, FsError> {
+        let default = || self.vault.context().ring().default_key().id();
+        Ok(self.key_of_dir(dir)?.unwrap_or_else(default))
+    }
+
+    /// Whether some grant that counts by its path counts for one of these places and not for the
+    /// other; of directories, for anything in them.
+    fn crosses(&self, old: &Path, new: &Path, is_dir: bool) -> bool {
+        if !self.vault.context().grants_by_path() {
+            return false;
+        }
+        let ring = self.vault.context().ring();
+        let grants = ring.keys().flat_map(|key| key.policy().grants());
+        let mut places = grants.filter_map(|grant| grant.under.as_deref().map(Path::new));
+        places.any(|place| {
+            let below = |path: &Path| is_dir && place.starts_with(path);
+            old.starts_with(place) != new.starts_with(place) || below(old) || below(new)
+        })
+    }
+
+    /// The path of a name in a directory. The caller holds `tree`.
+    fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
+        self.places.path(&self.nodes, parent).join(name)
+    }
+
+    pub(super) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {
+        let _tree = self.tree.read();
+        self.places.paths(&self.nodes, inode)
+    }
+}
