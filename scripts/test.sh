@@ -37,7 +37,7 @@ nothing_left() {
 }
 
 need_rust
-need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime
+need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime useradd:passwd getent:libc-bin
 # The server's programs are not in the PATH, and their place names a version.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 
@@ -75,7 +75,7 @@ if [ "$(id -u)" -eq 0 ]; then
 else
   stage "tests without root" tests --lib --bins --test format --test store --test crash --test cli --test keys --test mount
   stage "suites without root" tests --test suites -- --skip pjdfstest:: --skip postgres::
-  stage "tests as root" tests_as_root --test root
+  stage "tests as root" tests_as_root --test root --test policy
   stage "suites as root" tests_as_root --test suites -- pjdfstest:: postgres::
 fi
 # What lies below decides about holes, zeroed ranges and times; so the mount is tested on both.

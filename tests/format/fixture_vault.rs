@@ -75,7 +75,7 @@ fn check_contents(fs: &Fs) {
         fs.open(inode, Wanted::READ, &caller()).unwrap();
         let content = fs.read(inode, 0, 1 << 20, <[u8]>::to_vec).unwrap();
         assert!(content == file.content(), "{} reads otherwise", file.0);
-        fs.releaseinode.unwrap();
+        fs.release(inode).unwrap();
     }
     let summary = fs.verify(Path::new(""), &|_| true).unwrap();
     assert_eq!((summary.files, summary.damaged, summary.left_by_crash), (9, vec![], vec![]));
@@ -104,7 +104,7 @@ fn the_frozen_vault_is_written_to_and_rewrapped() {
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;
     fs.open(inode, Wanted::WRITE, &caller()).unwrap();
     fs.write(inode, 20_100, &pattern(20_100, 5000), Origin::Program).unwrap();
-    fs.releaseinode.unwrap();
+    fs.release(inode).unwrap();
     fs.close().unwrap();
     drop(fs);
     let fs = open(&dir, &ring, Access::ReadOnly);
@@ -134,7 +134,7 @@ fn make_the_vault() {
             }
             let change = Change { size: Some(file.2), ..Change::default() };
             fs.setattr(made.attr.inode, &change, &caller).unwrap();
-            fs.releasemade.attr.inode.unwrap();
+            fs.release(made.attr.inode).unwrap();
         }
         fs.close().unwrap();
         if version == 1 {

@@ -29,7 +29,7 @@ fn write(fs: &Fs, name: &str, content: &[u8]) {
     let change = Change { size: Some(0), ..Change::default() };
     fs.setattr(inode, &change, &CALLER).unwrap();
     fs.write(inode, 0, content, Origin::Program).unwrap();
-    fs.releaseinode.unwrap();
+    fs.release(inode).unwrap();
 }
 
 #[test]
