@@ -8,7 +8,7 @@
 //! | `fuse` | the only place that names `fuser`: decode, call `fs`, reply; errno decided once |
 //! | `fs` | POSIX semantics by operation family |
 //! | `store` | a vault on a backing directory: sealed files by block range, names, headers, epochs |
-//! | `keys` | the key file, its versions, states and protectors |
+//! | `keys` | the key file, its versions, states, protectors and policies |
 //! | `format` | bytes ↔ types; no I/O |
 //! | `crypto` | AEAD, wrap, key derivation, secrets |
 //! | `sys` | the only `unsafe` |

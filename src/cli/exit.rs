@@ -41,7 +41,7 @@ Exit codes:
   5  the key file is missing, damaged, of another vault, or open to others
   6  the mount can't be made: the mount point, /dev/fuse or fusermount3
   7  in use: already mounted, locked by another process, or the mount is busy
-  8  no such master key, version or protector, or not in a state that allows it
+  8  no such master key, version, protector or grant, or not in a state that allows it
   9  the key's policy does not allow it, or would lock everybody out";
 
 impl Exit {

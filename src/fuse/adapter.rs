@@ -431,7 +431,7 @@ impl Filesystem for Adapter {
         &self,
         request: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
@@ -439,10 +439,10 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.connection.begin(Operation::fallocate);
         let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-        reply_empty(
-            reply,
-            self.fs.allocate(convert::inode(inode), offset, length, how, &convert::caller(request)),
-        );
+        let (inode, caller) = (convert::inode(inode), convert::caller(request));
+        let may = self.fs.may_still_write(inode, convert::handle(handle), Origin::Program);
+        let allocate = || self.fs.allocate(inode, offset, length, how, &caller);
+        reply_empty(reply, may.and_then(|()| allocate()));
     }
 
     fn lseek(

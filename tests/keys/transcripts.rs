@@ -111,10 +111,20 @@ fn restoring_from_backup() {
     plays("Restoring from backup");
 }
 
+#[test]
+fn a_drop_box() {
+    plays("A drop box");
+}
+
+#[test]
+fn separation_of_duties() {
+    plays("Separation of duties");
+}
+
 /// No transcript is left out.
 #[test]
 fn all_of_them_are_run() {
-    assert_eq!(CHAPTER.matches("```console").count(), 5);
+    assert_eq!(CHAPTER.matches("```console").count(), 7);
 }
 
 #[test]

@@ -72,6 +72,9 @@ fn a_strict_mount_refuses_it() {
         }
         assert_eq!(errno(write(&written, b"after", 60_000)), libc::EACCES, "{options:?}");
         assert_eq!(errno(written.set_len(10)), libc::EACCES, "{options:?}");
+        let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+        let punched = rustix::fs::fallocate(&written, punch, 0, 8192);
+        assert_eq!(punched, Err(rustix::io::Errno::ACCESS), "{options:?}");
         // What was written while it was allowed is there, and others notice nothing.
         let mut expected = pattern(0, LEN);
         expected[50_000..50_006].copy_from_slice(b"before");

@@ -219,7 +219,7 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
 
 /// Who changes the policy: this process, with nobody mounting meanwhile, or the daemon.
 enum Performer {
-    Here { keys: vault::Keys, owner: u32, _turn: vault::Turn },
+    Here { keys: Box<vault::Keys>, owner: u32, _turn: vault::Turn },
     Daemon,
 }
 
@@ -233,7 +233,7 @@ impl Performer {
         let keys = vault::keys(&id, held.key_file.as_deref(), &held.unlock)?;
         let turn = vault::Turn::unused(&target.vault)?;
         let owner = target.vault.metadata()?.uid();
-        Ok(Self::Here { keys, owner, _turn: turn })
+        Ok(Self::Here { keys: Box::new(keys), owner, _turn: turn })
     }
 
     fn perform(&self, change: &PolicyChange, target: &Target) -> Result<PolicyChanged, Failure> {
