@@ -81,11 +81,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     // another of the same vault takes its place, which nothing was ever wrapped with.
     keys.file.ring = KeyRing::create(keys.file.ring.volume_id());
     let mountpoint = plan.mountpoint.path.display();
-    let settings = Settings {
-        writeback: !plan.options.no_writeback,
-        shared: plan.options.allow_other,
-        spin: spin(),
-    };
+    let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();

@@ -39,7 +39,7 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        handshake::negotiate(config, &self.settings);
+        handshake::negotiate(config, self.settings.writeback);
         Ok(())
     }
 

@@ -15,8 +15,6 @@ use crate::fs::Inode;
 pub struct Settings {
     /// The kernel keeps what is written and hands it on later, in large pieces.
     pub writeback: bool,
-    /// Others than the user who made the mount may enter it.
-    pub shared: bool,
     /// How long a thread looks out for the next request before it sleeps; zero for never.
     pub spin: Duration,
 }

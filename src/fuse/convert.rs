@@ -18,7 +18,7 @@ pub(super) fn handle(handle: FileHandle) -> Handle {
     Handle(handle.0)
 }
 
-/// What open flags ask for. That a file is to be emptied arrives only where it was agreed upon.
+/// What open flags ask for. That a file is to be emptied arrives with those that make it alone.
 pub(super) fn wanted(flags: OpenFlags) -> Wanted {
     let (read, write) = match flags.acc_mode() {
         OpenAccMode::O_RDONLY => (true, false),

@@ -2,15 +2,13 @@
 
 use fuser::{InitFlags, KernelConfig};
 
-use super::Settings;
-
 /// Bytes of the largest request.
 const MAX_REQUEST: u32 = 1024 * 1024;
 /// Requests that the kernel may have under way without anybody waiting for them.
 const MAX_BACKGROUND: u16 = 64;
 
 /// Asks for each capability by itself, since a kernel that lacks one refuses all at once.
-pub(super) fn negotiate(config: &mut KernelConfig, settings: &Settings) {
+pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
     let mut wanted = vec![
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_DO_READDIRPLUS,
@@ -20,13 +18,8 @@ pub(super) fn negotiate(config: &mut KernelConfig, settings: &Settings) {
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,
         InitFlags::FUSE_ASYNC_DIO,
     ];
-    if settings.writeback {
+    if writeback {
         wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
-    }
-    // Who may fill a file and not read it may open it to empty it, which must be told from opening
-    // it to change a part. It costs a question for the size after each such open.
-    if settings.shared {
-        wanted.push(InitFlags::FUSE_ATOMIC_O_TRUNC);
     }
     for capability in wanted {
         if config.add_capabilities(capability).is_err() {

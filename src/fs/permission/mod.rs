@@ -123,7 +123,15 @@ impl Fs {
             false => None,
         };
         let key = key.map_or_else(|| self.key_of_new_content(inode, file), |key| Ok(Some(key)))?;
-        self.require(caller, wanted.actions(has_content), key, || self.paths_of(inode))
+        let paths = || self.paths_of(inode);
+        match self.require(caller, wanted.actions(has_content), key, paths) {
+            Err(FsError::Denied { .. })
+                if has_content && wanted.write && !wanted.empty && caller.is_emptying() =>
+            {
+                self.may_open(inode, file, Wanted { empty: true, ..wanted }, caller)
+            }
+            answer => answer,
+        }
     }
 
     /// Before a file is made as `name` in `parent`. The caller holds `tree`.
