@@ -132,3 +132,12 @@ fn the_socket_is_the_groups() {
     assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o660, 0, people.gid));
     assert_eq!(fs::metadata("/run/atrest").unwrap().mode() & 0o066, 0);
 }
+
+/// The socket of another user's daemon lies where nobody else gets.
+#[test]
+fn an_admin_group_is_for_roots_mounts() {
+    let people = People::make();
+    let vault = Vault::init_as(&people.named.user);
+    let outcome = vault.try_mount(&["--admin-group", &people.group]).err().expect("no mount");
+    refused(&outcome, 2, "root");
+}

@@ -108,3 +108,33 @@ fn a_strict_mount_loses_nothing_of_others() {
     let found = fs::read(mount.join("file")).unwrap();
     assert_eq!((&found[70_000..70_004], &found[80_000..80_004]), (&b"ours"[..], &b"ours"[..]));
 }
+
+/// A mapping outlives its descriptor; a strict mount takes its pages away. What reads them through
+/// the kernel gets EFAULT, where a touch would be SIGBUS.
+#[test]
+fn a_mapping_loses_its_pages_in_a_strict_mount_alone() {
+    let people = People::make();
+    for (options, strict) in
+        [(&["--allow-other"][..], false), (&["--allow-other", "--strict"], true)]
+    {
+        let (vault, mount, line) = mounted(&people, options);
+        let user = &people.named.user;
+        let file = user.run(|| crate::common::files::open_rw(mount.join("file")));
+        let mapping = crate::common::Mapping::shared(&file, LEN).unwrap();
+        drop(file);
+        let reads = |at: usize| {
+            use std::io::Write;
+            let (_from, mut to) = std::io::pipe().unwrap();
+            to.write_all(&mapping.bytes()[at..at + 100])
+        };
+        reads(0).unwrap();
+        revoke(&vault, &line);
+        for at in [0, 90_000] {
+            match strict {
+                false => reads(at).unwrap(),
+                true => assert_eq!(errno(reads(at)), libc::EFAULT, "{at}"),
+            }
+        }
+        drop(mapping);
+    }
+}
