@@ -37,7 +37,7 @@ nothing_left() {
 }
 
 need_rust
-need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime useradd:passwd getent:libc-bin
+need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime useradd:passwd getent:libc-bin script:bsdutils
 # The server's programs are not in the PATH, and their place names a version.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 

@@ -55,6 +55,9 @@ fn life(vault: &Vault) -> Vec<(String, Value)> {
         (&["enable"], &["second"]),
         (&["rewrap"], &["--to", "second"]),
         (&["assign"], &["second", "/"]),
+        (&["grant"], &["second", "--user", "41001", "--allow", "rotate,decrypt", "--under", "dir"]),
+        (&["grant"], &["second", "--everyone", "--deny", "decrypt", "--dry-run"]),
+        (&["revoke"], &["second", "--user", "41001", "--allow", "decrypt", "--under", "dir"]),
         (&["protector", "list"], &[]),
         (&["list"], &[]),
     ];

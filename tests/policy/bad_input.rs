@@ -99,6 +99,34 @@ fn mounted_or_not() {
     }
 }
 
+/// On a terminal it is asked, and only the key's name is a yes.
+#[test]
+fn a_lock_out_is_asked_for_on_a_terminal() {
+    use std::io::Write;
+    require_root();
+    let vault = Vault::init();
+    let grant = format!(
+        "{} key grant {} --everyone --deny decrypt",
+        crate::common::vault::binary().display(),
+        vault.path().display()
+    );
+    for (answer, done) in [("no\n", false), ("default\n", true)] {
+        let mut terminal = std::process::Command::new(crate::common::require("script"));
+        terminal.args(["-qec", &grant, "/dev/null"]).env("ATREST_KEY_FILE", vault.key_file());
+        let piped = std::process::Stdio::piped;
+        let mut child = terminal.stdin(piped()).stdout(piped()).spawn().unwrap();
+        let mut keyboard = child.stdin.take().unwrap();
+        keyboard.write_all(answer.as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        drop(keyboard);
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(text.contains("Type the key's name"), "{text}");
+        assert_eq!(said.status.code(), Some(if done { 0 } else { 9 }), "{text}");
+    }
+    one_sentence(&key(&vault, "revoke", "--everyone --allow decrypt"), 8, "no such grant");
+    revoke(&vault, "--everyone --deny decrypt");
+}
+
 #[test]
 fn a_rehearsal_changes_nothing() {
     require_root();
