@@ -101,7 +101,7 @@ impl VaultArgs {
     /// [`Exit::Vault`], [`Exit::KeyFile`].
     fn open_keys(&self) -> Result<Keys, Failure> {
         let (id, path) = self.locate_keys()?;
-        vault::keys(&id, path.as_deref(), &self.unlock)
+        Keys::open(&id, path.as_deref(), &self.unlock)
     }
 
     /// The vault's id, and where the key file is if something says so.
@@ -161,10 +161,11 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
 
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
     let keys = args.open_keys()?;
-    let described = keys.file.ring.describe();
+    let ring = keys.read()?.ring;
+    let described = ring.describe();
     if args.json {
         let key_file = keys.path.to_string_lossy();
-        let id = keys.file.ring.volume_id();
+        let id = ring.volume_id();
         let listed = json!({ "vault_id": id, "key_file": key_file, "keys": described });
         print(&format!("{listed:#}"))?;
     } else {
@@ -174,7 +175,7 @@ fn list(args: &VaultArgs) -> Result<Exit, Failure> {
 }
 
 fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
-    let key = args.vault.open_keys()?.file.ring.describe_key(&args.name)?;
+    let key = args.vault.open_keys()?.read()?.ring.describe_key(&args.name)?;
     if args.vault.json {
         print(&format!("{:#}", json!(key)))?;
     } else {
@@ -194,7 +195,7 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.key_file.as_deref(), &args.unlock)?;
+            let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
             vault::change(&keys, &change)?.0
         }
