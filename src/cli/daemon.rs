@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
-use crate::keys::KeyRing;
 use crate::store::Access;
 use crate::sys::{self, Background, BlockedSignals};
 
@@ -32,7 +31,7 @@ pub fn run(plan: &Plan, turn: Turn, background: Option<Background>) -> Result<Ex
     sys::prepare_daemon();
     let log_is_kept = logging::start(plan.log())?;
     let id = vault::describe(&plan.vault)?.vault;
-    let keys = vault::keys(&id, plan.options.key_file.as_deref(), &plan.options.unlock)?;
+    let keys = Keys::open(&id, plan.options.key_file.as_deref(), &plan.options.unlock)?;
     plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
     let signals = BlockedSignals::block()?;
@@ -76,22 +75,12 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 }
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
-    let Start { plan, turn, mut keys, background, log_is_kept, device, signals } = start;
-    // The vault has the ring. This copy would keep for good what is retired from that one, so
-    // another of the same vault takes its place, which nothing was ever wrapped with.
-    keys.file.ring = KeyRing::create(keys.file.ring.volume_id());
+    let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
     let mountpoint = plan.mountpoint.path.display();
     let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
-    let memory = sys::locked_memory();
-    if memory.unlocked > 0 {
-        log::info!(
-            "{} bytes of memory for keys can be swapped out: RLIMIT_MEMLOCK lets no more be locked",
-            memory.unlocked
-        );
-    }
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;

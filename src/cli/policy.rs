@@ -18,7 +18,7 @@ use super::exit::{Context, Exit, Failure, print};
 use super::key::VaultArgs;
 use super::principals;
 use super::target::{Daemon, Target};
-use super::vault;
+use super::vault::{self, Keys};
 use super::verify::within;
 
 /// Who may use the master keys, and what that comes to.
@@ -139,7 +139,9 @@ fn show(args: &VaultArgs) -> Result<Exit, Failure> {
             let policies = client.ask(&Request::Policies, &mut |_| ())?;
             serde_json::from_value(policies).or_fail(Exit::Failed, || "the daemon".to_owned())?
         }
-        _ => Policies::of(&args.open_keys()?.file.ring, target.vault.metadata()?.uid(), |_| true),
+        _ => {
+            Policies::of(&args.open_keys()?.read()?.ring, target.vault.metadata()?.uid(), |_| true)
+        }
     };
     if args.json {
         print(&format!("{:#}", json!(policies)))?;
@@ -167,7 +169,7 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
+            let keys = Keys::open(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
             let fs = vault::open(&target.vault, &keys, Access::ReadOnly)?;
             let asker = Asker { groups: Some(groups), ..fs.asker(uid, gid) };
             fs.simulate(&path, operation, &asker).map_err(|error| failed(&path, &error))?

@@ -12,6 +12,7 @@ use crate::fuse::Connection;
 use crate::keys::policy::{Action, Asker};
 use crate::keys::{MasterKey, Timestamp};
 use crate::store::Access;
+use crate::sys;
 
 use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};
@@ -41,12 +42,13 @@ impl Served {
     }
 
     /// Rotates the keys whose time has come, and destroys those, now and as long as the process
-    /// lives.
+    /// lives; says once when keys no longer find room in memory that is locked.
     ///
     /// # Errors
     /// When there can be no thread for it.
     pub fn keep_schedule(self: &Arc<Self>) -> std::io::Result<()> {
         let mut told = self.catch_up(String::new());
+        let mut swappable = tell_swappable(false);
         let served = Arc::clone(self);
         let watch = move || {
             let mut looked = Timestamp::now();
@@ -54,6 +56,7 @@ impl Served {
                 thread::sleep(RHYTHM);
                 looked = served.notice_ends(looked);
                 told = served.catch_up(std::mem::take(&mut told));
+                swappable = tell_swappable(swappable);
             }
         };
         thread::Builder::new().name("schedule".to_owned()).spawn(watch).map(drop)
@@ -240,6 +243,18 @@ impl Served {
         log::info!("{} ended: {outcome}", work.name());
         Ok(outcome)
     }
+}
+
+/// Logs that keys can be swapped out, unless that is `told`; returns whether it is now.
+fn tell_swappable(told: bool) -> bool {
+    let unlocked = sys::locked_memory().unlocked;
+    if unlocked > 0 && !told {
+        log::info!(
+            "{unlocked} bytes of memory for keys can be swapped out: RLIMIT_MEMLOCK lets no more \
+             be locked"
+        );
+    }
+    told || unlocked > 0
 }
 
 impl Answers for Served {

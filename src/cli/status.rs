@@ -13,7 +13,7 @@ use crate::sys;
 use super::control::{Client, Request};
 use super::exit::{Context, Exit, Failure, print};
 use super::target::Target;
-use super::vault;
+use super::vault::{self, Keys};
 
 /// Show whether a vault is mounted, and how.
 #[derive(Debug, clap::Args)]
@@ -89,8 +89,10 @@ impl Status {
         let description = vault::describe(&target.vault)?;
         let mut status = Self::at_rest(&target.vault, &description);
         // Without its keys there is less to tell, and nothing wrong.
-        if let Ok(keys) = vault::keys(&description.vault, key_file, &NoPassphrase) {
-            status = status.with_keys(&keys.path, &keys.file.ring);
+        if let Ok(keys) = Keys::open(&description.vault, key_file, &NoPassphrase)
+            && let Ok(file) = keys.read()
+        {
+            status = status.with_keys(&keys.path, &file.ring);
         }
         if let Some(mounted) = &target.mounted {
             status.stale = sys::is_stale(&mounted.mountpoint);

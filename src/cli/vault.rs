@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::format::VolumeId;
 use crate::fs::Fs;
-use crate::keys::{KeyDescription, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
+use crate::keys::{Held, KeyDescription, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
 use crate::store::{Access, Description, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
@@ -25,13 +25,49 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(5);
 const MOMENTS: u32 = 4;
 
-/// A key file and what it holds.
+/// A key file that opened once, and opens again without asking. It keeps none of the master keys:
+/// what is retired from the file is then gone.
 #[derive(Debug)]
 pub struct Keys {
     /// Where it lies.
     pub path: PathBuf,
-    /// What it holds.
-    pub file: OpenKeyFile,
+    vault: VolumeId,
+    held: Held,
+}
+
+impl Keys {
+    /// Opens the key file of a vault: the one that is named, or the one in the default place.
+    ///
+    /// # Errors
+    /// [`Exit::KeyFile`].
+    pub fn open(
+        vault: &VolumeId,
+        named: Option<&Path>,
+        unlock: &dyn Unlock,
+    ) -> Result<Self, Failure> {
+        let path = std::path::absolute(KeyFile::locate(vault, named)?)?;
+        let held = KeyFile::open(&path, vault, unlock)?.held();
+        Ok(Self { path, vault: *vault, held })
+    }
+
+    /// What the key file holds now.
+    ///
+    /// # Errors
+    /// [`Exit::KeyFile`].
+    pub fn read(&self) -> Result<OpenKeyFile, Failure> {
+        Ok(KeyFile::open(&self.path, &self.vault, &self.held)?)
+    }
+
+    /// Changes what it holds; returns what `change` did, and what is in force then.
+    ///
+    /// # Errors
+    /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
+    pub fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut OpenKeyFile) -> Result<T, KeyError>,
+    ) -> Result<(T, OpenKeyFile), Failure> {
+        Ok(KeyFile::edit(&self.path, &self.vault, &self.held, change)?)
+    }
 }
 
 /// What can be known of a vault without its key.
@@ -113,17 +149,6 @@ impl Turn {
     }
 }
 
-/// Opens the key file of a vault: the one that is named, or the one in the default place.
-///
-/// # Errors
-/// [`Exit::KeyFile`].
-pub fn keys(vault: &VolumeId, named: Option<&Path>, unlock: &dyn Unlock) -> Result<Keys, Failure> {
-    let path = KeyFile::locate(vault, named)?;
-    let path = std::path::absolute(&path)?;
-    let file = KeyFile::open(&path, vault, unlock)?;
-    Ok(Keys { path, file })
-}
-
 /// Opens a vault with its keys, and takes its lock.
 ///
 /// # Errors
@@ -132,7 +157,7 @@ pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
     let mut tried = 0;
     let opened = loop {
         tried += 1;
-        match Vault::open(vault, keys.file.ring.clone(), access) {
+        match Vault::open(vault, keys.read()?.ring, access) {
             Err(VaultError::Locked(_)) if tried < MOMENTS => thread::sleep(MOMENT),
             opened => break opened.map_err(|error| failure(vault, error))?,
         }
@@ -146,9 +171,7 @@ pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
 /// # Errors
 /// [`Exit::KeyFile`].
 pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
-    let context = fs.vault().context();
-    let file = KeyFile::open(&keys.path, &context.volume(), &keys.file.held())?;
-    context.replace_ring(file.ring);
+    fs.vault().context().replace_ring(keys.read()?.ring);
     Ok(())
 }
 
@@ -158,12 +181,11 @@ pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
 /// # Errors
 /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
 pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyDescription, KeyRing), Failure> {
-    let (id, held) = (keys.file.ring.volume_id(), keys.file.held());
     if change.dry_run {
-        let ring = KeyFile::open(&keys.path, &id, &held)?.ring;
+        let ring = keys.read()?.ring;
         return Ok((change.apply(&mut ring.clone())?, ring));
     }
-    let (key, file) = KeyFile::update(&keys.path, &id, &held, |ring| change.apply(ring))?;
+    let (key, file) = keys.edit(|file| change.apply(&mut file.ring))?;
     Ok((key, file.ring))
 }
 
@@ -176,9 +198,8 @@ pub fn update<T>(
     fs: &Fs,
     change: impl FnOnce(&mut KeyRing) -> Result<T, KeyError>,
 ) -> Result<T, Failure> {
-    let context = fs.vault().context();
-    let (done, file) = KeyFile::update(&keys.path, &context.volume(), &keys.file.held(), change)?;
-    context.replace_ring(file.ring);
+    let (done, file) = keys.edit(|file| change(&mut file.ring))?;
+    fs.vault().context().replace_ring(file.ring);
     Ok(done)
 }
 

@@ -10,7 +10,7 @@ use super::exit::{Context, Exit, Failure, print, tell};
 use super::key::VaultArgs;
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
-use super::vault;
+use super::vault::{self, Keys};
 
 /// Check every block of every file.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
+            let keys = Keys::open(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
             let fs = vault::open(&target.vault, &keys, Access::ReadOnly)?;
             let show = |step| {
                 bar.show(step);

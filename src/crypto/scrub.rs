@@ -3,8 +3,6 @@
 //! A cipher's key schedule, a hash's block buffer and what a return moved lie in frames that are
 //! gone and not yet overwritten; a thread that then waits for its next request would keep them.
 
-use zeroize::Zeroize;
-
 /// Runs `work`, which handles keys, and then wipes the stack below the caller: 16 KiB, more than
 /// any use of a key here takes. What `work` returns must hold no key itself, but point to it.
 pub fn scrubbed<T>(work: impl FnOnce() -> T) -> T {
@@ -28,6 +26,6 @@ fn below<T>(work: impl FnOnce() -> T) -> T {
 
 #[inline(never)]
 fn wipe<const WORDS: usize>() {
-    let mut frame = [0_u64; WORDS];
-    frame.zeroize();
+    let frame = [0_u64; WORDS];
+    zeroize::optimization_barrier(&frame);
 }

@@ -84,25 +84,12 @@ impl KeyFile {
         open_bytes(path, &read_key_file(path)?, vault, unlock)
     }
 
-    /// Changes the ring of the key file at `path` and writes it, with nobody else changing it
+    /// Changes what the key file at `path` holds and writes it, with nobody else changing it
     /// meanwhile: who comes later waits. Returns what `change` did and the new state.
     ///
     /// # Errors
     /// What [`KeyFile::open`] and `change` give, [`KeyError::Full`] above 16 MiB,
     /// [`KeyError::Io`] when it cannot be written; the old file stays then.
-    pub fn update<T, E: From<KeyError>>(
-        path: &Path,
-        vault: &VolumeId,
-        unlock: &dyn Unlock,
-        change: impl FnOnce(&mut KeyRing) -> Result<T, E>,
-    ) -> Result<(T, OpenKeyFile), E> {
-        Self::edit(path, vault, unlock, |file| change(&mut file.ring))
-    }
-
-    /// [`KeyFile::update`] of the protectors as well.
-    ///
-    /// # Errors
-    /// As [`KeyFile::update`].
     pub fn edit<T, E: From<KeyError>>(
         path: &Path,
         vault: &VolumeId,

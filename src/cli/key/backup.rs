@@ -58,7 +58,7 @@ pub struct RestoreArgs {
 /// [`Exit::KeyFile`]; [`Exit::Failed`] where the file exists or can't be written: it is not there
 /// then.
 pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
-    let ring = args.vault.open_keys()?.file.ring;
+    let ring = args.vault.open_keys()?.read()?.ring;
     if args.words {
         print(&ring.recovery_words())?;
         return Ok(Exit::Done);

@@ -228,7 +228,7 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.key_file.as_deref(), &args.unlock)?;
+            let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let fs = vault::open(&target.vault, &keys, work.access())?;
             let done = vault::reread(&keys, &fs).and_then(|()| {
                 work.perform(&target.vault, &fs, &keys, &|step| {

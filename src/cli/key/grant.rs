@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
-use crate::keys::{KeyError, KeyFile, KeyRing, Timestamp};
+use crate::keys::{KeyError, KeyRing, Timestamp};
 
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure, print, tell};
 use super::super::policy::words;
 use super::super::principals;
 use super::super::target::{Daemon, Target};
-use super::super::vault;
+use super::super::vault::{self, Keys};
 use super::super::verify::within;
 use super::KeyArgs;
 
@@ -219,7 +219,7 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
 
 /// Who changes the policy: this process, with nobody mounting meanwhile, or the daemon.
 enum Performer {
-    Here { keys: Box<vault::Keys>, owner: u32, _turn: vault::Turn },
+    Here { keys: Keys, owner: u32, _turn: vault::Turn },
     Daemon,
 }
 
@@ -230,22 +230,20 @@ impl Performer {
         }
         let id = vault::describe(&target.vault)?.vault;
         let held = &args.key.vault;
-        let keys = vault::keys(&id, held.key_file.as_deref(), &held.unlock)?;
+        let keys = Keys::open(&id, held.key_file.as_deref(), &held.unlock)?;
         let turn = vault::Turn::unused(&target.vault)?;
         let owner = target.vault.metadata()?.uid();
-        Ok(Self::Here { keys: Box::new(keys), owner, _turn: turn })
+        Ok(Self::Here { keys, owner, _turn: turn })
     }
 
     fn perform(&self, change: &PolicyChange, target: &Target) -> Result<PolicyChanged, Failure> {
         match self {
             Self::Here { keys, owner, .. } => {
-                let (id, held) = (keys.file.ring.volume_id(), keys.file.held());
                 if change.dry_run {
-                    return Ok(change.apply(&mut keys.file.ring.clone(), *owner)?);
+                    return Ok(change.apply(&mut keys.read()?.ring, *owner)?);
                 }
-                let changed =
-                    KeyFile::update(&keys.path, &id, &held, |ring| change.apply(ring, *owner));
-                Ok(changed.map(|(changed, _)| changed)?)
+                let (changed, _) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
+                Ok(changed)
             }
             Self::Daemon => match target.daemon()? {
                 Daemon::Reached(client) => {

@@ -109,7 +109,7 @@ impl VaultArgs {
     /// [`Exit::Vault`], [`Exit::KeyFile`].
     pub fn open_keys(&self) -> Result<Keys, Failure> {
         let (id, path) = self.locate_keys()?;
-        vault::keys(&id, path.as_deref(), &self.unlock)
+        Keys::open(&id, path.as_deref(), &self.unlock)
     }
 
     /// The vault's id, and where the key file is if something says so.
@@ -190,9 +190,10 @@ impl VaultArgs {
             return serde_json::from_value(listed)
                 .or_fail(Exit::Failed, || "the daemon".to_owned());
         }
-        let Keys { path, file } = self.open_keys()?;
-        let (vault_id, keys) = (file.ring.volume_id(), file.ring.describe());
-        Ok(Listed { vault_id, key_file: path.to_string_lossy().into_owned(), keys })
+        let keys = self.open_keys()?;
+        let ring = keys.read()?.ring;
+        let key_file = keys.path.to_string_lossy().into_owned();
+        Ok(Listed { vault_id: ring.volume_id(), key_file, keys: ring.describe() })
     }
 }
 
@@ -230,7 +231,7 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
         }
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
-            let keys = vault::keys(&id, args.key_file.as_deref(), &args.unlock)?;
+            let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
             vault::change(&keys, &change)?.0
         }

@@ -5,11 +5,11 @@
 
 use serde_json::json;
 
-use crate::keys::{KeyError, KeyFile, NewProtector, OpenKeyFile, ProtectorDescription};
+use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
 
 use super::super::exit::{Exit, Failure, print};
 use super::super::passphrase::NewPassphraseArgs;
-use super::VaultArgs;
+use super::{Keys, VaultArgs};
 
 /// Show and change who can open the key file.
 #[derive(Debug, clap::Subcommand)]
@@ -60,37 +60,37 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Add { vault, new, raw, keep_raw } => {
             let keys = vault.open_keys()?;
             let new = if *raw { NewProtector::Raw } else { new.protector()? };
-            edit(vault, keys, |file| file.protectors.add(&new, *keep_raw))
+            edit(vault, &keys, |file| file.protectors.add(&new, *keep_raw))
         }
         Command::Change { vault, id, new } => {
             let keys = vault.open_keys()?;
-            keys.file.protectors.require(*id)?;
+            keys.read()?.protectors.require(*id)?;
             let new = new.protector()?;
-            edit(vault, keys, |file| file.protectors.change(*id, &new))
+            edit(vault, &keys, |file| file.protectors.change(*id, &new))
         }
         Command::Remove { vault, id, dry_run } => {
-            let mut keys = vault.open_keys()?;
+            let keys = vault.open_keys()?;
             if *dry_run {
-                keys.file.protectors.remove(*id)?;
-                return show(vault, &keys.file.protectors.list());
+                let mut protectors = keys.read()?.protectors;
+                protectors.remove(*id)?;
+                return show(vault, &protectors.list());
             }
-            edit(vault, keys, |file| file.protectors.remove(*id).map(|()| *id))
+            edit(vault, &keys, |file| file.protectors.remove(*id).map(|()| *id))
         }
     }
 }
 
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
-    show(args, &args.open_keys()?.file.protectors.list())
+    show(args, &args.open_keys()?.read()?.protectors.list())
 }
 
 /// Changes the key file and shows who can open it then.
 fn edit(
     args: &VaultArgs,
-    keys: super::Keys,
+    keys: &Keys,
     change: impl FnOnce(&mut OpenKeyFile) -> Result<u32, KeyError>,
 ) -> Result<Exit, Failure> {
-    let id = keys.file.ring.volume_id();
-    let (_, file) = KeyFile::edit(&keys.path, &id, &keys.file.held(), change)?;
+    let (_, file) = keys.edit(change)?;
     show(args, &file.protectors.list())
 }
 

@@ -130,8 +130,8 @@ fn a_symlink_keeps_pointing_at_the_file() {
     let scratch = Scratch::with(&[]);
     let link = scratch.beside(".link");
     symlink("keys.json", &link).unwrap();
-    let rotate = |ring: &mut KeyRing| ring.rotate(DEFAULT_KEY);
-    let (rotated, _) = KeyFile::update(&link, &scratch.vault(), &NoPassphrase, rotate).unwrap();
+    let rotate = |file: &mut crate::keys::OpenKeyFile| file.ring.rotate(DEFAULT_KEY);
+    let (rotated, _) = KeyFile::edit(&link, &scratch.vault(), &NoPassphrase, rotate).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(scratch.open(&NoPassphrase).unwrap().ring.default_key().current(), rotated);
 }

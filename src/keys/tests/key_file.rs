@@ -28,7 +28,7 @@ fn files_and_directories_are_the_owners_alone() {
     let scratch = Scratch::new();
     let path = scratch.directory.path().join("a/b/keys.json");
     KeyFile::create(&path, &scratch.ring, &[]).unwrap();
-    KeyFile::update(&path, &scratch.vault(), &NoPassphrase, |ring| ring.rotate(DEFAULT_KEY))
+    KeyFile::edit(&path, &scratch.vault(), &NoPassphrase, |file| file.ring.rotate(DEFAULT_KEY))
         .unwrap();
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o7777;
     for name in ["keys.json", "keys.json.prev", "keys.json.lock"] {

@@ -53,7 +53,7 @@ impl Scratch {
         unlock: &dyn Unlock,
         change: impl FnOnce(&mut KeyRing) -> Result<T, KeyError>,
     ) -> Result<(T, OpenKeyFile), KeyError> {
-        KeyFile::update(&self.path(), &self.vault(), unlock, change)
+        KeyFile::edit(&self.path(), &self.vault(), unlock, |file| change(&mut file.ring))
     }
 
     fn edit<T>(
