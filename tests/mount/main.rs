@@ -34,6 +34,7 @@ mod read_write;
 mod readdir;
 mod rename;
 mod rewrap;
+mod round_trips;
 mod special;
 mod times;
 mod truncate;
