@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Parse, call, print; exit codes.
 
+mod bench;
 mod control;
 mod daemon;
 mod exit;
@@ -49,6 +50,7 @@ enum Command {
     Key(key::Command),
     Status(status::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
 }
 
 /// Does what the arguments say, the program's name first among them, and tells a failure in one
@@ -92,6 +94,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Key(command) => key::run(command),
         Command::Status(args) => status::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -19,6 +19,7 @@ macro_rules! each_cache {
 }
 
 mod attrs;
+mod bench_command;
 mod concurrent;
 mod copies;
 mod fallocate;
