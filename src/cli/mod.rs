@@ -15,6 +15,7 @@ mod own_mount;
 mod passphrase;
 mod progress;
 mod served;
+mod spin;
 mod status;
 mod target;
 mod umount;

@@ -10,6 +10,7 @@ use super::logging::Destination;
 use super::mountpoint::Mountpoint;
 use super::options::Options;
 use super::passphrase::UnlockArgs;
+use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
 use super::vault::{self, Turn};
 
@@ -40,8 +41,13 @@ pub struct Args {
     /// Each write reaches the vault before it returns: slower, and survives the daemon's death
     #[arg(long)]
     pub no_writeback: bool,
+    /// How long the daemon looks out for the next request before it sleeps, up to 1000; 0 for
+    /// never [default: 50, and 0 with one processor or on battery]
+    #[arg(long, value_name = "USECS", value_parser = clap::value_parser!(u32).range(..=i64::from(spin::MOST)))]
+    pub spin: Option<u32>,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
-    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, …
+    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback,
+    /// spin=USECS, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }
@@ -59,6 +65,7 @@ impl Args {
             read_only: false,
             allow_other: false,
             no_writeback: false,
+            spin: None,
             options: Vec::new(),
         }
     }
@@ -70,6 +77,7 @@ impl Args {
         options.flags.read_only |= self.read_only;
         options.allow_other |= self.allow_other;
         options.no_writeback |= self.no_writeback;
+        options.spin = self.spin.map_or(options.spin, Spin::Asked);
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {
             options.unlock = self.unlock.clone();

@@ -10,6 +10,7 @@ mod holders;
 mod locked;
 mod mount;
 mod mountinfo;
+mod power;
 mod process;
 
 pub use bdi::{Refused, tune};
@@ -19,6 +20,7 @@ pub use mount::{
     FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, unmount,
 };
 pub use mountinfo::{Device, MountTable, MountedVault};
+pub use power::on_battery;
 pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, prepare_daemon,
 };

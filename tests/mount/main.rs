@@ -37,6 +37,7 @@ mod rename;
 mod rewrap;
 mod round_trips;
 mod special;
+mod spin;
 mod times;
 mod truncate;
 mod unlink;
