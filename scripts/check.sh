@@ -59,6 +59,11 @@ complain "more than 500 lines before the tests" < <(long)
 cargo fmt --check || failures=$((failures + 1))
 cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
 
+# The hot path's instructions, against tests/micro/instructions.json.
+need_rust
+need valgrind:valgrind
+cargo bench --quiet --profile dev --bench micro -- --count || failures=$((failures + 1))
+
 if [ "$failures" -gt 0 ]; then
   echo "check.sh: $failures check(s) failed" >&2
   exit 1

@@ -34,4 +34,6 @@ pub mod manual {
     pub mod semantics {}
     #[doc = include_str!("manual/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("manual/performance.md")]
+    pub mod performance {}
 }

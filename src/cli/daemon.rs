@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
@@ -77,7 +76,8 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
     let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
     let mountpoint = plan.mountpoint.path.display();
-    let settings = Settings { writeback: !plan.options.no_writeback, spin: spin() };
+    let settings =
+        Settings { writeback: !plan.options.no_writeback, spin: plan.options.spin.now() };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
@@ -120,13 +120,4 @@ fn unmount_on_signal(signals: BlockedSignals, mount: Arc<OwnMount>) -> io::Resul
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
-}
-
-/// How long a thread looks out for the next request. With a single processor, whoever makes the
-/// requests needs it more.
-fn spin() -> Duration {
-    match thread::available_parallelism().map_or(1, usize::from) {
-        1 => Duration::ZERO,
-        _ => Duration::from_micros(50),
-    }
 }

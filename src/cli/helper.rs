@@ -11,7 +11,7 @@ use super::mount;
 #[derive(Debug, PartialEq, Eq)]
 pub enum Helper {
     /// Mount.
-    Mount(mount::Args),
+    Mount(Box<mount::Args>),
     /// Mount for show (`mount -f`): all is well and nothing is done.
     Pretend,
 }
@@ -78,12 +78,12 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
         return Ok(Helper::Pretend);
     }
     let (vault, mountpoint) = (vault.into(), mountpoint.into());
-    Ok(Helper::Mount(mount::Args {
+    Ok(Helper::Mount(Box::new(mount::Args {
         foreground,
         read_only,
         options,
         ..mount::Args::of(vault, mountpoint)
-    }))
+    })))
 }
 
 fn usage(sentence: &str) -> Failure {

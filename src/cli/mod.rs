@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Parse, call, print; exit codes.
 
+mod bench;
 mod control;
 mod daemon;
 mod exit;
@@ -16,6 +17,7 @@ mod policy;
 mod principals;
 mod progress;
 mod served;
+mod spin;
 mod status;
 mod target;
 mod umount;
@@ -53,6 +55,7 @@ enum Command {
     Policy(policy::Command),
     Status(status::Args),
     Verify(verify::Args),
+    Bench(bench::Args),
 }
 
 /// Does what the arguments say, the program's name first among them, and tells a failure in one
@@ -97,6 +100,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Policy(command) => policy::run(command),
         Command::Status(args) => status::run(args),
         Command::Verify(args) => verify::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
 

@@ -11,6 +11,7 @@ use super::mountpoint::Mountpoint;
 use super::options::Options;
 use super::passphrase::UnlockArgs;
 use super::principals;
+use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
 use super::vault::{self, Turn};
 
@@ -47,9 +48,13 @@ pub struct Args {
     /// Let the members of a group ask the daemon for what the keys' policies let them; root only
     #[arg(long, value_name = "G")]
     pub admin_group: Option<String>,
+    /// How long the daemon looks out for the next request before it sleeps, up to 1000; 0 for
+    /// never [default: 50, and 0 with one processor or on battery]
+    #[arg(long, value_name = "USECS", value_parser = clap::value_parser!(u32).range(..=i64::from(spin::MOST)))]
+    pub spin: Option<u32>,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
     /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
-    /// admin-group=G, …
+    /// admin-group=G, spin=USECS, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }
@@ -69,6 +74,7 @@ impl Args {
             no_writeback: false,
             strict: false,
             admin_group: None,
+            spin: None,
             options: Vec::new(),
         }
     }
@@ -88,6 +94,7 @@ impl Args {
             let sentence = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
             return Err(Failure::new(Exit::Usage, sentence));
         }
+        options.spin = self.spin.map_or(options.spin, Spin::Asked);
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {
             options.unlock = self.unlock.clone();

@@ -7,6 +7,7 @@ use crate::sys::Flags;
 use super::exit::{Exit, Failure};
 use super::passphrase::UnlockArgs;
 use super::principals;
+use super::spin::{self, Spin};
 
 /// How a vault is to be mounted, from the switches and from `-o` together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Options {
     pub admin_group: Option<u32>,
     /// Where its passphrase comes from.
     pub unlock: UnlockArgs,
+    /// How long the daemon looks out for the next request.
+    pub spin: Spin,
     /// Where the daemon's log goes, if not to syslog.
     pub log_file: Option<PathBuf>,
 }
@@ -69,6 +72,7 @@ impl Options {
             ("passphrase-file" | "passphrase_file", Some(path)) => {
                 self.unlock.passphrase_file = Some(needed(name, path)?);
             }
+            ("spin", Some(microseconds)) => self.spin = Spin::Asked(spun(microseconds)?),
             ("log-file" | "logfile" | "log_file", Some(path)) => {
                 self.log_file = Some(needed(name, path)?);
             }
@@ -97,6 +101,15 @@ fn needed(name: &str, path: &str) -> Result<PathBuf, Failure> {
         return Err(Failure::new(Exit::Usage, format!("the mount option '{name}' needs a path")));
     }
     Ok(path.into())
+}
+
+fn spun(microseconds: &str) -> Result<u32, Failure> {
+    let parsed = microseconds.parse().ok().filter(|asked| *asked <= spin::MOST);
+    parsed.ok_or_else(|| {
+        let most = spin::MOST;
+        let sentence = format!("the mount option 'spin' needs microseconds from 0 to {most}");
+        Failure::new(Exit::Usage, sentence)
+    })
 }
 
 /// Splits at commas; `\,` is a comma within a value, as in fusermount3, and `\\` a backslash.
@@ -143,6 +156,8 @@ mod tests {
 
     #[test]
     fn the_later_option_wins() {
+        assert_eq!(parsed("spin=40,spin=1000").spin, Spin::Asked(1000));
+        assert_eq!(parsed("rw").spin, Spin::Chosen);
         assert!(!parsed("ro,rw").flags.read_only);
         assert!(parsed("rw,ro").flags.read_only);
         assert_eq!(parsed("").flags, Flags::default());
@@ -154,6 +169,10 @@ mod tests {
         for list in [
             "nope",
             "ro=1",
+            "spin",
+            "spin=",
+            "spin=1001",
+            "spin=-1",
             "key-file",
             "key-file=",
             "log-file",

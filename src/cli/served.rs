@@ -19,10 +19,11 @@ use super::exit::{Exit, Failure};
 use super::key::{FileWork, KeyChange, Listed, PolicyChange};
 use super::mount::Plan;
 use super::policy::{self, Policies};
+use super::spin::Spin;
 use super::status::Status;
 use super::vault::{self, Keys};
 
-/// How often the daemon looks whether a key is due.
+/// How often the daemon looks whether a key is due, and whether the machine is on battery.
 const RHYTHM: Duration = Duration::from_secs(10);
 
 /// A mounted vault, as its daemon knows it.
@@ -32,13 +33,15 @@ pub struct Served {
     fs: Arc<Fs>,
     keys: Keys,
     connection: Arc<Connection>,
+    spin: Spin,
 }
 
 impl Served {
     /// The vault of a plan, mounted.
     pub fn new(plan: &Plan, fs: Arc<Fs>, keys: Keys, connection: Arc<Connection>) -> Self {
         let (vault, mountpoint) = (plan.vault.clone(), plan.mountpoint.path.clone());
-        Self { vault, mountpoint, fs, keys, connection }
+        let spin = plan.options.spin;
+        Self { vault, mountpoint, fs, keys, connection, spin }
     }
 
     /// Rotates the keys whose time has come, and destroys those, now and as long as the process
@@ -55,6 +58,7 @@ impl Served {
             loop {
                 thread::sleep(RHYTHM);
                 looked = served.notice_ends(looked);
+                served.connection.spin_for(served.spin.now());
                 told = served.catch_up(std::mem::take(&mut told));
                 swappable = tell_swappable(swappable);
             }
@@ -126,6 +130,7 @@ impl Served {
             read_only: self.fs.vault().access() == Access::ReadOnly,
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
+            spin_us: self.connection.spins_for().as_micros() as u64,
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault, &description).with_keys(&self.keys.path, &ring)
         }

@@ -61,6 +61,8 @@ pub struct Status {
     pub files_sealed: u64,
     /// Plaintext bytes sealed since the mount.
     pub bytes_sealed: u64,
+    /// How long the daemon looks out for the next request before it sleeps, in microseconds.
+    pub spin_us: u64,
     /// How often each FUSE operation was asked for since the mount.
     pub operations: BTreeMap<String, u64>,
 }

@@ -22,6 +22,13 @@ pub struct Args {
     mountpoint: PathBuf,
 }
 
+impl Args {
+    /// What is mounted there.
+    pub fn of(mountpoint: PathBuf) -> Self {
+        Self { mountpoint }
+    }
+}
+
 /// Unmounts.
 ///
 /// # Errors

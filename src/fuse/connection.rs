@@ -44,6 +44,18 @@ impl Connection {
         &self.counters
     }
 
+    /// How long a thread looks out for the next request, from the next turn on; zero for never.
+    pub fn spin_for(&self, limit: Duration) {
+        if let Some(spin) = self.spin.get() {
+            spin.set_limit(limit);
+        }
+    }
+
+    /// How long that is now.
+    pub fn spins_for(&self) -> Duration {
+        self.spin.get().map_or(Duration::ZERO, Spin::limit)
+    }
+
     /// Counts a request, whose answer ends the turn.
     pub(super) fn begin(&self, operation: Operation) -> Turn<'_> {
         self.counters.count(operation);

@@ -2,7 +2,7 @@
 //! processor that went idle costs more than looking for it.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,23 +11,38 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 #[derive(Debug)]
 pub(super) struct Spin {
     device: OwnedFd,
-    limit: Duration,
+    /// In nanoseconds.
+    limit: AtomicU64,
     looking: AtomicBool,
 }
 
 impl Spin {
     /// Spins on `device` for at most `limit`; zero never spins.
     pub(super) fn new(device: OwnedFd, limit: Duration) -> Self {
-        Self { device, limit, looking: AtomicBool::new(false) }
+        let spin = Self { device, limit: AtomicU64::new(0), looking: AtomicBool::new(false) };
+        spin.set_limit(limit);
+        spin
+    }
+
+    /// Changes for how long.
+    pub(super) fn set_limit(&self, limit: Duration) {
+        let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.limit.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// For how long.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
     /// Returns when a request is there, the time is up, or another thread looks out already.
     pub(super) fn wait(&self) {
-        if self.limit.is_zero() || self.looking.swap(true, Ordering::Acquire) {
+        let limit = self.limit();
+        if limit.is_zero() || self.looking.swap(true, Ordering::Acquire) {
             return;
         }
         let begun = Instant::now();
-        while begun.elapsed() < self.limit && !self.request_waits() {
+        while begun.elapsed() < limit && !self.request_waits() {
             std::hint::spin_loop();
         }
         self.looking.store(false, Ordering::Release);

@@ -22,6 +22,7 @@ pub use description::{Description, NameMode};
 pub use epochs::EpochRecord;
 pub use error::{FileError, IntegrityError};
 pub use names::Names;
+pub use range_lock::{RangeGuard, RangeLocks};
 pub use sealed::{Rewrapped, SealedFile, plain_len};
 pub use vault::{Access, OWN_DIR, Vault, VaultError};
 pub use verify::{Extent, FileReport};

@@ -11,6 +11,7 @@ mod locked;
 mod mount;
 mod mountinfo;
 mod peer;
+mod power;
 mod process;
 
 pub use bdi::{Refused, tune};
@@ -21,6 +22,7 @@ pub use mount::{
 };
 pub use mountinfo::{Device, MountTable, MountedVault};
 pub use peer::peer_groups;
+pub use power::on_battery;
 pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, prepare_daemon,
 };

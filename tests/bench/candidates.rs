@@ -129,6 +129,9 @@ impl Candidate {
                     .arg(&paths.mountpoint)
                     .args(["-f", "--key-file"])
                     .arg(&paths.key_file);
+                if let Some(options) = &tools.atrest_options {
+                    command.arg("-o").arg(options);
+                }
                 if self == Self::AtrestNoWriteback {
                     command.arg("--no-writeback");
                 }

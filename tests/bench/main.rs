@@ -58,6 +58,9 @@ struct Options {
     /// The atrest binary
     #[arg(long, default_value = option_env!("CARGO_BIN_EXE_atrest").unwrap_or("target/release/atrest"))]
     atrest: PathBuf,
+    /// Options for atrest's mounts, as for -o: spin=0, say
+    #[arg(long, value_name = "OPT[,OPT..]")]
+    atrest_options: Option<String>,
     /// Write the figures here as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -106,7 +109,12 @@ fn bench(options: &Options) -> Result<()> {
         .zip(scratch.directories())
         .map(|(&place, root)| Site::new(place, root, scale.room()))
         .collect::<Result<_>>()?;
-    let tools = Tools::gather(&candidates, &options.atrest, scratch.home())?;
+    let tools = Tools::gather(
+        &candidates,
+        &options.atrest,
+        options.atrest_options.clone(),
+        scratch.home(),
+    )?;
     let supplies = Supplies::make(scale, scratch.home())?;
 
     let mut results = Results::default();

@@ -27,6 +27,9 @@ impl Report<'_> {
     /// One Markdown table a place: each figure, its ratio to gocryptfs behind it.
     pub fn table(&self) -> String {
         let mut text = format!("{}\n{} round(s)", self.machine.line(), self.rounds);
+        if let Some(options) = &self.tools.atrest_options {
+            let _ = write!(text, ", atrest mounted with -o {options}");
+        }
         if self.quick {
             text.push_str(" of small sizes: a smoke test, no measurement");
         }
@@ -40,6 +43,8 @@ impl Report<'_> {
         for site in self.sites {
             let _ = writeln!(text, "\n{} ({}):\n", site.place.name(), site.fstype);
             text.push_str(&aligned(&self.cells(site.place)));
+            text.push('\n');
+            text.push_str(&aligned(&self.cpu_cells(site.place)));
         }
         if !stage::can_drop_caches() {
             text.push_str(
@@ -58,6 +63,7 @@ impl Report<'_> {
             "machine": { "processor": machine.processor, "cores": machine.cores, "kernel": machine.kernel, "load_at_start": machine.load },
             "rounds": self.rounds,
             "quick": self.quick,
+            "atrest_options": self.tools.atrest_options,
             "baseline": Candidate::BASELINE.name(),
             "versions": keyed(self.candidates, |c| json!(c.version(self.tools))),
             "places": self.sites.iter().map(|site| (site.place.name().to_owned(), json!({
@@ -72,6 +78,7 @@ impl Report<'_> {
     fn row_json(&self, place: Place, row: Row) -> Value {
         json!({
             "unit": row.unit(),
+            "portion": row.portion().1,
             "atrest_to_faster_peer": self.results.ratio_to_faster_peer(place, row, Candidate::Atrest),
             "filesystems": keyed(self.candidates, |c| json!({
                 "median": self.results.rate(place, row, c),
@@ -79,6 +86,7 @@ impl Report<'_> {
                 "samples": self.results.samples(place, row, c).iter().map(|s| s.rate).collect::<Vec<_>>(),
                 "seconds": self.results.samples(place, row, c).iter().map(|s| s.seconds).collect::<Vec<_>>(),
                 "daemon_cpu_seconds": self.results.cpu_seconds(place, row, c),
+                "daemon_cpu_seconds_per_portion": self.results.cpu_per_portion(place, row, c),
             })),
         })
     }
@@ -116,6 +124,25 @@ impl Report<'_> {
                 .map_or_else(|| "-".into(), |seconds| format!("{seconds:.2}"))
         };
         lines.push(line("daemon's CPU seconds (less is better)".into(), &cpu, String::new()));
+        lines
+    }
+
+    /// What the daemons' processor time for a portion of the work was, head first.
+    fn cpu_cells(&self, place: Place) -> Vec<Vec<String>> {
+        let line = |label: String, cell: &dyn Fn(Candidate) -> String| {
+            let with_daemon = |candidate: &&Candidate| **candidate != Candidate::Bare;
+            let cells =
+                self.candidates.iter().filter(with_daemon).map(|&candidate| cell(candidate));
+            [label].into_iter().chain(cells).collect::<Vec<_>>()
+        };
+        let mut lines =
+            vec![line("daemon's CPU seconds, less is better".into(), &|c| c.name().into())];
+        for &row in self.rows {
+            let cost = |candidate| self.results.cpu_per_portion(place, row, candidate);
+            let cell =
+                |candidate| cost(candidate).map_or_else(|| "-".into(), |cost| format!("{cost:.2}"));
+            lines.push(line(format!("{}, per {}", row.label(), row.portion().1), &cell));
+        }
         lines
     }
 

@@ -45,6 +45,17 @@ impl Results {
         )
     }
 
+    /// The median of the daemon's processor seconds for each portion of the work ([`Row::portion`]).
+    pub fn cpu_per_portion(&self, place: Place, row: Row, candidate: Candidate) -> Option<f64> {
+        let (portion, _) = row.portion();
+        let samples = self.samples(place, row, candidate).iter();
+        let cost = |sample: &Sample| {
+            let amount = sample.rate * sample.seconds;
+            Some(sample.cpu_seconds? / amount * portion)
+        };
+        median(samples.filter_map(cost).collect())
+    }
+
     /// How many times as fast as `other` `candidate` is.
     pub fn ratio(
         &self,

@@ -15,6 +15,8 @@ const PASSTHROUGH_SOURCE: &str = "/usr/share/doc/libfuse3-dev/examples/passthrou
 /// Where programs lie and what they are run with.
 pub struct Tools {
     pub atrest: PathBuf,
+    /// What its mounts are given with -o
+    pub atrest_options: Option<String>,
     pub passthrough: PathBuf,
     pub password: PathBuf,
     home: PathBuf,
@@ -22,9 +24,15 @@ pub struct Tools {
 
 impl Tools {
     /// Checks that all that `candidates` and the workloads need is there; compiles passthrough_ll into `home`.
-    pub fn gather(candidates: &[Candidate], atrest: &Path, home: &Path) -> Result<Self> {
+    pub fn gather(
+        candidates: &[Candidate],
+        atrest: &Path,
+        atrest_options: Option<String>,
+        home: &Path,
+    ) -> Result<Self> {
         let tools = Self {
             atrest: atrest.to_owned(),
+            atrest_options,
             passthrough: home.join("passthrough_ll"),
             password: home.join("password"),
             home: home.to_owned(),

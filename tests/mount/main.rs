@@ -19,6 +19,7 @@ macro_rules! each_cache {
 }
 
 mod attrs;
+mod bench_command;
 mod concurrent;
 mod copies;
 mod fallocate;
@@ -34,7 +35,9 @@ mod read_write;
 mod readdir;
 mod rename;
 mod rewrap;
+mod round_trips;
 mod special;
+mod spin;
 mod times;
 mod truncate;
 mod unlink;

@@ -9,6 +9,7 @@ mod archives;
 mod crashes;
 mod fsx;
 mod git;
+mod memory;
 mod pjdfstest;
 mod postgres;
 mod promises;

@@ -52,7 +52,7 @@ fn walk(mount: &Mounted) -> u32 {
 
 #[test]
 fn many_files_with_few_descriptors_and_little_memory() {
-    let files: u32 = Campaign::pick(20_000, 300_000);
+    let files: u32 = Campaign::pick(20_000, 1_000_000);
     let began = Instant::now();
     let vault = Vault::init();
     let mount = mount_with_few_descriptors(&vault);

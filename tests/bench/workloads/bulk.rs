@@ -8,9 +8,9 @@ use super::{Row, Sequence, Supplies};
 use crate::error::{Context, Error, Result};
 use crate::stage::Stage;
 
-const MIB: usize = 1 << 20;
-const BLOCK: usize = 4096;
-const NAME: &str = "large";
+pub(super) const MIB: usize = 1 << 20;
+pub(super) const BLOCK: usize = 4096;
+pub(super) const NAME: &str = "large";
 
 /// Write, rewrite and cold read of one file in calls of 1 MiB.
 pub fn sequential(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
@@ -23,15 +23,20 @@ pub fn sequential(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
         fill(directory, mib, OpenOptions::new().write(true))
     })?;
     stage.cool()?;
-    stage.time(Row::Read, amount, |directory| {
-        let file = File::open(directory.join(NAME)).with(|| NAME.into())?;
-        let mut buffer = vec![0; MIB];
-        for offset in offsets(mib) {
-            file.read_exact_at(&mut buffer, offset).with(|| format!("reading at {offset}"))?;
-            check(&buffer, offset)?;
-        }
-        Ok(())
-    })
+    stage.time(Row::Read, amount, |directory| read_all(directory, mib, MIB))?;
+    stage.cool()?;
+    stage.time(Row::Read4k, amount, |directory| read_all(directory, mib, BLOCK))
+}
+
+/// Reads the whole file in calls of `call` bytes.
+fn read_all(directory: &Path, mib: u64, call: usize) -> Result<()> {
+    let file = File::open(directory.join(NAME)).with(|| NAME.into())?;
+    let mut buffer = vec![0; call];
+    for offset in (0..mib * MIB as u64).step_by(call) {
+        file.read_exact_at(&mut buffer, offset).with(|| format!("reading at {offset}"))?;
+        check(&buffer, offset)?;
+    }
+    Ok(())
 }
 
 /// Reads and writes of 4 KiB at random block boundaries of one file.
@@ -70,7 +75,7 @@ pub fn random(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
 }
 
 /// Writes the whole file in calls of 1 MiB, then fsync and close.
-fn fill(directory: &Path, mib: u64, options: &OpenOptions) -> Result<()> {
+pub(super) fn fill(directory: &Path, mib: u64, options: &OpenOptions) -> Result<()> {
     let file = options.open(directory.join(NAME)).with(|| NAME.into())?;
     let mut buffer = vec![0xA5; MIB];
     for offset in offsets(mib) {
@@ -85,14 +90,14 @@ fn offsets(mib: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Marks each 4 KiB of `buffer` with its place in the file.
-fn stamp(buffer: &mut [u8], offset: u64) {
+pub(super) fn stamp(buffer: &mut [u8], offset: u64) {
     for (block, place) in buffer.chunks_mut(BLOCK).zip((offset..).step_by(BLOCK)) {
         block[..8].copy_from_slice(&place.to_le_bytes());
     }
 }
 
 /// Refuses a buffer whose marks are not those of `offset`.
-fn check(buffer: &[u8], offset: u64) -> Result<()> {
+pub(super) fn check(buffer: &[u8], offset: u64) -> Result<()> {
     let mut blocks = buffer.chunks(BLOCK).zip((offset..).step_by(BLOCK));
     match blocks.find(|(block, place)| block[..8] != place.to_le_bytes()) {
         None => Ok(()),

@@ -1,6 +1,7 @@
 //! What is timed: workloads, and the rows of the report that each of them fills.
 
 mod bulk;
+mod mixed;
 mod programs;
 mod small_files;
 mod tree;
@@ -22,6 +23,8 @@ pub enum Row {
     Rewrite,
     /// The whole file in calls of 1 MiB, after a new mount
     Read,
+    /// The same in calls of 4 KiB
+    Read4k,
     /// 4 KiB reads at random places of a file, after a new mount
     RandomRead,
     /// 4 KiB writes at random places of a file, then fsync
@@ -40,6 +43,8 @@ pub enum Row {
     Git,
     /// Single-row transactions through the sqlite3 shell
     Sqlite,
+    /// Four programs at once: one streams, one reads and one writes at random, one handles small files
+    Mixed,
 }
 
 impl Row {
@@ -48,6 +53,7 @@ impl Row {
             Self::Write => "sequential write",
             Self::Rewrite => "rewrite",
             Self::Read => "sequential read, cold",
+            Self::Read4k => "sequential read in 4K calls, cold",
             Self::RandomRead => "random 4K read, cold",
             Self::RandomWrite => "random 4K write",
             Self::Create => "create 4 KiB files",
@@ -57,17 +63,28 @@ impl Row {
             Self::Untar => "untar a source tree",
             Self::Git => "git add, commit, status",
             Self::Sqlite => "SQLite inserts",
+            Self::Mixed => "four mixed jobs",
         }
     }
 
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Write | Self::Rewrite | Self::Read => "MiB/s",
+            Self::Write | Self::Rewrite | Self::Read | Self::Read4k => "MiB/s",
             Self::RandomRead | Self::RandomWrite => "IOPS",
             Self::Create | Self::Stat | Self::SmallRead | Self::Delete => "files/s",
             Self::Untar => "trees/s",
-            Self::Git => "runs/s",
+            Self::Git | Self::Mixed => "runs/s",
             Self::Sqlite => "transactions/s",
+        }
+    }
+
+    /// For how much of the row's unit the daemon's processor time is told, and what that is called.
+    pub fn portion(self) -> (f64, &'static str) {
+        match self.unit() {
+            "MiB/s" => (1024.0, "GiB"),
+            "trees/s" => (1.0, "tree"),
+            "runs/s" => (1.0, "run"),
+            _ => (10_000.0, "10,000"),
         }
     }
 }
@@ -79,10 +96,10 @@ pub struct Workload {
     pub run: fn(&mut Stage, &Supplies) -> Result<()>,
 }
 
-pub const WORKLOADS: [Workload; 6] = [
+pub const WORKLOADS: [Workload; 7] = [
     Workload {
         name: "one large file",
-        rows: &[Row::Write, Row::Rewrite, Row::Read],
+        rows: &[Row::Write, Row::Rewrite, Row::Read, Row::Read4k],
         run: bulk::sequential,
     },
     Workload {
@@ -98,6 +115,7 @@ pub const WORKLOADS: [Workload; 6] = [
     Workload { name: "tar", rows: &[Row::Untar], run: programs::untar },
     Workload { name: "git", rows: &[Row::Git], run: programs::git },
     Workload { name: "sqlite", rows: &[Row::Sqlite], run: programs::sqlite },
+    Workload { name: "four jobs", rows: &[Row::Mixed], run: mixed::run },
 ];
 
 /// How much of everything.

@@ -22,6 +22,15 @@ pub fn run(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
     stage.time(Row::Delete, amount, |top| delete(top, directories))
 }
 
+/// All of it without a clock, for as many of `files` as fill directories, and at least one.
+pub(super) fn whole_life(top: &Path, files: u32) -> Result<()> {
+    let directories = (files / PER_DIRECTORY).max(1);
+    create(top, directories)?;
+    stat(top, directories)?;
+    read(top, directories)?;
+    delete(top, directories)
+}
+
 fn create(top: &Path, directories: u32) -> Result<()> {
     let content = [0x3C; SIZE];
     for directory in paths(top, directories) {

@@ -1,0 +1,104 @@
+//! A vault for the time being: made, mounted, unmounted and removed.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::format::VolumeId;
+use crate::keys::{KeyFile, KeyRing};
+use crate::store::{NameMode, Vault};
+use crate::sys;
+
+use super::super::exit::{Context, Exit, Failure, tell};
+use super::super::{umount, vault};
+
+/// A directory with a vault in it, and one beside it that is no vault. Both are gone, unmounted
+/// first, when the value is.
+pub struct Scratch {
+    dir: TempDir,
+    mounted: bool,
+}
+
+impl Scratch {
+    /// Makes the vault in `directory`.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where nothing can be made.
+    pub fn make(directory: &Path) -> Result<Self, Failure> {
+        let failed = || format!("no vault can be made in {}", directory.display());
+        // Made for its owner alone.
+        let dir = tempfile::Builder::new().prefix("atrest-bench.").tempdir_in(directory);
+        let scratch = Self { dir: dir.or_fail(Exit::Failed, failed)?, mounted: false };
+        for path in [scratch.vault(), scratch.mountpoint(), scratch.bare()] {
+            fs::create_dir(path).or_fail(Exit::Failed, failed)?;
+        }
+        let ring = KeyRing::create(VolumeId::random());
+        KeyFile::create(&scratch.key_file(), &ring, &[])?;
+        let made = Vault::create(&scratch.vault(), &ring, NameMode::Plain);
+        made.map_err(|error| vault::failure(&scratch.vault(), error))?;
+        Ok(scratch)
+    }
+
+    /// Mounts it, by a daemon of its own, that a Ctrl-C for this process does not reach.
+    ///
+    /// # Errors
+    /// [`Exit::Mount`], of which the daemon has told.
+    pub fn mount(&mut self) -> Result<(), Failure> {
+        let program = std::env::current_exe()?;
+        // Before it is there: a daemon that mounts and then fails is to be looked for as well.
+        self.mounted = true;
+        let mut command = Command::new(program);
+        command.arg("mount").arg(self.vault()).arg(self.mountpoint());
+        command.arg("--key-file").arg(self.key_file());
+        command.arg("--log-file").arg(self.dir.path().join("log"));
+        let status = command.stdin(Stdio::null()).process_group(0).status()?;
+        match status.code() {
+            Some(0) => Ok(()),
+            code => Err(Failure::told(Exit::from_code(code.unwrap_or(1)))),
+        }
+    }
+
+    /// Unmounts it; returns when all is in the vault.
+    ///
+    /// # Errors
+    /// What `atrest umount` fails with.
+    pub fn unmount(&mut self) -> Result<(), Failure> {
+        umount::run(&umount::Args::of(self.mountpoint()))?;
+        self.mounted = false;
+        Ok(())
+    }
+
+    /// Where it is mounted.
+    pub fn mountpoint(&self) -> PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    /// A directory on the same file system that is no vault.
+    pub fn bare(&self) -> PathBuf {
+        self.dir.path().join("bare")
+    }
+
+    fn vault(&self) -> PathBuf {
+        self.dir.path().join("vault")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.dir.path().join("key.json")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.mounted && self.unmount().is_err() {
+            // Whatever the reason was, the directory can't go before the mount. An error says that
+            // nothing is mounted.
+            let _ = sys::unmount(&self.mountpoint(), true);
+        }
+        if let Err(error) = fs::remove_dir_all(self.dir.path()) {
+            tell(&format!("{} could not be removed: {error}", self.dir.path().display()));
+        }
+    }
+}
