@@ -35,5 +35,9 @@ pub mod manual {
     #[doc = include_str!("manual/operations.md")]
     pub mod operations {}
     #[doc = include_str!("manual/performance.md")]
+    #[doc = include_str!("manual/figures/scaling-file-size.svg")]
+    #[doc = include_str!("manual/figures/scaling-directory.svg")]
+    #[doc = include_str!("manual/figures/scaling-files.svg")]
+    #[doc = include_str!("manual/figures/scaling-threads.svg")]
     pub mod performance {}
 }

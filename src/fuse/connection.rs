@@ -19,7 +19,7 @@ pub struct Settings {
     pub spin: Duration,
 }
 
-/// What the daemon keeps of a mount while [`Adapter`] belongs to the session.
+/// What the daemon keeps of a mount while [`Adapter`](super::Adapter) belongs to the session.
 #[derive(Debug, Default)]
 pub struct Connection {
     counters: Counters,

@@ -11,6 +11,7 @@ mod mount;
 mod mounts;
 mod report;
 mod results;
+mod scaling;
 mod scratch;
 mod stage;
 mod tools;
@@ -61,6 +62,12 @@ struct Options {
     /// Options for atrest's mounts, as for -o: spin=0, say
     #[arg(long, value_name = "OPT[,OPT..]")]
     atrest_options: Option<String>,
+    /// Measure instead how the time of an operation grows with sizes, on tmpfs, and draw it
+    #[arg(long)]
+    scaling: bool,
+    /// Where --scaling draws
+    #[arg(long, default_value = "src/manual/figures", value_name = "DIR")]
+    figures: PathBuf,
     /// Write the figures here as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,6 +82,10 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.guard.as_slice() {
+        [] if options.scaling => {
+            stage::raise_descriptor_limit();
+            scaling::run(&options.figures, &options.tmpfs, &options.atrest, options.quick)
+        }
         [] => bench(&options),
         directories => scratch::guard(directories),
     };
