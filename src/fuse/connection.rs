@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 
@@ -28,12 +28,15 @@ pub struct Connection {
 }
 
 /// A request being answered. When it is, the thread looks out for the next.
-pub(super) struct Turn<'a>(&'a Connection);
+pub(super) struct Turn<'a> {
+    connection: &'a Connection,
+    begun: Instant,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(spin) = self.0.spin.get() {
-            spin.wait();
+        if let Some(spin) = self.connection.spin.get() {
+            spin.wait(self.begun);
         }
     }
 }
@@ -59,7 +62,7 @@ impl Connection {
     /// Counts a request, whose answer ends the turn.
     pub(super) fn begin(&self, operation: Operation) -> Turn<'_> {
         self.counters.count(operation);
-        Turn(self)
+        Turn { connection: self, begun: Instant::now() }
     }
 
     /// The way to tell the kernel something unasked.

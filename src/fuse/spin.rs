@@ -1,5 +1,6 @@
 //! A brief spin: after a reply the next request is often a few microseconds away, and waking a
-//! processor that went idle costs more than looking for it.
+//! processor that went idle costs more than looking for it. Not so after an answer that itself took
+//! longer than that, as one does that waits for a disk: its processor time belongs to others then.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -35,13 +36,17 @@ impl Spin {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    /// Returns when a request is there, the time is up, or another thread looks out already.
-    pub(super) fn wait(&self) {
+    /// After a request whose answer was begun at `answering`. Returns when another is there, the
+    /// time is up, another thread looks out already, or the answer took longer than the limit.
+    pub(super) fn wait(&self, answering: Instant) {
         let limit = self.limit();
-        if limit.is_zero() || self.looking.swap(true, Ordering::Acquire) {
+        if limit.is_zero() {
             return;
         }
         let begun = Instant::now();
+        if begun - answering > limit || self.looking.swap(true, Ordering::Acquire) {
+            return;
+        }
         while begun.elapsed() < limit && !self.request_waits() {
             std::hint::spin_loop();
         }
