@@ -1,13 +1,13 @@
 //! What the daemon keeps of a session besides its threads.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 
 use super::counters::{Counters, Operation};
-use super::spin::Spin;
+use super::lookout::Lookout;
 use crate::fs::Inode;
 
 /// How the mount behaves.
@@ -24,7 +24,7 @@ pub struct Settings {
 pub struct Connection {
     counters: Counters,
     notifier: OnceLock<Notifier>,
-    spin: OnceLock<Spin>,
+    lookout: OnceLock<Arc<Lookout>>,
 }
 
 /// A request being answered. When it is, the thread looks out for the next.
@@ -35,8 +35,8 @@ pub(super) struct Turn<'a> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(spin) = self.connection.spin.get() {
-            spin.wait(self.begun);
+        if let Some(lookout) = self.connection.lookout.get() {
+            lookout.answered(self.begun);
         }
     }
 }
@@ -49,19 +49,22 @@ impl Connection {
 
     /// How long a thread looks out for the next request, from the next turn on; zero for never.
     pub fn spin_for(&self, limit: Duration) {
-        if let Some(spin) = self.spin.get() {
-            spin.set_limit(limit);
+        if let Some(lookout) = self.lookout.get() {
+            lookout.set_limit(limit);
         }
     }
 
     /// How long that is now.
     pub fn spins_for(&self) -> Duration {
-        self.spin.get().map_or(Duration::ZERO, Spin::limit)
+        self.lookout.get().map_or(Duration::ZERO, |lookout| lookout.limit())
     }
 
     /// Counts a request, whose answer ends the turn.
     pub(super) fn begin(&self, operation: Operation) -> Turn<'_> {
         self.counters.count(operation);
+        if let Some(lookout) = self.lookout.get() {
+            lookout.took();
+        }
         Turn { connection: self, begun: Instant::now() }
     }
 
@@ -85,8 +88,8 @@ impl Connection {
 
     /// Gives the adapter its session's end of the mount: the way to tell the kernel something
     /// unasked, and the device to look out on. The first ones stay.
-    pub(super) fn attach(&self, notifier: Notifier, spin: Spin) {
+    pub(super) fn attach(&self, notifier: Notifier, lookout: Arc<Lookout>) {
         // There is one session to a connection, so there is no second one to lose.
-        let _ = (self.notifier.set(notifier), self.spin.set(spin));
+        let _ = (self.notifier.set(notifier), self.lookout.set(lookout));
     }
 }

@@ -7,10 +7,10 @@ mod convert;
 mod counters;
 mod errno;
 mod handshake;
+mod lookout;
 mod reply;
 mod seek;
 mod session;
-mod spin;
 
 pub use adapter::Adapter;
 pub use connection::{Connection, Settings};

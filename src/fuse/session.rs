@@ -7,7 +7,7 @@ use std::thread;
 
 use fuser::SessionACL;
 
-use super::spin::Spin;
+use super::lookout::Lookout;
 use super::{Adapter, Connection, Settings};
 use crate::fs::Fs;
 
@@ -26,13 +26,13 @@ impl Session {
     /// When the kernel does not speak a protocol that is known, or the mount is gone already.
     pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
         let connection = Arc::new(Connection::default());
-        let spin = Spin::new(device.try_clone()?, settings.spin);
+        let lookout = Lookout::new(device.try_clone()?, settings.spin);
         let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads());
         // Who may enter is for the kernel to say, by allow_other and default_permissions.
         let inner = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
-        connection.attach(inner.notifier(), spin);
+        connection.attach(inner.notifier(), lookout);
         Ok(Self { inner, connection })
     }
 

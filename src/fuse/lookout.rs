@@ -1,0 +1,295 @@
+//! Looking out for the next request.
+//!
+//! Two things keep a wake-up out of the way of a program that asks one thing after another. A
+//! thread that has answered looks for the next request a moment before it sleeps, since that is
+//! often a few microseconds away and to wake a processor takes longer. And threads without work
+//! stand by here rather than in a read of the device, where the kernel would wake one for each
+//! request, though another is looking for it already. They are called when requests have to
+//! wait, and step in by themselves when all others are held up, so that an answer may depend on
+//! another request's.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// An answer that took longer has waited for something: another thread could work meanwhile.
+const SLOW: Duration = Duration::from_micros(50);
+/// This many requests on end that waited already when the one before was answered are more than
+/// one thread can do.
+const BACKLOG: u32 = 4;
+/// How often a thread that stands by sees whether the others get on.
+const WATCH: Duration = Duration::from_millis(5);
+
+/// The threads of a session that look for requests, and those that stand by.
+#[derive(Debug)]
+pub(super) struct Lookout {
+    device: OwnedFd,
+    /// How long to look before sleeping, in nanoseconds.
+    limit: AtomicU64,
+    /// Whether a thread looks, of which there is need of one.
+    looking: AtomicBool,
+    crew: Mutex<Crew>,
+    call: Condvar,
+}
+
+/// Who does what.
+#[derive(Debug, Default)]
+struct Crew {
+    /// Threads that will take the next request, of those that have taken one before.
+    ready: usize,
+    standing_by: usize,
+    /// Of those, how many sleep until they are woken, since nothing happens.
+    resting: usize,
+    /// Of those, how many are to go back to work.
+    called: usize,
+    /// Requests taken.
+    taken: u64,
+    /// Requests on end that had to wait.
+    backlog: u32,
+    /// A thread is gone, which happens only when the mount is.
+    ended: bool,
+}
+
+/// Says when its thread ends.
+struct Member(Arc<Lookout>);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.crew.lock().ended = true;
+        self.0.call.notify_all();
+    }
+}
+
+thread_local! {
+    static MEMBER: Cell<Option<Member>> = const { Cell::new(None) };
+}
+
+impl Lookout {
+    /// For a session's `device`; a thread looks for at most `limit` before it sleeps, and zero
+    /// is never.
+    pub(super) fn new(device: OwnedFd, limit: Duration) -> Arc<Self> {
+        let lookout = Self {
+            device,
+            limit: AtomicU64::new(0),
+            looking: AtomicBool::new(false),
+            crew: Mutex::default(),
+            call: Condvar::new(),
+        };
+        lookout.set_limit(limit);
+        Arc::new(lookout)
+    }
+
+    /// Changes for how long.
+    pub(super) fn set_limit(&self, limit: Duration) {
+        let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+        self.limit.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// For how long.
+    pub(super) fn limit(&self) -> Duration {
+        Duration::from_nanos(self.limit.load(Ordering::Relaxed))
+    }
+
+    /// This thread has taken a request.
+    pub(super) fn took(self: &Arc<Self>) {
+        let known = MEMBER.take();
+        let is_new = known.is_none();
+        MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
+        let mut crew = self.crew.lock();
+        if !is_new {
+            crew.ready -= 1;
+        }
+        crew.taken += 1;
+        if crew.resting > 0 {
+            crew.resting = 0;
+            drop(crew);
+            self.call.notify_all();
+        }
+    }
+
+    /// This thread has answered a request that it took at `taken`. Returns when it should read
+    /// the device.
+    pub(super) fn answered(&self, taken: Instant) {
+        let (waits, slow) = (self.request_waits(), taken.elapsed() > SLOW);
+        let mut crew = self.crew.lock();
+        crew.backlog = if waits { crew.backlog + 1 } else { 0 };
+        if waits {
+            let is_needed = crew.ready == 0 && (slow || crew.backlog >= BACKLOG);
+            if is_needed && crew.standing_by > crew.called {
+                crew.called += 1;
+                self.call.notify_one();
+            }
+        } else if crew.ready > 0 {
+            self.stand_by(&mut crew);
+        }
+        crew.ready += 1;
+        drop(crew);
+        // After a slow answer the processor belongs to what it waited for.
+        if !waits && !slow {
+            self.look();
+        }
+    }
+
+    /// Waits until this thread is needed.
+    fn stand_by(&self, crew: &mut parking_lot::MutexGuard<'_, Crew>) {
+        crew.standing_by += 1;
+        while crew.called == 0 && !crew.ended {
+            let taken = crew.taken;
+            if !self.call.wait_for(crew, WATCH).timed_out() || crew.taken != taken {
+                continue;
+            }
+            // Nothing was taken for a while: for want of requests, or of threads.
+            if crew.ready == 0 {
+                crew.called += 1;
+            } else {
+                crew.resting += 1;
+                self.call.wait(crew);
+            }
+        }
+        crew.called = crew.called.saturating_sub(1);
+        crew.standing_by -= 1;
+    }
+
+    /// Returns when a request is there, the time is up, or another thread looks already.
+    fn look(&self) {
+        let limit = self.limit();
+        if limit.is_zero() || self.looking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < limit && !self.request_waits() {
+            std::hint::spin_loop();
+        }
+        self.looking.store(false, Ordering::Release);
+    }
+
+    /// An error counts as a request: reading the device then tells what is the matter.
+    fn request_waits(&self) -> bool {
+        let mut device = [PollFd::new(&self.device, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut device, Some(&now)), Ok(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread::{self, JoinHandle};
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    /// Longer than a thread takes to see that it is needed.
+    const LONG: Duration = Duration::from_secs(10);
+    /// Long enough for a thread that should not go on to do so all the same.
+    const A_WHILE: Duration = Duration::from_millis(100);
+
+    /// A device on which a request waits when told.
+    fn lookout() -> (Arc<Lookout>, OwnedFd) {
+        let device = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        (Lookout::new(device.try_clone().unwrap(), Duration::ZERO), device)
+    }
+
+    /// A thread that takes a request when told, answers it when told, and tells when it is ready.
+    struct Hand {
+        steps: Sender<()>,
+        ready: Receiver<()>,
+        thread: JoinHandle<()>,
+    }
+
+    impl Hand {
+        fn of(lookout: &Arc<Lookout>) -> Self {
+            let (steps, told) = channel();
+            let (tell, ready) = channel();
+            let lookout = Arc::clone(lookout);
+            let thread = thread::spawn(move || {
+                while told.recv().is_ok() {
+                    lookout.took();
+                    tell.send(()).unwrap();
+                    told.recv().unwrap();
+                    lookout.answered(Instant::now());
+                    tell.send(()).unwrap();
+                }
+            });
+            Self { steps, ready, thread }
+        }
+
+        fn take(&self) {
+            self.steps.send(()).unwrap();
+            self.ready.recv_timeout(LONG).unwrap();
+        }
+
+        fn answer(&self) {
+            self.steps.send(()).unwrap();
+        }
+
+        fn is_ready_within(&self, time: Duration) -> bool {
+            self.ready.recv_timeout(time).is_ok()
+        }
+
+        fn end(self) {
+            drop(self.steps);
+            self.thread.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_thread_without_work_stands_by_until_the_session_ends() {
+        let (lookout, _device) = lookout();
+        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
+        first.take();
+        first.answer();
+        assert!(first.is_ready_within(LONG));
+        second.take();
+        second.answer();
+        assert!(!second.is_ready_within(A_WHILE));
+        first.end();
+        assert!(second.is_ready_within(LONG));
+        second.end();
+    }
+
+    #[test]
+    fn a_thread_that_stands_by_steps_in_when_the_other_is_held_up() {
+        let (lookout, _device) = lookout();
+        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
+        first.take();
+        first.answer();
+        assert!(first.is_ready_within(LONG));
+        second.take();
+        second.answer();
+        assert!(!second.is_ready_within(A_WHILE));
+        first.take();
+        assert!(second.is_ready_within(LONG));
+        first.answer();
+        second.end();
+        assert!(first.is_ready_within(LONG));
+        first.end();
+    }
+
+    #[test]
+    fn a_thread_that_stands_by_is_called_when_requests_wait() {
+        let (lookout, device) = lookout();
+        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
+        first.take();
+        first.answer();
+        assert!(first.is_ready_within(LONG));
+        second.take();
+        second.answer();
+        assert!(!second.is_ready_within(A_WHILE));
+        rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
+        for _ in 0..BACKLOG {
+            first.take();
+            first.answer();
+            assert!(first.is_ready_within(LONG));
+        }
+        assert!(second.is_ready_within(LONG));
+        first.end();
+        second.end();
+    }
+}
