@@ -145,7 +145,7 @@ impl Worker {
         self.slots[slot].promise.begin(Change::Write(0, bytes.clone()));
         let mut file = File::create(self.dir.join(&self.slots[slot].name))?;
         file.write_all(&bytes)?;
-        close(file)?;
+        self.close_in_time(file)?;
         self.slots[slot].promise.keep();
         Ok(())
     }
@@ -155,11 +155,19 @@ impl Worker {
         let new = self.dir.join("new");
         let mut file = File::create(&new)?;
         file.write_all(&bytes)?;
-        close(file)?;
+        self.close_in_time(file)?;
         self.slots[slot].promise.begin(Change::Replace(bytes));
         fs::rename(&new, self.dir.join(&self.slots[slot].name))?;
         self.slots[slot].promise.keep();
         self.slots[slot].file = None;
+        Ok(())
+    }
+
+    /// Closes a file while the daemon lives, or fails. After its death the kernel drops what was
+    /// written and close(2) succeeds all the same: only statfs(2) always asks the daemon.
+    fn close_in_time(&self, file: File) -> io::Result<()> {
+        close(file)?;
+        rustix::fs::statfs(&self.dir)?;
         Ok(())
     }
 
