@@ -80,6 +80,28 @@ impl VaultKeys {
     }
 }
 
+/// What the trail's key is used through.
+#[derive(Debug, Clone)]
+pub struct TrailKeys {
+    /// Chains the trail's lines.
+    pub line: MacKey,
+    /// Authenticates how far the trail has come.
+    pub seal: MacKey,
+}
+
+impl TrailKeys {
+    /// Derives them from the trail key of the vault named by `volume_id`.
+    pub fn derive(key: &Secret, volume_id: &[u8; 16]) -> Self {
+        scrubbed(|| {
+            let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
+            Self {
+                line: MacKey(expand(&source, b"atrest v1 trail line")),
+                seal: MacKey(expand(&source, b"atrest v1 trail seal")),
+            }
+        })
+    }
+}
+
 fn expand(source: &Hkdf<Sha256>, label: &[u8]) -> Secret {
     let mut key = Secret::zeros();
     source

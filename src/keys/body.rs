@@ -16,6 +16,9 @@ use crate::format::{KeyVersion, MasterKeyId, VolumeId};
 struct RingBody {
     default: MasterKeyId,
     keys: Vec<KeyBody>,
+    /// Not there in key files of before there was a trail.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    trail: Option<SecretText>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,7 +71,11 @@ pub(super) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
         versions: key.versions.iter().map(version).collect(),
         policy: key.policy.clone(),
     };
-    to_secret_json(&RingBody { default: ring.default, keys: ring.keys.iter().map(key).collect() })
+    to_secret_json(&RingBody {
+        default: ring.default,
+        keys: ring.keys.iter().map(key).collect(),
+        trail: ring.trail.clone().map(SecretText),
+    })
 }
 
 /// The reverse of [`ring_to_json`]; `None` for what it never writes.
@@ -89,8 +96,12 @@ pub(super) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
         versions: key.versions.into_iter().map(version).collect(),
         policy: key.policy,
     };
-    let ring =
-        KeyRing { volume, default: body.default, keys: body.keys.into_iter().map(key).collect() };
+    let ring = KeyRing {
+        volume,
+        default: body.default,
+        keys: body.keys.into_iter().map(key).collect(),
+        trail: body.trail.map(|text| text.0),
+    };
     is_sound(&ring).then_some(ring)
 }
 

@@ -234,7 +234,7 @@ pub enum KeyError {
     )]
     RecoveryDamaged,
     /// Made by a newer program.
-    #[error("the recovery text is of version {0}, this program reads version 1; update atrest")]
+    #[error("the recovery text is of version {0}, this program reads up to 2; update atrest")]
     RecoveryFromTheFuture(u8),
     /// Nowhere to look for key files.
     #[error(

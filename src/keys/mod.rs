@@ -4,8 +4,11 @@
 //! knows which version does. A [`KeyFile`] is the ring on disk, sealed as a whole under a key
 //! that its protectors give, replaced atomically and locked while it changes.
 //!
-//! This layer asks no terminal and logs nothing: a passphrase comes in through [`Unlock`], and
-//! what went wrong leaves as a [`KeyError`].
+//! What is done with the keys leaves a [`trail`].
+//!
+//! This layer asks no terminal: a passphrase comes in through [`Unlock`]. It logs nothing either,
+//! what went wrong leaves as a [`KeyError`]; but for the thread that writes the trail, which has
+//! nobody to tell.
 
 mod armor;
 mod body;
@@ -27,6 +30,7 @@ mod ring;
 mod slot;
 mod state;
 mod text;
+pub mod trail;
 mod words;
 
 pub use describe::{KeyDescription, VersionDescription};

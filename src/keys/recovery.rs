@@ -2,9 +2,10 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | version of this form, 1 |
+//! | 1 | version of this form, 1 without a trail key and 2 with one |
 //! | 16 | volume id |
 //! | 16 | id of the default key |
+//! | 32 | the trail key, in form 2 |
 //! | 2 | how many master keys follow |
 //! | 16; 1 + n | a master key's id; its name's length and name |
 //! | 1 | its state: enabled 0, disabled 1, pending deletion 2, destroyed 3 |
@@ -28,17 +29,19 @@ use super::state::KeyState;
 use crate::crypto::Secret;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
 
-const FORM: u8 = 1;
+const WITHOUT_TRAIL: u8 = 1;
+const WITH_TRAIL: u8 = 2;
 const CHECK_LEN: usize = 8;
 
 impl KeyRing {
     /// The whole ring, material included, in the clear: as small as a QR code wants it.
     pub fn recovery_bytes(&self) -> Zeroizing<Vec<u8>> {
         let versions: usize = self.keys.iter().map(|key| key.versions.len()).sum();
-        let mut out = Zeroizing::new(Vec::with_capacity(43 + 98 * self.keys.len() + 45 * versions));
-        out.push(FORM);
+        let mut out = Zeroizing::new(Vec::with_capacity(75 + 98 * self.keys.len() + 45 * versions));
+        out.push(if self.trail.is_some() { WITH_TRAIL } else { WITHOUT_TRAIL });
         out.extend_from_slice(self.volume.as_bytes());
         out.extend_from_slice(self.default.as_bytes());
+        self.trail.iter().for_each(|key| out.extend_from_slice(key.expose()));
         out.extend_from_slice(&(self.keys.len() as u16).to_le_bytes());
         self.keys.iter().for_each(|key| write_key(&mut out, key));
         let check = check(&out);
@@ -56,13 +59,15 @@ impl KeyRing {
         if check(content) != *found {
             return Err(KeyError::RecoveryDamaged);
         }
-        match content.first() {
-            Some(&FORM) => {}
+        let has_trail = match content.first() {
+            Some(&WITHOUT_TRAIL) => false,
+            Some(&WITH_TRAIL) => true,
             Some(&form) => return Err(KeyError::RecoveryFromTheFuture(form)),
             None => return Err(KeyError::RecoveryDamaged),
-        }
+        };
         let mut input = Input(&content[1..]);
-        let ring = read_ring(&mut input).filter(|ring| input.0.is_empty() && is_sound(ring));
+        let ring =
+            read_ring(&mut input, has_trail).filter(|ring| input.0.is_empty() && is_sound(ring));
         ring.ok_or(KeyError::RecoveryDamaged)
     }
 }
@@ -111,6 +116,13 @@ impl Input<'_> {
         Some(*taken)
     }
 
+    fn secret(&mut self) -> Option<Secret> {
+        let mut bytes: [u8; 32] = self.take()?;
+        let secret = Secret::from_bytes(&bytes);
+        bytes.zeroize();
+        Some(secret)
+    }
+
     fn byte(&mut self) -> Option<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
@@ -130,12 +142,13 @@ impl Input<'_> {
     }
 }
 
-fn read_ring(input: &mut Input) -> Option<KeyRing> {
+fn read_ring(input: &mut Input, has_trail: bool) -> Option<KeyRing> {
     let volume = VolumeId::from_bytes(input.take()?);
     let default = MasterKeyId::from_bytes(input.take()?);
+    let trail = if has_trail { Some(input.secret()?) } else { None };
     let count = u16::from_le_bytes(input.take()?);
     let keys = (0..count).map(|_| read_key(input)).collect::<Option<_>>()?;
-    Some(KeyRing { volume, default, keys })
+    Some(KeyRing { volume, default, keys, trail })
 }
 
 fn read_key(input: &mut Input) -> Option<MasterKey> {
@@ -163,12 +176,7 @@ fn read_version(input: &mut Input) -> Option<Version> {
     let created = input.time()?;
     let (material, retired) = match input.byte()? {
         0 => (None, Some(input.time()?)),
-        1 => {
-            let mut bytes: [u8; 32] = input.take()?;
-            let material = Secret::from_bytes(&bytes);
-            bytes.zeroize();
-            (Some(material), None)
-        }
+        1 => (Some(input.secret()?), None),
         _ => return None,
     };
     Some(Version { number, created, retired, material })

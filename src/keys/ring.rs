@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::KeyError;
 use super::policy::{Policy, Summary};
 use super::state::{KeyState, VersionState, now};
-use crate::crypto::{self, DataKey, Secret, VersionKey, WrappedKey};
+use crate::crypto::{self, DataKey, Secret, TrailKeys, VersionKey, WrappedKey};
 use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
 
 /// The name of the master key that a vault is made with.
@@ -19,6 +19,8 @@ pub struct KeyRing {
     pub(super) volume: VolumeId,
     pub(super) default: MasterKeyId,
     pub(super) keys: Vec<MasterKey>,
+    /// What authenticates the trail; none in key files of before there was one.
+    pub(super) trail: Option<Secret>,
 }
 
 /// One master key: a name, a state, and versions of which the current one wraps.
@@ -47,12 +49,23 @@ impl KeyRing {
     /// A ring for `vault` with one enabled key, [`DEFAULT_KEY`], at version 1.
     pub fn create(vault: VolumeId) -> Self {
         let key = MasterKey::create(DEFAULT_KEY.to_owned());
-        Self { volume: vault, default: key.id, keys: vec![key] }
+        Self { volume: vault, default: key.id, keys: vec![key], trail: Some(Secret::random()) }
     }
 
     /// The vault whose keys these are.
     pub fn volume_id(&self) -> VolumeId {
         self.volume
+    }
+
+    /// What the trail is authenticated with, if the key file has it.
+    pub fn trail_keys(&self) -> Option<TrailKeys> {
+        let key = self.trail.as_ref()?;
+        Some(TrailKeys::derive(key, self.volume.as_bytes()))
+    }
+
+    /// Gives a ring of before there was a trail what authenticates one.
+    pub fn ensure_trail_key(&mut self) {
+        self.trail.get_or_insert_with(Secret::random);
     }
 
     /// The key for files whose directory names no other.

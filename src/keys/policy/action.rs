@@ -36,11 +36,13 @@ pub enum Action {
     Assign,
     /// Changing its policy.
     PutPolicy,
+    /// Reading the trail; asked of the default key.
+    ReadTrail,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Decrypt,
         Self::GenerateDataKey,
         Self::Describe,
@@ -54,6 +56,7 @@ impl Action {
         Self::CancelDeletion,
         Self::Assign,
         Self::PutPolicy,
+        Self::ReadTrail,
     ];
 
     /// Its word on the command line and in the key file.
@@ -72,6 +75,7 @@ impl Action {
             Self::CancelDeletion => "cancel-deletion",
             Self::Assign => "assign",
             Self::PutPolicy => "put-policy",
+            Self::ReadTrail => "read-trail",
         }
     }
 

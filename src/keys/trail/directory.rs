@@ -1,0 +1,182 @@
+//! Where a trail lies: a directory of files, each named by the number of its first line.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::TrailError;
+use crate::format::VolumeId;
+
+/// What the files' names end with.
+const ENDING: &str = ".jsonl";
+const LOCK: &str = "lock";
+/// How long another command may write, and how often to look whether it has ended.
+const PATIENCE: u32 = 100;
+const MOMENT: Duration = Duration::from_millis(20);
+
+/// `$XDG_STATE_HOME/atrest/<volume-id>`, or `~/.local/state/atrest/<volume-id>` (XDG Base
+/// Directory Specification 0.8); `/var/log/atrest/<volume-id>` for root without a home, as at boot.
+///
+/// # Errors
+/// [`TrailError::NoHome`] for another user when neither variable is an absolute path.
+pub fn default_directory(vault: &VolumeId) -> Result<PathBuf, TrailError> {
+    choose(vault, rustix::process::geteuid().is_root(), |name| env::var_os(name))
+}
+
+fn choose(
+    vault: &VolumeId,
+    is_root: bool,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<PathBuf, TrailError> {
+    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .or_else(|| is_root.then(|| "/var/log".into()))
+        .ok_or(TrailError::NoHome)?;
+    Ok(state.join("atrest").join(vault.to_string()))
+}
+
+/// The directory of a trail.
+#[derive(Debug, Clone)]
+pub(super) struct Directory(PathBuf);
+
+impl Directory {
+    /// For reading: it must be there.
+    ///
+    /// # Errors
+    /// [`TrailError::Missing`].
+    pub fn find(path: &Path) -> Result<Self, TrailError> {
+        if path.is_dir() {
+            Ok(Self(path.to_owned()))
+        } else {
+            Err(TrailError::Missing(path.to_owned()))
+        }
+    }
+
+    /// For writing: made with mode 0700 where it is not there.
+    ///
+    /// # Errors
+    /// [`TrailError::Exposed`] for one that others may write or list; [`TrailError::Io`].
+    pub fn make(path: &Path) -> Result<Self, TrailError> {
+        let io = |source| TrailError::io("make the trail's directory", path, source);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
+        let found = fs::metadata(path).map_err(io)?;
+        let ours = found.uid() == rustix::process::geteuid().as_raw();
+        if !ours || found.mode() & 0o077 != 0 {
+            return Err(TrailError::Exposed(path.to_owned()));
+        }
+        Ok(Self(path.to_owned()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file whose first line is number `first`.
+    pub fn file(&self, first: u64) -> PathBuf {
+        self.0.join(format!("{first:020}{ENDING}"))
+    }
+
+    /// The numbers of the files' first lines, in ascending order.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn files(&self) -> Result<Vec<u64>, TrailError> {
+        let io = |source| TrailError::io("list the trail's directory", &self.0, source);
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.0).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(ENDING));
+            files.extend(
+                number.filter(|number| number.len() == 20).and_then(|n| n.parse::<u64>().ok()),
+            );
+        }
+        files.sort_unstable();
+        Ok(files)
+    }
+
+    /// The right to write, until it is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`TrailError::InUse`] when somebody else has it for longer than a command takes;
+    /// [`TrailError::Io`].
+    pub fn lock(&self) -> Result<File, TrailError> {
+        let path = self.0.join(LOCK);
+        let opened =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(|source| TrailError::io("open", &path, source))?;
+        for _ in 0..PATIENCE {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(MOMENT),
+                Err(errno) => return Err(TrailError::io("lock", &path, errno)),
+            }
+        }
+        Err(TrailError::InUse(self.0.clone()))
+    }
+
+    /// Makes what was made or removed in it durable.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn sync(&self) -> Result<(), TrailError> {
+        let synced = File::open(&self.0).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| TrailError::io("sync", &self.0, source))
+    }
+
+    /// Hands the whole lines of a file to `take`, without their ends, until it has enough; returns
+    /// whether the file ends with a whole line, which one that was being written need not.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn read(
+        &self,
+        first: u64,
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, TrailError> {
+        let path = self.file(first);
+        let io = |source: io::Error| TrailError::io("read", &path, source);
+        let mut lines = BufReader::with_capacity(1 << 20, File::open(&path).map_err(io)?);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if lines.read_until(b'\n', &mut line).map_err(io)? == 0 {
+                return Ok(true);
+            }
+            let Some(whole) = line.strip_suffix(b"\n") else { return Ok(false) };
+            if !take(whole) {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_place_is_of_the_user_and_at_boot_of_the_machine() {
+        let vault = VolumeId::from_bytes([0x11; 16]);
+        let chosen = |is_root, variables: &[(&str, &str)]| {
+            let variable = |name: &str| {
+                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+            };
+            choose(&vault, is_root, variable).ok()
+        };
+        let id = vault.to_string();
+        let both = [("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
+        assert_eq!(chosen(false, &both), Some(Path::new("/s/atrest").join(&id)));
+        assert_eq!(chosen(true, &both[1..]), Some(Path::new("/h/.local/state/atrest").join(&id)));
+        assert_eq!(chosen(true, &[]), Some(Path::new("/var/log/atrest").join(&id)));
+        assert_eq!(chosen(false, &[("HOME", "relative")]), None);
+    }
+}

@@ -1,0 +1,34 @@
+//! The trail: who used which master key, when, for what, and whether it was allowed.
+//!
+//! A trail is a directory of files of lines, each line one event in JSON, in the field names that
+//! AWS CloudTrail has for KMS. Its last field, `chain`, is a MAC of the line and of the `chain` of
+//! the line before, under a key that only the key file has: so nobody without it can change, drop,
+//! move or insert a line, and it shows. How many lines there are, and the last one's `chain`, is
+//! sealed in the vault: so the last lines can't be dropped either.
+//!
+//! [`Trail`] takes events and writes them by a thread of its own; [`verify`] and [`query`] read.
+
+mod chain;
+mod directory;
+mod error;
+mod event;
+mod line;
+mod lookup;
+mod queue;
+mod seal;
+mod verify;
+mod writer;
+
+pub use chain::Head;
+pub use directory::default_directory;
+pub use error::TrailError;
+pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey, Who};
+pub use line::Line;
+pub use lookup::{Filter, Reader, query, who_read};
+pub use queue::{Condition, Sink, Trail};
+pub use seal::{Seal, SealKeeper, Settings};
+pub use verify::{Finding, Report, verify};
+pub use writer::Start;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! How far the trail has come, as the vault keeps it: authenticated, so that it can't be set back
+//! without the key.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::TrailError;
+use super::chain::{Head, link_from_text, link_to_text};
+use crate::crypto::TrailKeys;
+use crate::format::Epoch;
+
+/// Bytes of a file of the trail, unless told otherwise: 64 MiB.
+const FILE_LEN: u64 = 64 << 20;
+/// Files of the trail that are kept, unless told otherwise.
+const FILES: u32 = 16;
+
+/// How a trail is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Every event is durable before it is answered.
+    pub sync: bool,
+    /// No key may be used while the trail can't be written.
+    pub fail_closed: bool,
+    /// Bytes of a file before the next begins.
+    pub file_len: u64,
+    /// How many files are kept, 0 for all.
+    pub files: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { sync: false, fail_closed: false, file_len: FILE_LEN, files: FILES }
+    }
+}
+
+/// What the vault keeps of its trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// Where the trail lies.
+    pub directory: PathBuf,
+    /// How it is kept.
+    pub settings: Settings,
+    /// The number of the first line that is kept.
+    pub first: u64,
+    /// The last line.
+    pub head: Head,
+    /// The first line of the file that the last one is in, and bytes of that file.
+    pub(super) file: (u64, u64),
+    /// The newest mount that knew of the trail, whether or not it kept one.
+    pub epoch: Epoch,
+}
+
+/// Where the vault keeps it.
+pub trait SealKeeper: Send {
+    /// What was last written, if anything was.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    fn read(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Replaces it; with `durable` so that it outlives the machine.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; the old one is there then.
+    fn write(&self, bytes: &[u8], durable: bool) -> io::Result<()>;
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    directory: String,
+    settings: Settings,
+    first: u64,
+    last: u64,
+    link: String,
+    file: u64,
+    bytes: u64,
+    epoch: Epoch,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Authenticated {
+    seal: Body,
+    mac: String,
+}
+
+impl Seal {
+    /// Of a trail of which there is nothing yet.
+    pub(super) fn new(directory: &Path, settings: Settings, epoch: Epoch) -> Self {
+        let directory = directory.to_owned();
+        Self { directory, settings, first: 1, head: Head::START, file: (0, 0), epoch }
+    }
+
+    /// What a vault keeps; `None` where no trail was ever kept.
+    ///
+    /// # Errors
+    /// [`TrailError::Seal`] when it is not what was sealed; [`TrailError::Io`].
+    pub fn read(keeper: &dyn SealKeeper, keys: &TrailKeys) -> Result<Option<Self>, TrailError> {
+        let read = keeper.read();
+        let bytes =
+            read.map_err(|source| TrailError::io("read", Path::new("trail.json"), source))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        Self::from_bytes(&bytes, keys).map(Some).ok_or(TrailError::Seal)
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn write(
+        &self,
+        keeper: &dyn SealKeeper,
+        keys: &TrailKeys,
+        durable: bool,
+    ) -> io::Result<()> {
+        keeper.write(&self.to_bytes(keys)?, durable)
+    }
+
+    fn to_bytes(&self, keys: &TrailKeys) -> io::Result<Vec<u8>> {
+        let directory = self.directory.to_str().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the trail's directory is not UTF-8")
+        })?;
+        let seal = Body {
+            directory: directory.to_owned(),
+            settings: self.settings,
+            first: self.first,
+            last: self.head.sequence,
+            link: link_to_text(&self.head.link),
+            file: self.file.0,
+            bytes: self.file.1,
+            epoch: self.epoch,
+        };
+        let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
+        let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    fn from_bytes(bytes: &[u8], keys: &TrailKeys) -> Option<Self> {
+        let Authenticated { seal, mac } = serde_json::from_slice(bytes).ok()?;
+        let mac = link_from_text(mac.as_bytes())?;
+        keys.seal.verify(&serde_json::to_vec(&seal).ok()?, &mac).ok()?;
+        Some(Self {
+            directory: seal.directory.into(),
+            settings: seal.settings,
+            first: seal.first,
+            head: Head { sequence: seal.last, link: link_from_text(seal.link.as_bytes())? },
+            file: (seal.file, seal.bytes),
+            epoch: seal.epoch,
+        })
+    }
+}
