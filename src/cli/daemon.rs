@@ -5,8 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread;
 
+use serde_json::json;
+
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
+use crate::keys::trail::{EventName, Who};
 use crate::store::Access;
 use crate::sys::{self, Background, BlockedSignals};
 
@@ -16,6 +19,7 @@ use super::logging;
 use super::mount::Plan;
 use super::own_mount::OwnMount;
 use super::served::Served;
+use super::trail;
 use super::vault::{self, Keys, Turn};
 
 /// Mounts the vault, opens it, and answers until it is unmounted. With `background` the process
@@ -60,7 +64,11 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     if start.plan.options.strict {
         fs.be_strict();
     }
-    let served = vault::reread(&start.keys, &fs).and_then(|()| serve(start, &fs, mount));
+    let served = vault::reread(&start.keys, &fs).and_then(|()| {
+        let kept = trail::for_mount(start.plan, &start.keys, &fs)?;
+        kept.into_iter().for_each(|kept| fs.keep_trail(kept));
+        serve(start, &fs, mount)
+    });
     // Half a session leaves a mount that would keep waiting for answers.
     mount.leave();
     let closed = fs.close().map_err(|error| vault::failure(vault, error));
@@ -69,6 +77,9 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
         Err(failure) => {
             log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
         }
+    }
+    if let Some(kept) = fs.trail() {
+        kept.end();
     }
     served.and(closed)
 }
@@ -93,6 +104,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     if let Some(background) = background {
         background.detach()?;
     }
+    record(fs, EventName::Mount, plan);
     log::info!("mounted {} on {mountpoint}", plan.vault.display());
     let ended = session.run();
     if let Err(error) = &ended {
@@ -101,7 +113,24 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     if let Some(server) = server {
         server.stop();
     }
+    record(fs, EventName::Unmount, plan);
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())
+}
+
+/// Records that the mount begins or ends, by whoever runs the daemon.
+fn record(fs: &Fs, name: EventName, plan: &Plan) {
+    let Some(kept) = fs.trail() else { return };
+    let epoch = fs.vault().context().epochs().current;
+    let mut event = {
+        let ring = fs.vault().context().ring();
+        trail::of_key(name, &ring, ring.default_key().name(), Who::here())
+    };
+    event.parameters.details = Some(json!({
+        "mountpoint": plan.mountpoint.path.to_string_lossy(),
+        "readOnly": plan.options.flags.read_only,
+        "epoch": epoch,
+    }));
+    trail::keep_event(kept, event);
 }
 
 /// The control socket. A mount without one works; only nobody can ask it anything.

@@ -14,7 +14,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line can't be understood.
     Usage = 2,
-    /// verify found damage.
+    /// verify, or trail verify, found damage.
     Damage = 3,
     /// Not a vault, or not one that this version can use, or one whose directory can't be used.
     Vault = 4,
@@ -28,6 +28,8 @@ pub enum Exit {
     Key = 8,
     /// The master key's policy does not let who asks, or would let nobody any more.
     Policy = 9,
+    /// The trail can't be kept, or there is none.
+    Trail = 10,
 }
 
 /// What `--help` says about the exit codes.
@@ -36,13 +38,14 @@ Exit codes:
   0  done; verify: no damage
   1  the operation failed
   2  the command line is wrong
-  3  verify found damage
+  3  verify or trail verify found damage
   4  not a vault, or not one that this version or this user can use
   5  the key file is missing, damaged, of another vault, or open to others
   6  the mount can't be made: the mount point, /dev/fuse or fusermount3
   7  in use: already mounted, locked by another process, or the mount is busy
   8  no such master key, version, protector or grant, or not in a state that allows it
-  9  the key's policy does not allow it, or would lock everybody out";
+  9  the key's policy does not allow it, or would lock everybody out
+ 10  the trail can't be kept, or there is none";
 
 impl Exit {
     /// The exit of a process that ended with this code; [`Exit::Failed`] for one that is not ours.
@@ -57,6 +60,7 @@ impl Exit {
             7 => Self::Busy,
             8 => Self::Key,
             9 => Self::Policy,
+            10 => Self::Trail,
             _ => Self::Failed,
         }
     }

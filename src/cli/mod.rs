@@ -20,6 +20,7 @@ mod served;
 mod spin;
 mod status;
 mod target;
+mod trail;
 mod umount;
 mod vault;
 mod verify;
@@ -53,6 +54,8 @@ enum Command {
     Key(key::Command),
     #[command(subcommand)]
     Policy(policy::Command),
+    #[command(subcommand)]
+    Trail(trail::Command),
     Status(status::Args),
     Verify(verify::Args),
     Bench(bench::Args),
@@ -98,6 +101,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
         Command::Umount(args) => umount::run(args),
         Command::Key(command) => key::run(command),
         Command::Policy(command) => policy::run(command),
+        Command::Trail(command) => trail::run(command),
         Command::Status(args) => status::run(args),
         Command::Verify(args) => verify::run(args),
         Command::Bench(args) => bench::run(args),

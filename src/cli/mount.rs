@@ -13,6 +13,7 @@ use super::passphrase::UnlockArgs;
 use super::principals;
 use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
+use super::trail::TrailArgs;
 use super::vault::{self, Turn};
 
 /// Mount a vault on an empty directory.
@@ -52,9 +53,11 @@ pub struct Args {
     /// never [default: 50, and 0 with one processor or on battery]
     #[arg(long, value_name = "USECS", value_parser = clap::value_parser!(u32).range(..=i64::from(spin::MOST)))]
     pub spin: Option<u32>,
+    #[command(flatten)]
+    pub trail: TrailArgs,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
     /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
-    /// admin-group=G, spin=USECS, …
+    /// admin-group=G, spin=USECS, trail=DIR, no-trail, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
 }
@@ -75,6 +78,7 @@ impl Args {
             strict: false,
             admin_group: None,
             spin: None,
+            trail: TrailArgs::default(),
             options: Vec::new(),
         }
     }
@@ -94,6 +98,7 @@ impl Args {
             let sentence = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
             return Err(Failure::new(Exit::Usage, sentence));
         }
+        options.trail.apply_args(&self.trail);
         options.spin = self.spin.map_or(options.spin, Spin::Asked);
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {

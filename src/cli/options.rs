@@ -8,6 +8,7 @@ use super::exit::{Exit, Failure};
 use super::passphrase::UnlockArgs;
 use super::principals;
 use super::spin::{self, Spin};
+use super::trail::TrailOptions;
 
 /// How a vault is to be mounted, from the switches and from `-o` together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Options {
     pub unlock: UnlockArgs,
     /// How long the daemon looks out for the next request.
     pub spin: Spin,
+    /// How the trail is kept.
+    pub trail: TrailOptions,
     /// Where the daemon's log goes, if not to syslog.
     pub log_file: Option<PathBuf>,
 }
@@ -85,12 +88,15 @@ impl Options {
             )
             | ("comment" | "subtype" | "fsname" | "uhelper", Some(_)) => {}
             (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
-            _ => {
-                return Err(Failure::new(
-                    Exit::Usage,
-                    format!("the mount option '{option}' is not one that atrest knows"),
-                ));
-            }
+            _ => match self.trail.apply(name, value) {
+                Some(applied) => applied?,
+                None => {
+                    return Err(Failure::new(
+                        Exit::Usage,
+                        format!("the mount option '{option}' is not one that atrest knows"),
+                    ));
+                }
+            },
         }
         Ok(())
     }
@@ -150,8 +156,12 @@ mod tests {
         assert!(options.flags.read_only && options.flags.dev && options.flags.suid);
         assert!(!options.flags.exec && options.allow_other && !options.no_writeback);
         assert_eq!(options.key_file, Some("/k,1".into()));
-        let options = parsed("strict,admin-group=0");
+        let options =
+            parsed("strict,admin-group=0,trail=/t,trail-sync,trail-fail=closed,trail-files=0");
         assert!(options.strict && options.admin_group == Some(0));
+        let settings = options.trail.settings();
+        assert!(settings.sync && settings.fail_closed && settings.files == 0);
+        assert_eq!(options.trail.directory, Some("/t".into()));
     }
 
     #[test]
@@ -179,6 +189,10 @@ mod tests {
             "rw,max_read=4",
             "strict=1",
             "admin-group=no-such-group",
+            "trail=",
+            "trail-fail=maybe",
+            "trail-file-size=0",
+            "trail-files=many",
         ] {
             let failure = Options::default().apply(list).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{list}");

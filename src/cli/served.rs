@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::fs::{Fs, Progress};
 use crate::fuse::Connection;
 use crate::keys::policy::{Action, Asker};
+use crate::keys::trail::{EventName, Who};
 use crate::keys::{MasterKey, Timestamp};
 use crate::store::Access;
 use crate::sys;
@@ -21,6 +22,7 @@ use super::mount::Plan;
 use super::policy::{self, Policies};
 use super::spin::Spin;
 use super::status::Status;
+use super::trail;
 use super::vault::{self, Keys};
 
 /// How often the daemon looks whether a key is due, and whether the machine is on battery.
@@ -102,6 +104,8 @@ impl Served {
         });
         match done {
             Ok((rotated, destroyed)) => {
+                self.record_due(EventName::RotateKey, &rotated);
+                self.record_due(EventName::DeleteKey, &destroyed);
                 rotated
                     .iter()
                     .for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
@@ -119,6 +123,17 @@ impl Served {
         }
     }
 
+    fn record_due(&self, name: EventName, keys: &[String]) {
+        let Some(kept) = self.fs.trail() else { return };
+        for key in keys {
+            let event = {
+                let ring = self.fs.vault().context().ring();
+                trail::of_key(name, &ring, key, Who::here())
+            };
+            trail::keep_event(kept, event);
+        }
+    }
+
     fn status(&self) -> Status {
         let description = self.fs.vault().description();
         let context = self.fs.vault().context();
@@ -131,6 +146,7 @@ impl Served {
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
             spin_us: self.connection.spins_for().as_micros() as u64,
+            trail: self.fs.trail().map(|trail| trail.condition()),
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault, &description).with_keys(&self.keys.path, &ring)
         }
@@ -198,6 +214,7 @@ impl Served {
             Request::Work(FileWork::Rewrap { .. }) => (Action::Rewrap, ring.keys().collect()),
             Request::Work(FileWork::Retire { name, .. }) => (Action::Retire, vec![ring.key(name)?]),
             Request::Work(FileWork::Assign { name, .. }) => (Action::Assign, vec![ring.key(name)?]),
+            Request::Trail(_) => (Action::ReadTrail, vec![ring.default_key()]),
             // It opens every block.
             Request::Verify { .. } => (Action::Decrypt, ring.keys().collect()),
         };
@@ -237,6 +254,7 @@ impl Served {
     fn work(
         &self,
         work: &FileWork,
+        who: &Who,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure> {
         if work.access() > self.fs.vault().access() {
@@ -244,7 +262,7 @@ impl Served {
             return Err(Failure::new(Exit::Failed, sentence));
         }
         vault::reread(&self.keys, &self.fs)?;
-        let outcome = json!(work.perform(&self.vault, &self.fs, &self.keys, progress)?);
+        let outcome = json!(work.perform(&self.vault, &self.fs, (&self.keys, who), progress)?);
         log::info!("{} ended: {outcome}", work.name());
         Ok(outcome)
     }
@@ -269,7 +287,31 @@ impl Answers for Served {
         peer: &Peer,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure> {
-        self.admit(peer, &request)?;
+        let Some(kept) = self.fs.trail() else {
+            self.admit(peer, &request)?;
+            return self.perform(request, peer, progress);
+        };
+        let before = self.fs.vault().context().ring().clone();
+        let done = self.admit(peer, &request).and_then(|()| {
+            if trail::leaves_trail(&request) {
+                kept.admit()?;
+            }
+            self.perform(request.clone(), peer, progress)
+        });
+        let after = self.fs.vault().context().ring().clone();
+        let outcome = done.as_ref().map(|_| ());
+        trail::record(kept, &request, (&before, &after), &peer.who, outcome);
+        done
+    }
+}
+
+impl Served {
+    fn perform(
+        &self,
+        request: Request,
+        peer: &Peer,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Value, Failure> {
         match request {
             Request::Keys => Ok(json!(self.listed(peer)?)),
             Request::Policies => Ok(json!(self.policies(peer)?)),
@@ -281,7 +323,8 @@ impl Answers for Served {
             Request::Policy(change) => self.change_policy(&change),
             Request::Status => Ok(json!(self.status())),
             Request::Change(change) => self.change(&change),
-            Request::Work(work) => self.work(&work, progress),
+            Request::Work(work) => self.work(&work, &peer.who, progress),
+            Request::Trail(request) => trail::answer(&request, &self.vault, &self.fs),
             Request::Verify { path } => {
                 let found = self.fs.verify(&path, progress);
                 Ok(json!(found.map_err(|error| vault::failure(&self.vault.join(path), error))?))

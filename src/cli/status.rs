@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::keys::trail::Condition;
 use crate::keys::{KeyRing, NoPassphrase, Timestamp};
 use crate::store::Description;
 use crate::sys;
@@ -63,6 +64,8 @@ pub struct Status {
     pub bytes_sealed: u64,
     /// How long the daemon looks out for the next request before it sleeps, in microseconds.
     pub spin_us: u64,
+    /// The trail; null where none is kept.
+    pub trail: Option<Condition>,
     /// How often each FUSE operation was asked for since the mount.
     pub operations: BTreeMap<String, u64>,
 }
@@ -158,6 +161,12 @@ impl Status {
         // Writing to a String cannot fail.
         if let Some(next) = &self.next_rotation {
             let _ = write!(text, "\nrotates  {next}");
+        }
+        if let Some(trail) = &self.trail {
+            let _ = write!(text, "\ntrail    {} lines, in {}", trail.last, trail.directory);
+            if let Some(reason) = &trail.failing {
+                let _ = write!(text, "; it can't be written: {reason}");
+            }
         }
         if self.mounted {
             let _ =

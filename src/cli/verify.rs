@@ -10,6 +10,7 @@ use super::exit::{Context, Exit, Failure, print, tell};
 use super::key::VaultArgs;
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
+use super::trail::recorded;
 use super::vault::{self, Keys};
 
 /// Check every block of every file.
@@ -45,8 +46,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
                 bar.show(step);
                 true
             };
-            fs.verify(&path, &show)
-                .map_err(|error| vault::failure(&target.vault.join(&path), error))?
+            let request = Request::Verify { path: path.clone() };
+            recorded(&target.vault, &keys, &request, |_| {
+                fs.verify(&path, &show)
+                    .map_err(|error| vault::failure(&target.vault.join(&path), error))
+            })?
         }
     };
     drop(bar);

@@ -12,7 +12,7 @@ use super::data::Origin;
 use super::nodes::Whereabouts;
 use super::open_files::OpenFile;
 use super::place::Place;
-use super::{Attr, Caller, Fs, FsError, Handle, Inode};
+use super::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
 
 /// A time to set.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,11 @@ impl Fs {
             let file = self.acquire(inode, true)?;
             let may = match change.through {
                 Some(handle) => self.may_still_write(inode, handle, Origin::Program),
-                None => self.may_truncate(inode, &file, size, caller),
+                None => {
+                    let may = self.may_truncate(inode, &file, size, caller);
+                    let wanted = Wanted { empty: size == 0, ..Wanted::WRITE };
+                    self.record_open("truncate", (inode, &file), wanted, caller, may)
+                }
             };
             let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
             drop(file);

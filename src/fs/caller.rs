@@ -1,5 +1,7 @@
 //! Who asks for an operation.
 
+use crate::keys::trail::Who;
+
 /// Who asks for an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller {
@@ -15,6 +17,11 @@ impl Caller {
     /// Whether the caller is the superuser, who keeps suid and sgid bits where others lose them.
     pub fn is_root(&self) -> bool {
         self.uid == 0
+    }
+
+    /// The caller, who waits, as the trail names them.
+    pub fn who(&self) -> Who {
+        Who::process(self.uid, self.gid, self.pid)
     }
 
     /// Whether `gid` is the caller's group or one of its supplementary groups, as far as /proc

@@ -49,6 +49,7 @@ impl Fs {
                 false => self.in_file(inode, file.require_key()),
             }
         });
+        let opened = self.record_open("open", (inode, &file), wanted, caller, opened);
         let emptied = opened.and_then(|()| match wanted.empty {
             true => self.cut(inode, &file, &Change { size: Some(0), ..Change::default() }, caller),
             false => Ok(()),
@@ -174,7 +175,8 @@ impl Fs {
         caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
-        self.may_copy((from, &source), (to, &target), caller)?;
+        let may = self.may_copy((from, &source), (to, &target), caller);
+        self.record_refused("copy_file_range", || self.path_of(from), || caller.who(), may)?;
         self.choose_key(to, &target)?;
         let mut copied = 0;
         while copied < len {

@@ -27,13 +27,25 @@ impl Fs {
         let place = self.place(parent, name)?;
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
-        self.may_create(parent, name, key, wanted, caller)?;
-        self.vault.context().require_enabled(key)?;
+        let may = self
+            .may_create(parent, name, key, wanted, caller)
+            .and_then(|()| Ok(self.vault.context().require_enabled(key)?));
+        self.record_refused("create", || self.path_in(parent, name), || caller.who(), may)?;
+        self.trail_admits()?;
         match create_file(&place, mode) {
             Ok(fd) => {
                 let made = self.settle(&place, caller)?;
                 let attr = self.attr(&place, &made)?;
-                self.open.adopt(attr.inode, fd)?.choose_key(key);
+                let file = self.open.adopt(attr.inode, fd)?;
+                file.choose_key(key);
+                let recorded = self.record_create((parent, name), &file, key, wanted, caller);
+                drop(file);
+                if let Err(error) = recorded {
+                    // What is told is why it was not made.
+                    let _ = self.open.release(attr.inode);
+                    let _ = rustix::fs::unlinkat(place.dir(), place.name(), AtFlags::empty());
+                    return Err(error);
+                }
                 let generation = self.nodes.remember(&attr, self.link_to(parent, &place));
                 let handle = self.handles.open(self, attr.inode, wanted, caller);
                 Ok((Entry { attr, generation }, handle))
@@ -73,7 +85,8 @@ impl Fs {
             let _tree = self.tree.read();
             let key = self.key_of_dir(parent)?;
             let unopened = Wanted { read: false, write: false, empty: false };
-            self.may_create(parent, name, key, unopened, caller)?;
+            let may = self.may_create(parent, name, key, unopened, caller);
+            self.record_refused("mknod", || self.path_in(parent, name), || caller.who(), may)?;
         }
         self.make(parent, name, caller, |place| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
@@ -128,7 +141,8 @@ impl Fs {
         let _tree = self.tree.read();
         let from = self.places.of(&self.nodes, inode)?;
         let to = self.place(parent, name)?;
-        self.may_link((inode, &from), (parent, name), caller)?;
+        let may = self.may_link((inode, &from), (parent, name), caller);
+        self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
         let flags = AtFlags::empty();
         rustix::fs::linkat(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         // With the old name taken away, this is a move.

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use crate::keys::KeyError;
 use crate::keys::policy::Action;
+use crate::keys::trail::TrailError;
 use crate::store::FileError;
 
 /// Why an operation failed.
@@ -46,6 +47,9 @@ pub enum FsError {
         /// The key's name.
         key: String,
     },
+    /// The trail can't be written, and no key may be used meanwhile.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
     /// The backing filesystem failed; its number is passed on.
     #[error("the backing filesystem says: {0}")]
     Backing(#[from] Errno),
@@ -78,6 +82,8 @@ impl FsError {
             | Self::Unsupported
             | Self::Invalid
             | Self::PastEnd
+            // That the trail fails is logged where it is written, once.
+            | Self::Trail(_)
             | Self::Denied { .. }
             | Self::Backing(_)
             | Self::File { .. } => Level::Debug,

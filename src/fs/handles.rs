@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use super::data::Origin;
 use super::{Caller, Fs, FsError, Inode, Wanted};
 use crate::keys::policy::{Action, ActionSet, Asker};
+use crate::keys::trail::Who;
 
 /// An open file as the kernel names it; 0 where nobody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -112,6 +113,11 @@ impl Fs {
             None => self.key_of_new_content(inode, &file)?,
         };
         let groups = || opener.asker.groups.clone();
-        self.ask(opener.asker.clone(), &groups, actions, key, || self.paths_of(inode))
+        let may = self.ask(opener.asker.clone(), &groups, actions, key, || self.paths_of(inode));
+        let Asker { uid, gid, .. } = opener.asker;
+        // Which process uses the descriptor by now does not matter: it counts who opened it.
+        let who = || Who { uid, gid, pid: 0, executable: None };
+        let operation = if action == Action::Decrypt { "read" } else { "write" };
+        self.record_refused(operation, || self.path_of(inode), who, may)
     }
 }

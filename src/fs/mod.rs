@@ -21,16 +21,19 @@ mod references;
 mod rename;
 mod rewrap;
 mod simulate;
+mod trail;
 mod walk;
 mod xattrs;
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 use rustix::fs::{FileType, Stat};
 
 use crate::format::StoredLen;
+use crate::keys::trail::Trail;
 use crate::store::{FileError, Vault};
 use assign::Assignments;
 use dirs::DirStreams;
@@ -77,6 +80,7 @@ pub struct Fs {
     moves: Moves,
     rewraps: Rewraps,
     owners: Owners,
+    trail: OnceLock<Arc<Trail>>,
     euid: u32,
     egid: u32,
 }
@@ -100,6 +104,7 @@ impl Fs {
             rewraps: Rewraps::default(),
             handles: Handles::default(),
             owners,
+            trail: OnceLock::new(),
             euid,
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -198,11 +203,7 @@ impl Fs {
     }
 
     /// The file's one shared [`OpenFile`], for one more user.
-    fn acquire(
-        &self,
-        inode: Inode,
-        for_writing: bool,
-    ) -> Result<std::sync::Arc<OpenFile>, FsError> {
+    fn acquire(&self, inode: Inode, for_writing: bool) -> Result<Arc<OpenFile>, FsError> {
         let _tree = self.tree.read();
         let acquired = self.open.acquire(
             inode,

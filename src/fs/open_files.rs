@@ -276,7 +276,7 @@ impl OpenFiles {
     /// know of each other's header.
     pub fn each<T>(
         &self,
-        work: impl Fn(&OpenFile) -> Result<T, FsError>,
+        work: impl Fn(Inode, &OpenFile) -> Result<T, FsError>,
     ) -> Vec<(Inode, Result<T, FsError>)> {
         let open: Vec<Inode> = self.files.iter().map(|entry| *entry.key()).collect();
         let acquire = |inode| {
@@ -287,7 +287,7 @@ impl OpenFiles {
         open.into_iter()
             .filter_map(acquire)
             .map(|(inode, file)| {
-                let result = work(&file);
+                let result = work(inode, &file);
                 drop(file);
                 (inode, result.and_then(|done| in_some_file(self.release(inode)).map(|()| done)))
             })

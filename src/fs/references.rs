@@ -68,7 +68,7 @@ impl Fs {
         )?;
         count.finish()?;
         // After the walk: what is unlinked while it runs is reached by this alone.
-        let opened = self.open.each(|file| {
+        let opened = self.open.each(|_, file| {
             let by = file.wrapped_by();
             by.map_err(|error| FsError::File { path: PathBuf::new(), error })
         });

@@ -32,12 +32,13 @@ impl Fs {
         let moved = from.stat()?;
         let replaced = to.stat().ok();
         let exchange = flags.contains(RenameFlags::EXCHANGE);
-        self.may_rename(
+        let may = self.may_rename(
             &Renamed { parent, name, place: &from, stat: Some(&moved) },
             &Renamed { parent: new_parent, name: new_name, place: &to, stat: replaced.as_ref() },
             exchange,
             caller,
-        )?;
+        );
+        self.record_refused("rename", || self.path_in(parent, name), || caller.who(), may)?;
         let pin = replaced.as_ref().and_then(|stat| pin_last_name(&to, stat));
         if flags.is_empty() {
             rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;

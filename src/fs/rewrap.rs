@@ -15,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::maintain::{Failure, Look, Progress, failure};
 use super::open_files::OpenFile;
 use super::{Fs, FsError};
-use crate::format::MasterKeyId;
-use crate::store::{Access, Rewrapped, VaultError};
+use crate::format::{FileId, MasterKeyId};
+use crate::keys::trail::Who;
+use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
 
 /// How [`Fs::rewrap`] goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Rewrap {
     pub rate: Option<NonZeroU32>,
     /// Nothing is written, and what would be is counted.
     pub dry_run: bool,
+    /// Who is to be named in the trail.
+    pub by: Option<Who>,
 }
 
 /// What [`Fs::rewrap`] did.
@@ -64,16 +67,20 @@ impl Fs {
         let _run = self.rewraps.begin();
         let tally = Mutex::new(Tally { dry_run: how.dry_run, ..Tally::default() });
         // First, because what is the matter with a master key is so for all files.
-        if self.vault.rewrap_vault_key(how.to, !how.dry_run)? {
+        if self.rewrap_vault_key(how)? {
             tally.lock().summary.rewrapped += 1;
         }
         let pace = how.rate.map(Pace::new);
-        let one = |file: &OpenFile| rewrap(file, how, pace.as_ref());
+        let one = |file: &OpenFile, path: &dyn Fn() -> PathBuf| {
+            self.rewrap_file(file, how, pace.as_ref(), path)
+        };
         let access = if how.dry_run { Access::ReadOnly } else { Access::ReadWrite };
         let count = self.counter(Path::new(""), progress)?;
         self.each_file_even_moved(
             &|visited, look| {
-                let done = self.on_visited(visited, access, |file, stat| Ok((one(file)?, *stat)));
+                let done = self.on_visited(visited, access, |file, stat| {
+                    Ok((one(file, &|| visited.path())?, *stat))
+                });
                 tally.lock().add(look, done, || visited.path());
                 count.look(look)
             },
@@ -82,7 +89,10 @@ impl Fs {
         count.finish()?;
         // Files without a name are reached by no walk. Those that were unlinked after it came by
         // are there once more.
-        let opened = self.open.each(|file| Ok((one(file)?, rustix::fs::fstat(file.backing())?)));
+        let opened = self.open.each(|inode, file| {
+            let path = || self.places.path(&self.nodes, inode);
+            Ok((one(file, &path)?, rustix::fs::fstat(file.backing())?))
+        });
         for (inode, done) in opened {
             let nameless = done.as_ref().is_ok_and(|(_, stat)| stat.st_nlink == 0);
             let look = if nameless { Look::First } else { Look::Again };
@@ -92,6 +102,44 @@ impl Fs {
             self.vault.sync()?;
         }
         Ok(tally.into_inner().finish())
+    }
+
+    fn rewrap_vault_key(&self, how: &Rewrap) -> Result<bool, VaultError> {
+        let identity = || {
+            let description = self.vault.description();
+            let file = FileId::from_bytes(*description.vault.as_bytes());
+            Some(Identity { file, by: (description.key, description.key_version) })
+        };
+        let before = identity();
+        let done = self.vault.rewrap_vault_key(how.to, !how.dry_run)?;
+        if done
+            && !how.dry_run
+            && let Some(who) = &how.by
+        {
+            // Refused, it is told of the first file.
+            let _ = self.record_rewrap(who, Path::new(OWN_DIR), before, identity());
+        }
+        Ok(done)
+    }
+
+    fn rewrap_file(
+        &self,
+        file: &OpenFile,
+        how: &Rewrap,
+        pace: Option<&Pace>,
+        path: &dyn Fn() -> PathBuf,
+    ) -> Result<Rewrapped, FsError> {
+        let Some(who) = how.by.as_ref().filter(|_| !how.dry_run && self.trail().is_some()) else {
+            return rewrap(file, how, pace);
+        };
+        self.trail_admits()?;
+        let before = file.identity();
+        let done = rewrap(file, how, pace)?;
+        if done == Rewrapped::Done {
+            let (before, after) = (before.ok().flatten(), file.identity().ok().flatten());
+            self.record_rewrap(who, &path(), before, after)?;
+        }
+        Ok(done)
     }
 }
 

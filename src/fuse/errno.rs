@@ -16,7 +16,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::PastEnd => Errno::ENXIO,
         FsError::ForgedAssignment(_) => Errno::EIO,
         FsError::Denied { .. } => Errno::EACCES,
-        FsError::Key(_) => Errno::from_i32(libc::ENOKEY),
+        FsError::Key(_) | FsError::Trail(_) => Errno::from_i32(libc::ENOKEY),
         FsError::Backing(errno) => Errno::from_i32(errno.raw_os_error()),
         FsError::File { error, .. } => match error {
             FileError::Io(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),

@@ -13,6 +13,15 @@ use crate::keys::{KeyError, KeyRing};
 /// The version of a master key that wraps a data key.
 pub type WrappedBy = (MasterKeyId, KeyVersion);
 
+/// Which life of which file it is, and what wraps its key, as a header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// The file.
+    pub file: FileId,
+    /// What wraps its data key.
+    pub by: WrappedBy,
+}
+
 /// What the policies of the ring come to, where no grant has to be looked up.
 #[derive(Debug)]
 struct Policies {
@@ -146,9 +155,10 @@ impl Context {
     /// `None`.
     pub(super) fn new_file(
         &self,
+        file_id: FileId,
         master_key: Option<MasterKeyId>,
     ) -> Result<(Header, FileKeys), FileError> {
-        let (file_id, key) = (FileId::random(), DataKey::random());
+        let key = DataKey::random();
         let ring = self.ring.read();
         let master_key = master_key.unwrap_or_else(|| ring.default_key().id());
         let (master_key, version, wrapped) =

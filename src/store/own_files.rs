@@ -58,7 +58,8 @@ impl OwnFiles {
     /// What the backing filesystem says; the old one is then still there.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = format!("{name}.new");
-        let replaced = self.write_new(&temporary, bytes).and_then(|()| {
+        let replaced = self.write_new(&temporary, bytes).and_then(|file| {
+            file.sync_all()?;
             rustix::fs::renameat(&self.0, &temporary, &self.0, name)?;
             Ok(rustix::fs::fsync(&self.0)?)
         });
@@ -72,6 +73,20 @@ impl OwnFiles {
             }
             _ => Err(error),
         }
+    }
+
+    /// [`OwnFiles::replace`] that outlives the process, and the machine only by and by.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; the old one is then still there.
+    pub fn replace_loosely(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = format!("{name}.new");
+        let replaced = self
+            .write_new(&temporary, bytes)
+            .and_then(|_| Ok(rustix::fs::renameat(&self.0, &temporary, &self.0, name)?));
+        replaced.inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
+        })
     }
 
     /// Opens the lock file, making it if need be.
@@ -108,13 +123,13 @@ impl OwnFiles {
         file.sync_all()
     }
 
-    fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
         let mut file =
             File::from(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?);
         file.write_all(bytes)?;
-        file.sync_all()
+        Ok(file)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use super::description::{Description, NameMode};
 use super::own_files::OwnFiles;
 use super::{Context, EpochRecord, Names};
 use crate::crypto::{MacKey, Secret, VaultKeys};
-use crate::format::{FORMAT_VERSION, MasterKeyId, VolumeId};
+use crate::format::{Epoch, FORMAT_VERSION, FileId, HEADER_LEN, Header, MasterKeyId, VolumeId};
 use crate::keys::{KeyError, KeyRing};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
@@ -131,7 +131,27 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault of this format.
     pub fn describe(dir: &Path) -> Result<Description, VaultError> {
-        Ok(Description::read(&own_files(&open_dir(dir)?)?)?.0)
+        Ok(Description::read(&open_own_files(dir)?)?.0)
+    }
+
+    /// The newest writable mount of the vault in `dir`, as its record says without being
+    /// authenticated; `None` where that can't be read.
+    pub fn newest_epoch(dir: &Path) -> Option<Epoch> {
+        let bytes = open_own_files(dir).ok()?.read(STATE).ok()?;
+        let state: State = serde_json::from_slice(&bytes).ok()?;
+        Some(state.record.current)
+    }
+
+    /// The id of the file at `path` in the vault in `dir`, as its header says without being
+    /// authenticated; `None` where that can't be read, or the file has no content.
+    pub fn file_id(dir: &Path, path: &Path) -> Option<FileId> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let root = open_dir(dir).ok()?;
+        let file = rustix::fs::openat2(&root, path, flags, Mode::empty(), resolve).ok()?;
+        let mut bytes = [0; HEADER_LEN];
+        File::from(file).read_exact_at(&mut bytes, 0).ok()?;
+        Some(Header::parse(&bytes).ok()?.file_id)
     }
 
     /// Who has the vault in `dir` open, if anybody: the process id where it is known.
@@ -139,7 +159,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
     pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, VaultError> {
-        match lock(&own_files(&open_dir(dir)?)?) {
+        match lock(&open_own_files(dir)?) {
             Ok(_) => Ok(None),
             Err(VaultError::Locked(pid)) => Ok(Some(pid)),
             Err(error) => Err(error),
@@ -290,6 +310,10 @@ fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(dir, flags, Mode::empty())
         .map_err(|errno| VaultError::Unreachable(errno.into()))
+}
+
+pub(super) fn open_own_files(dir: &Path) -> Result<OwnFiles, VaultError> {
+    own_files(&open_dir(dir)?)
 }
 
 fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {

@@ -124,6 +124,7 @@ impl Vault {
             .args(args)
             .env("HOME", &home)
             .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("XDG_STATE_HOME", home.join("state"))
             .env("ATREST_KEY_FILE", self.key_file())
             .env_remove("RUST_LOG")
             .current_dir(self.scratch().path());

@@ -20,10 +20,11 @@ pub use server::{Answers, Server};
 
 use super::exit::{Exit, Failure};
 use super::key::{FileWork, KeyChange, PolicyChange};
+use super::trail::TrailRequest;
 use crate::fs::{Operation, Progress};
 
 /// What a daemon can be asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
     /// How it is.
@@ -51,6 +52,8 @@ pub enum Request {
     Policy(PolicyChange),
     /// To work on the keys of files.
     Work(FileWork),
+    /// About the trail.
+    Trail(TrailRequest),
     /// To check every block at or below a path in the mount.
     Verify {
         /// The path, empty for the whole vault.
@@ -68,7 +71,7 @@ impl Request {
             | Self::Simulate { .. }
             | Self::Change(_)
             | Self::Policy(_) => false,
-            Self::Work(_) | Self::Verify { .. } => true,
+            Self::Work(_) | Self::Verify { .. } | Self::Trail(_) => true,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::sockopt::socket_peercred;
 
+use crate::keys::trail::Who;
 use crate::sys;
 
 /// The process at the other end, as it was when it connected.
@@ -15,6 +16,8 @@ pub struct Peer {
     pub gid: u32,
     /// Its other groups; `None` where the kernel does not tell.
     pub groups: Option<Vec<u32>>,
+    /// The same with its process, as the trail names it.
+    pub who: Who,
 }
 
 impl Peer {
@@ -22,7 +25,9 @@ impl Peer {
     pub fn of(stream: &UnixStream) -> Option<Self> {
         let peer = socket_peercred(stream).ok()?;
         let groups = sys::peer_groups(stream).ok();
-        Some(Self { uid: peer.uid.as_raw(), gid: peer.gid.as_raw(), groups })
+        let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
+        let who = Who::process(uid, gid, peer.pid.as_raw_nonzero().get().cast_unsigned());
+        Some(Self { uid, gid, groups, who })
     }
 
     /// Whether it is in a group.

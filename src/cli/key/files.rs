@@ -3,18 +3,21 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::KeyVersion;
 use crate::fs::{Fs, Progress, References, Rewrap, RewrapSummary};
+use crate::keys::trail::Who;
 use crate::store::Access;
 
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure, print, tell};
 use super::super::progress::Bar;
 use super::super::target::{Daemon, Target};
+use super::super::trail::recorded;
 use super::super::vault::{self, Keys};
 use super::super::verify::within;
 use super::{KeyArgs, VaultArgs};
@@ -126,7 +129,7 @@ impl FileWork {
         &self,
         vault: &Path,
         fs: &Fs,
-        keys: &Keys,
+        (keys, who): (&Keys, &Who),
         progress: Go<'_>,
     ) -> Result<Outcome, Failure> {
         let failed = |error| vault::failure(vault, error);
@@ -135,7 +138,8 @@ impl FileWork {
                 let to = to
                     .as_ref()
                     .map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
-                let how = Rewrap { to: to.transpose()?, rate: *rate, dry_run: *dry_run };
+                let (rate, dry_run, by) = (*rate, *dry_run, Some(who.clone()));
+                let how = Rewrap { to: to.transpose()?, rate, dry_run, by };
                 Ok(Outcome::Rewrapped(fs.rewrap(&how, progress).map_err(failed)?))
             }
             Self::Retire { name, version, dry_run } => {
@@ -229,9 +233,12 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
+            let request = Request::Work(work.clone());
             let fs = vault::open(&target.vault, &keys, work.access())?;
-            let done = vault::reread(&keys, &fs).and_then(|()| {
-                work.perform(&target.vault, &fs, &keys, &|step| {
+            let done = recorded(&target.vault, &keys, &request, |trail| {
+                trail.into_iter().for_each(|trail| fs.keep_trail(Arc::clone(trail)));
+                vault::reread(&keys, &fs)?;
+                work.perform(&target.vault, &fs, (&keys, &Who::here()), &|step| {
                     bar.show(step);
                     true
                 })

@@ -16,6 +16,7 @@ use super::super::exit::{Context, Exit, Failure, print, tell};
 use super::super::policy::words;
 use super::super::principals;
 use super::super::target::{Daemon, Target};
+use super::super::trail::recorded;
 use super::super::vault::{self, Keys};
 use super::super::verify::within;
 use super::KeyArgs;
@@ -61,7 +62,7 @@ struct Whom {
 #[group(required = true, multiple = false)]
 struct What {
     /// What they may: decrypt, generate-data-key, describe, create, rotate, rewrap, retire, enable,
-    /// disable, schedule-deletion, cancel-deletion, assign, put-policy
+    /// disable, schedule-deletion, cancel-deletion, assign, put-policy, read-trail
     #[arg(long, value_name = "ACTIONS", value_delimiter = ',', value_parser = action)]
     allow: Option<Vec<Action>>,
     /// What they may not, whatever else allows it
@@ -242,7 +243,9 @@ impl Performer {
                 if change.dry_run {
                     return Ok(change.apply(&mut keys.read()?.ring, *owner)?);
                 }
-                let (changed, _) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
+                let request = Request::Policy(change.clone());
+                let edit = || keys.edit(|file| change.apply(&mut file.ring, *owner));
+                let (changed, _) = recorded(&target.vault, keys, &request, |_| edit())?;
                 Ok(changed)
             }
             Self::Daemon => match target.daemon()? {

@@ -19,6 +19,7 @@ use super::control::Request;
 use super::exit::{Context, Exit, Failure, print};
 use super::passphrase::UnlockArgs;
 use super::target::{Daemon, Target};
+use super::trail::recorded;
 use super::vault::{self, Keys};
 
 pub use change::{Action, KeyChange};
@@ -233,7 +234,8 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
             let id = vault::describe(&target.vault)?.vault;
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
-            vault::change(&keys, &change)?.0
+            let request = Request::Change(change.clone());
+            recorded(&target.vault, &keys, &request, |_| vault::change(&keys, &change))?.0
         }
     };
     if args.json {

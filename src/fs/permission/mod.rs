@@ -276,8 +276,14 @@ impl Fs {
     }
 
     /// The path of a name in a directory. The caller holds `tree`.
-    fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
+    pub(super) fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
         self.places.path(&self.nodes, parent).join(name)
+    }
+
+    /// The path of a file as it is now; of one that has several, the last.
+    pub(super) fn path_of(&self, inode: Inode) -> PathBuf {
+        let _tree = self.tree.read();
+        self.places.path(&self.nodes, inode)
     }
 
     pub(super) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {

@@ -85,6 +85,17 @@ fn begun(directory: &Directory, first: u64) -> Result<Option<Timestamp>, TrailEr
     Ok(begun)
 }
 
+/// The number that a line begins with.
+pub fn number(line: &str) -> Option<u64> {
+    number_of(line.as_bytes())
+}
+
+fn number_of(line: &[u8]) -> Option<u64> {
+    let digits = line.strip_prefix(b"{\"sequence\":")?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
+    str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
 /// What `use_it` makes of a line; `None` for what is none.
 fn parsed<T>(line: &[u8], room: &mut Vec<u8>, use_it: impl FnOnce(&Line<'_>) -> T) -> Option<T> {
     closed(split(line)?.0, room);
@@ -105,6 +116,12 @@ pub fn query(
     let (mut go_on, mut room) = (true, Vec::new());
     for first in filter.files(&directory)? {
         let read = directory.read(first, |text| {
+            if filter
+                .after
+                .is_some_and(|after| number_of(text).is_some_and(|number| number <= after))
+            {
+                return true;
+            }
             let taken = parsed(text, &mut room, |line| {
                 !filter.meets(line) || take(&String::from_utf8_lossy(text), line)
             });

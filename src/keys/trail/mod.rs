@@ -24,7 +24,7 @@ pub use directory::default_directory;
 pub use error::TrailError;
 pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey, Who};
 pub use line::Line;
-pub use lookup::{Filter, Reader, query, who_read};
+pub use lookup::{Filter, Reader, number, query, who_read};
 pub use queue::{Condition, Sink, Trail};
 pub use seal::{Seal, SealKeeper, Settings};
 pub use verify::{Finding, Report, verify};

@@ -298,7 +298,14 @@ impl Worker {
             })?;
             batch.events.clear();
         }
-        if batch.durable { self.writer.sync() } else { Ok(()) }
+        if batch.durable {
+            self.writer.sync()?;
+            // Who waits for all that there is wants it to be known; not who opens a file.
+            if !self.shared.settings.sync {
+                self.writer.seal(false);
+            }
+        }
+        Ok(())
     }
 
     fn settle(&mut self, state: &mut State, batch: Batch, outcome: Result<(), TrailError>) {

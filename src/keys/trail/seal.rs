@@ -105,6 +105,13 @@ impl Seal {
         Self::from_bytes(&bytes, keys).map(Some).ok_or(TrailError::Seal)
     }
 
+    /// Where the trail lies by what a vault keeps, without being authenticated: to look there.
+    pub fn claimed_directory(keeper: &dyn SealKeeper) -> Option<PathBuf> {
+        let bytes = keeper.read().ok()??;
+        let sealed: Authenticated = serde_json::from_slice(&bytes).ok()?;
+        Some(sealed.seal.directory.into())
+    }
+
     /// Writes it.
     ///
     /// # Errors

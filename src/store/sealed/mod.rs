@@ -25,7 +25,7 @@ use crate::format::{
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
 ///
-/// Lock order: a range of `ranges`, then `meta`, then `tail`.
+/// Lock order: a range of `ranges`, then `meta`, then `tail` or `next_id`.
 pub struct SealedFile<B> {
     backing: B,
     context: Arc<Context>,
@@ -36,6 +36,8 @@ pub struct SealedFile<B> {
     /// The plaintext of the last block after a write that ended the file in it, so that the
     /// next append need not read it back. Taken and put only by who holds that block's range.
     tail: Mutex<Option<Tail>>,
+    /// The id that the file's next life gets, where somebody was told of it.
+    next_id: Mutex<Option<FileId>>,
 }
 
 /// What is known of the file besides its content.
@@ -135,6 +137,7 @@ impl<B: Backing> SealedFile<B> {
             ranges: RangeLocks::default(),
             meta: Mutex::new(meta),
             tail: Mutex::new(None),
+            next_id: Mutex::new(None),
         })
     }
 
@@ -165,6 +168,12 @@ impl<B: Backing> SealedFile<B> {
     pub fn next_key(&self) -> Option<Option<MasterKeyId>> {
         let meta = self.meta.lock();
         meta.next_key.filter(|_| matches!(meta.seal, Seal::Empty))
+    }
+
+    /// The id that the file's next life gets: with its first content, or when it is emptied and
+    /// written anew.
+    pub fn next_id(&self) -> FileId {
+        *self.next_id.lock().get_or_insert_with(FileId::random)
     }
 
     /// Whether the file's master key may be used; true of a file without content.

@@ -2,7 +2,7 @@
 
 use super::{HeaderOnDisk, Meta, Seal, SealedFile};
 use crate::format::{BadHeader, BlockSpan, HEADER_LEN, Header, MasterKeyId};
-use crate::store::{Backing, FileError, IntegrityError, WrappedBy};
+use crate::store::{Backing, FileError, Identity, IntegrityError, WrappedBy};
 
 type HeaderBytes = [u8; HEADER_LEN];
 
@@ -41,7 +41,15 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError`] when there is no header of this vault, or it can't be read.
     pub fn wrapped_by(&self) -> Result<Option<WrappedBy>, FileError> {
-        Ok(self.peek(&self.meta.lock())?.map(|(by, _)| by))
+        Ok(self.identity()?.map(|identity| identity.by))
+    }
+
+    /// Which life of which file it is too, as the header says without being authenticated.
+    ///
+    /// # Errors
+    /// As [`SealedFile::wrapped_by`].
+    pub fn identity(&self) -> Result<Option<Identity>, FileError> {
+        Ok(self.peek(&self.meta.lock())?.map(|(identity, _)| identity))
     }
 
     fn rewrap_or_try(&self, to: Option<MasterKeyId>, write: bool) -> Result<Rewrapped, FileError> {
@@ -49,8 +57,8 @@ impl<B: Backing> SealedFile<B> {
         // modification time taken back.
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
         let mut meta = self.meta.lock();
-        let Some((by, bytes)) = self.peek(&meta)? else { return Ok(Rewrapped::Empty) };
-        if self.context.is_newest(by, to)? {
+        let Some((identity, bytes)) = self.peek(&meta)? else { return Ok(Rewrapped::Empty) };
+        if self.context.is_newest(identity.by, to)? {
             return Ok(Rewrapped::AlreadyNew);
         }
         self.load(&mut meta, bytes.as_ref().map(|bytes| &bytes[..]))?;
@@ -64,19 +72,22 @@ impl<B: Backing> SealedFile<B> {
         Ok(Rewrapped::Done)
     }
 
-    /// What wraps the data key, and the header where it had to be read for that.
-    fn peek(&self, meta: &Meta) -> Result<Option<(WrappedBy, Option<HeaderBytes>)>, FileError> {
-        let by = |header: &Header| (header.master_key, header.version);
+    /// What the header says, and the header where it had to be read for that.
+    fn peek(&self, meta: &Meta) -> Result<Option<(Identity, Option<HeaderBytes>)>, FileError> {
+        let identity = |header: &Header| Identity {
+            file: header.file_id,
+            by: (header.master_key, header.version),
+        };
         match &meta.seal {
             Seal::Empty | Seal::Lost => Ok(None),
-            Seal::Open(open) => Ok(Some((by(&open.header.fields), None))),
+            Seal::Open(open) => Ok(Some((identity(&open.header.fields), None))),
             Seal::Unread => {
                 let mut bytes = [0; HEADER_LEN];
                 if self.backing.read_at(&mut bytes, 0)? < HEADER_LEN {
                     return Err(IntegrityError::Vanished.into());
                 }
                 match self.context.parse_header(&bytes) {
-                    Ok(header) => Ok(Some((by(&header), Some(bytes)))),
+                    Ok(header) => Ok(Some((identity(&header), Some(bytes)))),
                     // A crash left no header: there is no key either.
                     Err(FileError::Integrity(IntegrityError::Header(BadHeader::Blank)))
                         if self.context.epochs().any_crashed() =>

@@ -91,7 +91,9 @@ impl<B: Backing> SealedFile<B> {
             return Ok(keys);
         }
         let seen_enabled = self.context.ring_changes();
-        let (fields, keys) = self.context.new_file(meta.next_key.flatten())?;
+        let file = self.next_id();
+        let (fields, keys) = self.context.new_file(file, meta.next_key.flatten())?;
+        self.next_id.lock().take();
         let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
         let header = HeaderOnDisk::new(fields, &keys);
         meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), seen_enabled, header }));

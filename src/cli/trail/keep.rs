@@ -1,0 +1,216 @@
+//! Keeping a trail: for a mount, as its options say, and for a command on a vault that nobody has
+//! open, as the last mount did.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::format::{Epoch, VolumeId};
+use crate::fs::Fs;
+use crate::keys::KeyRing;
+use crate::keys::trail::{Seal, SealKeeper, Settings, Start, Trail, TrailError, default_directory};
+use crate::store::{Access, TrailSeal, Vault};
+
+use super::super::control::Request;
+use super::super::exit::{Context, Exit, Failure, tell};
+use super::super::mount::Plan;
+use super::super::target::resolve;
+use super::super::vault::{self, Keys};
+use super::events;
+use super::options::{OnFailure, TrailOptions};
+
+impl From<TrailError> for Failure {
+    fn from(error: TrailError) -> Self {
+        Self::new(Exit::Trail, error.to_string())
+    }
+}
+
+/// The trail of a mount; `None` where it keeps none, which was said.
+///
+/// # Errors
+/// [`Exit::Usage`] for a directory in the vault or the mount; [`Exit::Trail`] where the trail can't
+/// be kept and is to fail closed.
+pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>, Failure> {
+    let options = &plan.options.trail;
+    let context = fs.vault().context();
+    let (volume, epoch) = (context.volume(), context.epochs().current);
+    let keeper = TrailSeal::of(&plan.vault, fs.vault().access())
+        .map_err(|error| vault::failure(&plan.vault, error))?;
+    if options.off {
+        pass_over(&keeper, &context.ring(), epoch);
+        return Ok(None);
+    }
+    if let Some(directory) = &options.directory {
+        refuse_inside(directory, [&plan.vault, &plan.mountpoint.path])?;
+    }
+    let kept = ensure_key(keys, fs).and_then(|()| {
+        let start =
+            Wanted { volume, epoch, options: Some(options) }.start(keeper, &context.ring())?;
+        Ok(Trail::start(start, options.sinks()?)?)
+    });
+    match kept {
+        Ok((trail, trouble)) => {
+            trouble.iter().for_each(|trouble| log::error!("{trouble}"));
+            Ok(Some(Arc::new(trail)))
+        }
+        Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
+        Err(failure) => {
+            log::error!("no trail is kept of this mount: {failure}");
+            tell(&format!("no trail is kept of this mount: {failure}"));
+            Ok(None)
+        }
+    }
+}
+
+/// Does what a daemon would be asked, where there is none, and records it.
+///
+/// # Errors
+/// Those of `act`; [`Exit::Trail`] where the trail can't be kept and is to fail closed: nothing was
+/// done then.
+pub fn recorded<T>(
+    vault: &Path,
+    keys: &Keys,
+    request: &Request,
+    act: impl FnOnce(Option<&Arc<Trail>>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if !events::leaves_trail(request) {
+        return act(None);
+    }
+    let trail = for_command(vault, keys)?;
+    let before = keys.read()?.ring;
+    let done = act(trail.as_ref());
+    if let Some(trail) = &trail {
+        let after = keys.read()?.ring;
+        let who = crate::keys::trail::Who::here();
+        events::record(trail, request, (&before, &after), &who, done.as_ref().map(|_| ()));
+    }
+    done
+}
+
+fn for_command(vault: &Path, keys: &Keys) -> Result<Option<Arc<Trail>>, Failure> {
+    let keeper =
+        TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault::failure(vault, error))?;
+    let epoch = Vault::newest_epoch(vault).unwrap_or_default();
+    let ring = keys.read()?.ring;
+    let ring = match ring.trail_keys() {
+        Some(_) => ring,
+        None => {
+            let added = keys.edit(|file| {
+                file.ring.ensure_trail_key();
+                Ok(())
+            });
+            added?.1.ring
+        }
+    };
+    let wanted = Wanted { volume: ring.volume_id(), epoch, options: None };
+    let mut closed = false;
+    let kept = wanted.start(keeper, &ring).and_then(|start| {
+        closed = start.settings.fail_closed;
+        Ok(Trail::start(start, Vec::new())?)
+    });
+    match kept {
+        Ok((trail, trouble)) => {
+            trouble.iter().for_each(|trouble| tell(trouble));
+            Ok(Some(Arc::new(trail)))
+        }
+        Err(failure) if closed => Err(failure),
+        Err(failure) => {
+            tell(&format!("this leaves no line in the trail: {failure}"));
+            Ok(None)
+        }
+    }
+}
+
+/// What a trail is wanted for.
+struct Wanted<'a> {
+    volume: VolumeId,
+    epoch: Epoch,
+    /// Those of a mount; else all is as it was.
+    options: Option<&'a TrailOptions>,
+}
+
+impl Wanted<'_> {
+    fn start(&self, keeper: TrailSeal, ring: &KeyRing) -> Result<Start, Failure> {
+        let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
+        // One that is damaged is told of by who goes on with the trail.
+        let seal = Seal::read(&keeper, &keys).ok().flatten();
+        let named = self.options.and_then(|options| options.directory.clone());
+        let named = named.map(|path| std::path::absolute(&path)).transpose()?;
+        let known = || seal.as_ref().map(|seal| seal.directory.clone());
+        let directory = match named.or_else(known) {
+            Some(directory) => directory,
+            None => default_directory(&self.volume)?,
+        };
+        let settings = match (self.options, &seal) {
+            (Some(options), _) => options.settings(),
+            (None, Some(seal)) => seal.settings,
+            (None, None) => Settings::default(),
+        };
+        let epoch = seal.as_ref().map_or(self.epoch, |seal| seal.epoch.max(self.epoch));
+        Ok(Start {
+            volume: self.volume,
+            keys,
+            directory,
+            settings,
+            epoch,
+            keeper: Box::new(keeper),
+        })
+    }
+}
+
+/// Where the trail of a vault lies, by what the vault says and who may be mistaken, or in the
+/// default place.
+///
+/// # Errors
+/// [`Exit::Vault`]; [`Exit::Trail`] when there is no default place.
+pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(directory) = named {
+        return Ok(directory.to_owned());
+    }
+    let keeper =
+        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
+    match Seal::claimed_directory(&keeper) {
+        Some(directory) => Ok(directory),
+        None => Ok(default_directory(&vault::describe(vault)?.vault)?),
+    }
+}
+
+/// A mount that keeps no trail on purpose leaves a note of that where one was kept before: else it
+/// would look as if the trail had been set back.
+fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
+    let Some(keys) = ring.trail_keys() else { return };
+    let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
+    seal.epoch = epoch;
+    if let Err(error) = seal.write(keeper, &keys, true) {
+        log::warn!("the vault's record of its trail can't be written: {error}");
+    }
+}
+
+/// Key files of before there was a trail have no key for it.
+fn ensure_key(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
+    if fs.vault().context().ring().trail_keys().is_some() {
+        return Ok(());
+    }
+    vault::update(keys, fs, |ring| {
+        ring.ensure_trail_key();
+        Ok(())
+    })
+    .or_fail(Exit::Trail, || TrailError::NoKey.to_string())
+}
+
+/// The daemon would wait for itself, or leave in the vault what was not sealed.
+fn refuse_inside(directory: &Path, places: [&Path; 2]) -> Result<(), Failure> {
+    let existing = directory.ancestors().find_map(|above| {
+        let rest = directory.strip_prefix(above).ok()?;
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        Some(resolve(above).ok()?.join(rest))
+    });
+    let real = existing.unwrap_or_else(|| directory.to_owned());
+    if places.iter().any(|place| real.starts_with(place)) {
+        let sentence = format!(
+            "the trail can't lie in the vault or the mount: {} is in one of them; name another place with --trail",
+            directory.display()
+        );
+        return Err(Failure::new(Exit::Usage, sentence));
+    }
+    Ok(())
+}

@@ -1,0 +1,276 @@
+//! `atrest trail`: who used the master keys, and whether the record of it is whole.
+
+mod events;
+mod keep;
+mod options;
+mod show;
+mod sinks;
+mod source;
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::keys::Timestamp;
+use crate::keys::trail::{EventName, Filter, Head, Report, number};
+
+use super::exit::{Exit, Failure, print, tell};
+use super::key::VaultArgs;
+use super::principals;
+use super::target::Target;
+use super::verify::within;
+
+pub use events::{keep as keep_event, leaves_trail, of_key, record};
+pub use keep::{for_mount, recorded};
+pub use options::{TrailArgs, TrailOptions};
+pub use source::{TrailRequest, answer};
+
+use source::Source;
+
+/// How often `tail -f` looks.
+const RHYTHM: Duration = Duration::from_millis(250);
+
+/// Who used the master keys, and whether the record of it is whole.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Check that no line was changed, dropped, moved, inserted or cut off
+    Verify(VerifyArgs),
+    /// Print the lines that meet all that is asked, oldest first
+    Query(QueryArgs),
+    /// Say who opened a file for reading, under whichever name it had
+    WhoRead(WhoReadArgs),
+    /// Print the last lines
+    Tail(TailArgs),
+    /// Print how far the trail has come, to be kept elsewhere and given to `verify --head` later
+    Head(TrailOf),
+}
+
+/// A vault's trail.
+#[derive(Debug, clap::Args)]
+pub struct TrailOf {
+    #[command(flatten)]
+    vault: VaultArgs,
+    /// Where the trail lies [default: where the vault says]
+    #[arg(long, value_name = "DIR")]
+    trail: Option<PathBuf>,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, clap::Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    of: TrailOf,
+    /// What `trail head` printed once: the trail must still have that line
+    #[arg(long, value_name = "HEAD")]
+    head: Option<Head>,
+}
+
+/// Arguments of `query`.
+#[derive(Debug, clap::Args)]
+pub struct QueryArgs {
+    #[command(flatten)]
+    of: TrailOf,
+    /// Of this user, by name or number
+    #[arg(long, value_name = "U")]
+    user: Option<String>,
+    /// Of this path in the mount, or below it
+    #[arg(long, value_name = "PATH")]
+    path: Option<PathBuf>,
+    /// With this master key, by name or id
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Of these kinds: Decrypt, GenerateDataKey, ReEncrypt, RotateKey, PutKeyPolicy, Mount, …
+    #[arg(long, value_name = "EVENTS", value_delimiter = ',', value_parser = event_name)]
+    event: Vec<EventName>,
+    /// Not before, as 2026-12-31T18:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Before
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// What was refused or failed, alone
+    #[arg(long)]
+    denied: bool,
+}
+
+/// Arguments of `who-read`.
+#[derive(Debug, clap::Args)]
+pub struct WhoReadArgs {
+    #[command(flatten)]
+    of: TrailOf,
+    /// The file, as it is or was in the mount
+    path: PathBuf,
+}
+
+/// Arguments of `tail`.
+#[derive(Debug, clap::Args)]
+pub struct TailArgs {
+    #[command(flatten)]
+    of: TrailOf,
+    /// How many lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    lines: usize,
+    /// And those that come, until it is interrupted
+    #[arg(short, long)]
+    follow: bool,
+}
+
+fn event_name(word: &str) -> Result<EventName, String> {
+    EventName::of_word(word).ok_or_else(|| {
+        let all: Vec<_> = EventName::ALL.iter().map(|name| name.word()).collect();
+        format!("the events are {}", all.join(", "))
+    })
+}
+
+/// Does what is asked.
+///
+/// # Errors
+/// [`Exit::Trail`] where there is no trail that can be read; [`Exit::Policy`] where the daemon is
+/// asked and the policy does not allow it; [`Exit::Damage`] when `verify` found something.
+pub fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Verify(args) => verify(args),
+        Command::Query(args) => query(args),
+        Command::WhoRead(args) => who_read(args),
+        Command::Tail(args) => tail(args),
+        Command::Head(args) => head(args),
+    }
+}
+
+fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
+    let report = args.of.verified(args.head)?;
+    if args.of.vault.json {
+        print(&format!("{:#}", json!(report)))?;
+    } else {
+        print(&show::report(&report))?;
+    }
+    if report.findings.is_empty() {
+        return Ok(Exit::Done);
+    }
+    tell(&format!("the trail was changed in {} places", report.findings.len()));
+    Ok(Exit::Damage)
+}
+
+fn head(args: &TrailOf) -> Result<Exit, Failure> {
+    let report = args.verified(None)?;
+    // One that does not hold is not to be kept as if it did.
+    if !report.findings.is_empty() {
+        tell("the trail was changed; `atrest trail verify` says how");
+        return Ok(Exit::Damage);
+    }
+    match args.vault.json {
+        true => print(&format!("{:#}", json!({ "head": report.head })))?,
+        false => print(&report.head)?,
+    }
+    Ok(Exit::Done)
+}
+
+impl TrailOf {
+    fn source(&self) -> Result<Source, Failure> {
+        Source::find(&Target::find(&self.vault.vault)?, self.trail.as_deref())
+    }
+
+    fn verified(&self, head: Option<Head>) -> Result<Report, Failure> {
+        source::verified(
+            &Target::find(&self.vault.vault)?,
+            &self.vault,
+            self.trail.as_deref(),
+            head,
+        )
+    }
+}
+
+impl QueryArgs {
+    fn filter(&self) -> Result<Filter, Failure> {
+        let target = || Target::find(&self.of.vault.vault);
+        let path = self.path.as_deref().map(|path| within(path, &target()?)).transpose()?;
+        Ok(Filter {
+            user: self.user.as_deref().map(principals::user).transpose()?,
+            path: path.map(|path| path.to_string_lossy().into_owned()),
+            key: self.key.clone(),
+            events: self.event.clone(),
+            since: self.since,
+            until: self.until,
+            denied: self.denied,
+            after: None,
+        })
+    }
+}
+
+fn query(args: &QueryArgs) -> Result<Exit, Failure> {
+    let filter = args.filter()?;
+    let mut out = Lines::new(args.of.vault.json);
+    args.of.source()?.lines(&filter, &mut |line| out.put(line))?;
+    out.finish()
+}
+
+fn who_read(args: &WhoReadArgs) -> Result<Exit, Failure> {
+    let target = Target::find(&args.of.vault.vault)?;
+    let path = within(&args.path, &target)?;
+    let readers = args.of.source()?.readers(&target, &path)?;
+    if args.of.vault.json {
+        print(&format!("{:#}", json!(readers)))?;
+    } else if readers.is_empty() {
+        print("Nobody, as far as the trail goes back.")?;
+    } else {
+        print(&show::readers(&readers))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn tail(args: &TailArgs) -> Result<Exit, Failure> {
+    let source = args.of.source()?;
+    let mut out = Lines::new(args.of.vault.json);
+    let mut after = source.put_last(args.lines, &mut out)?;
+    while args.follow && out.flush()? {
+        thread::sleep(RHYTHM);
+        let filter = Filter { after: Some(after), ..Filter::default() };
+        source.lines(&filter, &mut |line| {
+            after = number(line).unwrap_or(after).max(after);
+            out.put(line)
+        })?;
+    }
+    out.finish()
+}
+
+/// Lines on their way to the person, until they have left.
+struct Lines {
+    out: BufWriter<io::StdoutLock<'static>>,
+    as_json: bool,
+    names: show::Names,
+    failed: Option<io::Error>,
+}
+
+impl Lines {
+    fn new(as_json: bool) -> Self {
+        let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+        Self { out, as_json, names: show::Names::default(), failed: None }
+    }
+
+    /// Whether to go on.
+    fn put(&mut self, line: &str) -> bool {
+        let written = match self.as_json {
+            true => writeln!(self.out, "{line}"),
+            false => writeln!(self.out, "{}", show::line(line, &mut self.names)),
+        };
+        self.failed = written.err();
+        self.failed.is_none()
+    }
+
+    /// Whether somebody still reads.
+    fn flush(&mut self) -> Result<bool, Failure> {
+        let flushed = self.failed.take().map_or_else(|| self.out.flush(), Err);
+        match flushed {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Exit, Failure> {
+        self.flush().map(|_| Exit::Done)
+    }
+}

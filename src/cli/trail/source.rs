@@ -1,0 +1,220 @@
+//! Where a trail is read from: its files, or the daemon where this user may not read those.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::fs::Fs;
+use crate::keys::trail::{self, Filter, Head, Reader, Report, Seal, TrailError};
+use crate::store::{Access, TrailSeal, Vault};
+
+use super::super::control::Request;
+use super::super::exit::{Context, Exit, Failure};
+use super::super::key::VaultArgs;
+use super::super::target::{Daemon, Target};
+use super::super::vault::{self, Keys};
+use super::Lines;
+use super::keep::directory;
+
+/// Lines that the daemon hands over at once.
+const BATCH: usize = 20_000;
+
+/// What a daemon can be asked about its trail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrailRequest {
+    /// To write what it has, and say where.
+    Flush,
+    /// For some of the lines that meet it.
+    Lines(Filter),
+    /// Who read a file.
+    WhoRead(PathBuf),
+    /// Whether the trail is whole, and has the line that was kept elsewhere.
+    Verify(Option<String>),
+}
+
+/// What the daemon answers.
+///
+/// # Errors
+/// [`Exit::Trail`] where it keeps none; those of reading.
+pub fn answer(request: &TrailRequest, vault: &Path, fs: &Fs) -> Result<Value, Failure> {
+    let directory = match fs.trail() {
+        Some(kept) => {
+            kept.flush();
+            PathBuf::from(kept.condition().directory)
+        }
+        None => directory(vault, None)?,
+    };
+    match request {
+        TrailRequest::Flush => Ok(json!(directory)),
+        TrailRequest::Lines(filter) => {
+            let mut lines = Vec::new();
+            trail::query(&directory, filter, &mut |text, _| {
+                lines.push(text.to_owned());
+                lines.len() < BATCH
+            })?;
+            Ok(json!(lines))
+        }
+        TrailRequest::WhoRead(path) => {
+            let now = Vault::file_id(vault, path).map(|id| id.to_string());
+            Ok(json!(trail::who_read(&directory, &path.to_string_lossy(), now)?))
+        }
+        TrailRequest::Verify(head) => {
+            let head = head.as_deref().map(str::parse).transpose();
+            let head = head.map_err(|what: &str| Failure::new(Exit::Usage, what))?;
+            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
+            Ok(json!(verified_with(vault, &directory, &keys, head)?))
+        }
+    }
+}
+
+/// A trail that is looked at.
+pub enum Source {
+    /// Its files can be read here.
+    Files(PathBuf),
+    /// The daemon reads them.
+    Daemon(Target),
+}
+
+impl Source {
+    /// Of a vault; what its daemon has not written yet is written then.
+    ///
+    /// # Errors
+    /// [`Exit::Policy`] where only the daemon can read it, and the policy does not allow it.
+    pub fn find(target: &Target, named: Option<&Path>) -> Result<Self, Failure> {
+        let found = directory(&target.vault, named);
+        let client = if named.is_some() { None } else { target.client() };
+        let Some(client) = client else { return Ok(Self::Files(found?)) };
+        let flushed = client.ask(&Request::Trail(TrailRequest::Flush), &mut |_| ());
+        let path: PathBuf = match flushed {
+            Ok(path) => {
+                serde_json::from_value(path).or_fail(Exit::Failed, || "the daemon".into())?
+            }
+            // Who may read the files needs no leave of the daemon.
+            Err(failure) => found.map_err(|_| failure)?,
+        };
+        match std::fs::read_dir(&path) {
+            Ok(_) => Ok(Self::Files(path)),
+            Err(_) => Ok(Self::Daemon(Target {
+                vault: target.vault.clone(),
+                mounted: target.mounted.clone(),
+            })),
+        }
+    }
+
+    /// Hands the lines that meet `filter` to `take`, until it has enough.
+    ///
+    /// # Errors
+    /// [`Exit::Trail`]; those of the daemon.
+    pub fn lines(
+        &self,
+        filter: &Filter,
+        take: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<(), Failure> {
+        let target = match self {
+            Self::Files(directory) => {
+                return Ok(trail::query(directory, filter, &mut |text, _| take(text))?);
+            }
+            Self::Daemon(target) => target,
+        };
+        let mut filter = filter.clone();
+        loop {
+            let lines: Vec<String> = ask(target, TrailRequest::Lines(filter.clone()))?;
+            filter.after = lines.last().and_then(|line| trail::number(line)).or(filter.after);
+            if !lines.iter().all(|line| take(line)) || lines.len() < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Prints the last `count` lines; returns the last one's number.
+    ///
+    /// # Errors
+    /// As [`Source::lines`].
+    pub fn put_last(&self, count: usize, out: &mut Lines) -> Result<u64, Failure> {
+        let mut last = VecDeque::with_capacity(count.min(1024));
+        let mut sequence = 0;
+        self.lines(&Filter::default(), &mut |line| {
+            if last.len() == count {
+                last.pop_front();
+            }
+            if count > 0 {
+                last.push_back(line.to_owned());
+            }
+            sequence = trail::number(line).unwrap_or(sequence);
+            true
+        })?;
+        last.iter().all(|line| out.put(line));
+        Ok(sequence)
+    }
+
+    /// Who could read a file.
+    ///
+    /// # Errors
+    /// As [`Source::lines`].
+    pub fn readers(&self, target: &Target, path: &Path) -> Result<Vec<Reader>, Failure> {
+        match self {
+            Self::Files(directory) => {
+                let now = Vault::file_id(&target.vault, path).map(|id| id.to_string());
+                Ok(trail::who_read(directory, &path.to_string_lossy(), now)?)
+            }
+            Self::Daemon(target) => ask(target, TrailRequest::WhoRead(path.to_owned())),
+        }
+    }
+}
+
+/// Whether a trail is whole, by the daemon or here with the key file.
+///
+/// # Errors
+/// [`Exit::KeyFile`], [`Exit::Trail`]; those of the daemon.
+pub fn verified(
+    target: &Target,
+    args: &VaultArgs,
+    named: Option<&Path>,
+    head: Option<Head>,
+) -> Result<Report, Failure> {
+    let daemon = target.daemon();
+    if let (Ok(Daemon::Reached(_)), None) = (&daemon, named) {
+        return ask(target, TrailRequest::Verify(head.map(|head| head.to_string())));
+    }
+    let id = vault::describe(&target.vault)?.vault;
+    let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
+    let keys = keys.read()?.ring.trail_keys().ok_or(TrailError::NoKey)?;
+    verified_with(&target.vault, &directory(&target.vault, named)?, &keys, head)
+}
+
+fn verified_with(
+    vault: &Path,
+    directory: &Path,
+    keys: &crate::crypto::TrailKeys,
+    head: Option<Head>,
+) -> Result<Report, Failure> {
+    let keeper =
+        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
+    let (seal, damaged) = match Seal::read(&keeper, keys) {
+        Ok(seal) => (seal, false),
+        Err(TrailError::Seal) => (None, true),
+        Err(error) => return Err(error.into()),
+    };
+    let epoch = Vault::newest_epoch(vault);
+    let mut report = trail::verify(directory, keys, seal.as_ref(), head, epoch)?;
+    if damaged {
+        report.findings.iter_mut().filter(|finding| finding.file.is_none()).for_each(|finding| {
+            finding.what = TrailError::Seal.to_string();
+        });
+    }
+    Ok(report)
+}
+
+fn ask<T: serde::de::DeserializeOwned>(
+    target: &Target,
+    request: TrailRequest,
+) -> Result<T, Failure> {
+    let client = target.client().ok_or_else(|| {
+        Failure::new(Exit::Busy, "the vault was unmounted meanwhile, or its daemon can't be asked")
+    })?;
+    let answer = client.ask(&Request::Trail(request), &mut |_| ())?;
+    serde_json::from_value(answer).or_fail(Exit::Failed, || "the daemon".to_owned())
+}

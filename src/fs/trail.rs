@@ -1,0 +1,198 @@
+//! What is recorded of the use that the mount's users make of master keys.
+//!
+//! An open leaves one event: `GenerateDataKey` where the file gets a new key by it (it is made,
+//! filled or emptied), else `Decrypt`. What is done through an open descriptor leaves none, and a
+//! name that is given or taken away none either, since no key is used; but what the policy refuses
+//! is recorded wherever it is asked.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::open_files::OpenFile;
+use super::permission::Wanted;
+use super::{Caller, Fs, FsError, Inode};
+use crate::format::{KeyVersion, MasterKeyId};
+use crate::keys::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
+use crate::store::{FileError, Identity, IntegrityError};
+
+impl Fs {
+    /// From now on uses of keys are recorded there. Before anything is opened; the first one stays.
+    pub fn keep_trail(&self, trail: Arc<Trail>) {
+        // There is one mount to a file system, so there is no second trail to lose.
+        let _ = self.trail.set(trail);
+    }
+
+    /// Where uses of keys are recorded, if they are.
+    pub fn trail(&self) -> Option<&Arc<Trail>> {
+        self.trail.get()
+    }
+
+    /// Before something that can't be taken back: whether keys may be used as far as the trail is
+    /// concerned.
+    pub(super) fn trail_admits(&self) -> Result<(), FsError> {
+        Ok(self.trail.get().map_or(Ok(()), |trail| trail.admit())?)
+    }
+
+    /// Records that a file was opened, or that it was refused, and passes the outcome on.
+    pub(super) fn record_open(
+        &self,
+        operation: &'static str,
+        (inode, file): (Inode, &OpenFile),
+        wanted: Wanted,
+        caller: &Caller,
+        outcome: Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let Some(trail) = self.trail.get() else { return outcome };
+        let path = || self.path_of(inode);
+        if let Err(error) = &outcome {
+            self.record_refusal(trail, operation, path, Some(wanted), caller.who(), error);
+            return outcome;
+        }
+        // Whether the kernel is about to have it emptied has to be asked for.
+        let empties = wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying());
+        let identity = if empties { Ok(None) } else { file.identity() };
+        // One that can't be read is told to who reads it.
+        let identity = identity.ok().flatten();
+        let name = match identity {
+            None if wanted.changes() => EventName::GenerateDataKey,
+            _ => EventName::Decrypt,
+        };
+        let (id, key) = match identity {
+            Some(Identity { file, by: (key, version) }) => {
+                (file, self.used_key(Some(key), Some(version)))
+            }
+            None => (file.next_id(), self.used_key(self.key_of_new_content(inode, file)?, None)),
+        };
+        let mut event = event(name, caller.who(), operation, &path(), Some(wanted));
+        (event.file, event.key) = (Some(id), key);
+        Ok(trail.record(event)?)
+    }
+
+    /// Records that a file was made and opened.
+    pub(super) fn record_create(
+        &self,
+        (parent, name): (Inode, &OsStr),
+        file: &OpenFile,
+        key: Option<MasterKeyId>,
+        wanted: Wanted,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        let Some(trail) = self.trail.get() else { return Ok(()) };
+        let path = self.path_in(parent, name);
+        let mut event =
+            event(EventName::GenerateDataKey, caller.who(), "create", &path, Some(wanted));
+        (event.file, event.key) = (Some(file.next_id()), self.used_key(key, None));
+        Ok(trail.record(event)?)
+    }
+
+    /// Records what was refused for want of a key or of permission, and passes the outcome on.
+    pub(super) fn record_refused<T>(
+        &self,
+        operation: &'static str,
+        path: impl FnOnce() -> PathBuf,
+        who: impl FnOnce() -> Who,
+        outcome: Result<T, FsError>,
+    ) -> Result<T, FsError> {
+        if let (Some(trail), Err(error)) = (self.trail.get(), &outcome) {
+            self.record_refusal(trail, operation, path, None, who(), error);
+        }
+        outcome
+    }
+
+    fn record_refusal(
+        &self,
+        trail: &Trail,
+        operation: &'static str,
+        path: impl FnOnce() -> PathBuf,
+        wanted: Option<Wanted>,
+        who: Who,
+        error: &FsError,
+    ) {
+        let Some(failed) = refusal(error) else { return };
+        let name = match error {
+            FsError::Denied { action, .. } => EventName::of_action(*action),
+            _ if wanted.is_some_and(|wanted| wanted.empty) => EventName::GenerateDataKey,
+            _ => EventName::Decrypt,
+        };
+        let mut event = event(name, who, operation, &path(), wanted);
+        event.failed = Some(failed);
+        if let FsError::Denied { key, .. } = error {
+            let ring = self.vault.context().ring();
+            let key = ring.key(key).ok();
+            event.key =
+                key.map(|key| UsedKey { id: key.id(), name: key.name().to_owned(), version: None });
+        }
+        // What is told is why it was refused in the first place.
+        let _ = trail.record(event);
+    }
+
+    /// Records that a file's key was wrapped anew.
+    pub(super) fn record_rewrap(
+        &self,
+        who: &Who,
+        path: &Path,
+        before: Option<Identity>,
+        after: Option<Identity>,
+    ) -> Result<(), FsError> {
+        let (Some(trail), Some(before), Some(after)) = (self.trail.get(), before, after) else {
+            return Ok(());
+        };
+        let ((from, version), (key, newer)) = (before.by, after.by);
+        let mut event = Event::new(EventName::ReEncrypt, who.clone());
+        event.file = Some(after.file);
+        event.key = self.used_key(Some(key), Some(newer));
+        event.parameters = Parameters::of_file("rewrap", path);
+        let source = format!("{from}/{version}");
+        event.parameters.details = Some(serde_json::json!({ "sourceKeyMaterialId": source }));
+        Ok(trail.record(event)?)
+    }
+
+    /// A master key, the default one for `None`, at a version or the current one.
+    fn used_key(&self, key: Option<MasterKeyId>, version: Option<KeyVersion>) -> Option<UsedKey> {
+        let ring = self.vault.context().ring();
+        let key = match key {
+            Some(id) => ring.key_by_id(&id).ok()?,
+            None => ring.default_key(),
+        };
+        let version = Some(version.unwrap_or(key.current()));
+        Some(UsedKey { id: key.id(), name: key.name().to_owned(), version })
+    }
+}
+
+fn event(
+    name: EventName,
+    who: Who,
+    operation: &'static str,
+    path: &Path,
+    wanted: Option<Wanted>,
+) -> Event {
+    let mut event = Event::new(name, who);
+    event.parameters = Parameters::of_file(operation, path);
+    if let Some(wanted) = wanted {
+        event.parameters.purpose = Purpose::of(wanted.read, wanted.changes());
+        event.read_only = !wanted.changes();
+    }
+    event
+}
+
+/// What an error says of a key; `None` where it is about something else.
+fn refusal(error: &FsError) -> Option<Failed> {
+    match error {
+        FsError::Denied { .. } => Some(Failed::denied(error.to_string())),
+        FsError::Key(key) | FsError::File { error: FileError::Key(key), .. } => Some(key.into()),
+        FsError::File { error: FileError::Integrity(IntegrityError::WrappedKey), .. } => {
+            Some(Failed::forged(error.to_string()))
+        }
+        FsError::NotFound
+        | FsError::Stale
+        | FsError::Reserved
+        | FsError::Unsupported
+        | FsError::Invalid
+        | FsError::PastEnd
+        | FsError::ForgedAssignment(_)
+        | FsError::Trail(_)
+        | FsError::Backing(_)
+        | FsError::File { .. } => None,
+    }
+}

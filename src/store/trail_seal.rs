@@ -1,0 +1,45 @@
+//! Where a vault keeps how far its trail has come.
+
+use std::io;
+use std::path::Path;
+
+use super::own_files::OwnFiles;
+use super::vault::{Access, VaultError, open_own_files};
+use crate::keys::trail::SealKeeper;
+
+const FILE: &str = "trail.json";
+
+/// The file below `.atrest/`. It takes no key, and so can be kept while the vault's are out of use;
+/// who authenticates it is the trail.
+#[derive(Debug)]
+pub struct TrailSeal {
+    own: OwnFiles,
+    access: Access,
+}
+
+impl TrailSeal {
+    /// Of the vault in `dir`. For reading alone nothing is written, and nobody told so.
+    ///
+    /// # Errors
+    /// [`VaultError`] when `dir` is not a vault.
+    pub fn of(dir: &Path, access: Access) -> Result<Self, VaultError> {
+        Ok(Self { own: open_own_files(dir)?, access })
+    }
+}
+
+impl SealKeeper for TrailSeal {
+    fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        match self.own.read(FILE) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn write(&self, bytes: &[u8], durable: bool) -> io::Result<()> {
+        match (self.access, durable) {
+            (Access::ReadOnly, _) => Ok(()),
+            (Access::ReadWrite, true) => self.own.replace(FILE, bytes),
+            (Access::ReadWrite, false) => self.own.replace_loosely(FILE, bytes),
+        }
+    }
+}
