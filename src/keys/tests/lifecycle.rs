@@ -128,5 +128,5 @@ fn the_description_shows_all_but_the_material() {
     assert!(states[2]["created"].as_str().unwrap().ends_with('Z'));
     assert_eq!(json[1]["default"], false);
     assert!(json[1]["next_rotation"].is_string());
-    assert_eq!(format!("{ring:?}").matches("[secret]").count(), 3);
+    assert_eq!(format!("{ring:?}").matches("[secret]").count(), 4);
 }
