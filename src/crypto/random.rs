@@ -15,6 +15,14 @@ pub fn fill_id(bytes: &mut [u8; 16]) {
     fill_key(bytes);
 }
 
+/// A name for something that is many, from the thread's generator: unique, and nothing depends on
+/// it.
+pub fn label() -> [u8; 16] {
+    let mut label = [0; 16];
+    rand::rng().fill_bytes(&mut label);
+    label
+}
+
 /// A 96-bit nonce from the thread's generator (ChaCha12, seeded and reseeded from the system).
 ///
 /// Why it does not repeat: every key it is used with is random and its own to one file or one

@@ -17,6 +17,8 @@ pub enum Candidate {
     Atrest,
     /// atrest with --no-writeback
     AtrestNoWriteback,
+    /// atrest with --no-trail
+    AtrestNoTrail,
     /// libfuse's passthrough_ll with the writeback cache: a practical ceiling
     Passthrough,
     /// The backing directory itself
@@ -29,6 +31,7 @@ pub struct Paths {
     pub mountpoint: PathBuf,
     pub key_file: PathBuf,
     pub log: PathBuf,
+    pub trail: PathBuf,
 }
 
 impl Paths {
@@ -38,6 +41,7 @@ impl Paths {
             mountpoint: directory.join("mnt"),
             key_file: directory.join("key.json"),
             log: directory.join("daemon.log"),
+            trail: directory.join("trail"),
         }
     }
 }
@@ -54,6 +58,7 @@ impl Candidate {
             Self::Securefs => "securefs",
             Self::Atrest => "atrest",
             Self::AtrestNoWriteback => "atrest-no-writeback",
+            Self::AtrestNoTrail => "atrest-no-trail",
             Self::Passthrough => "passthrough",
             Self::Bare => "bare",
         }
@@ -63,7 +68,9 @@ impl Candidate {
     pub fn program(self, tools: &Tools) -> Option<PathBuf> {
         match self {
             Self::Gocryptfs | Self::Securefs => Some(PathBuf::from(self.name())),
-            Self::Atrest | Self::AtrestNoWriteback => Some(tools.atrest.clone()),
+            Self::Atrest | Self::AtrestNoWriteback | Self::AtrestNoTrail => {
+                Some(tools.atrest.clone())
+            }
             Self::Passthrough => Some(tools.passthrough.clone()),
             Self::Bare => None,
         }
@@ -97,7 +104,7 @@ impl Candidate {
                     tools::PASSWORD,
                 ])
                 .arg(&paths.vault),
-            Self::Atrest | Self::AtrestNoWriteback => {
+            Self::Atrest | Self::AtrestNoWriteback | Self::AtrestNoTrail => {
                 command.arg("init").arg(&paths.vault).arg("--key-file").arg(&paths.key_file)
             }
             Self::Passthrough | Self::Bare => return Ok(()),
@@ -122,7 +129,7 @@ impl Candidate {
                     .arg(&paths.vault)
                     .arg(&paths.mountpoint);
             }
-            Self::Atrest | Self::AtrestNoWriteback => {
+            Self::Atrest | Self::AtrestNoWriteback | Self::AtrestNoTrail => {
                 command
                     .arg("mount")
                     .arg(&paths.vault)
@@ -134,6 +141,11 @@ impl Candidate {
                 }
                 if self == Self::AtrestNoWriteback {
                     command.arg("--no-writeback");
+                }
+                if self == Self::AtrestNoTrail {
+                    command.arg("--no-trail");
+                } else {
+                    command.arg("--trail").arg(&paths.trail);
                 }
             }
             Self::Passthrough => {

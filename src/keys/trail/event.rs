@@ -1,7 +1,10 @@
 //! What is recorded.
 
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -116,9 +119,7 @@ pub struct Who {
 impl Who {
     /// A process that waits for an answer, so that it runs the same program all the while.
     pub fn process(uid: u32, gid: u32, pid: u32) -> Self {
-        let link = (pid != 0).then(|| rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new()));
-        let executable = link.and_then(Result::ok);
-        let executable = executable.map(|path| path.to_string_lossy().into_owned());
+        let executable = if pid == 0 { None } else { executable(pid) };
         Self { uid, gid, pid, executable }
     }
 
@@ -127,6 +128,26 @@ impl Who {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Self::process(uid.as_raw(), gid.as_raw(), std::process::id())
     }
+}
+
+/// The program that a process runs now. One that asks often is looked up in its own directory of
+/// /proc, which goes with it: another process of the same number has another.
+fn executable(pid: u32) -> Option<String> {
+    thread_local! {
+        static LAST: RefCell<Option<(u32, OwnedFd)>> = const { RefCell::new(None) };
+    }
+    let link = |process: &OwnedFd| rustix::fs::readlinkat(process, "exe", Vec::with_capacity(256));
+    LAST.with_borrow_mut(|last| {
+        let known = last.as_ref().filter(|(known, _)| *known == pid);
+        let found = known.and_then(|(_, process)| link(process).ok()).or_else(|| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let process = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).ok()?;
+            let found = link(&process).ok();
+            *last = Some((pid, process));
+            found
+        });
+        found.map(|path| path.to_string_lossy().into_owned())
+    })
 }
 
 /// The master key that was used.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::event::{Event, EventName, Purpose};
-use crate::format::VolumeId;
+use crate::crypto::random;
 
 /// What `resources` says of a master key's type.
 const KEY_TYPE: &str = "atrest::MasterKey";
@@ -120,7 +120,7 @@ pub struct Additional<'a> {
 
 impl Line<'_> {
     /// The line of an event that happened at `time` in a vault. Its number comes with its place.
-    pub(super) fn of(event: &Event, time: Timestamp, volume: VolumeId) -> Line<'_> {
+    pub(super) fn of<'a>(event: &'a Event, time: Timestamp, volume: &'a str) -> Line<'a> {
         let Event { who, key, file, parameters, failed, .. } = event;
         let version =
             |key: &super::UsedKey| key.version.map(|version| format!("{}/{version}", key.id));
@@ -136,7 +136,7 @@ impl Line<'_> {
             },
             request_parameters: Request {
                 encryption_context: Context {
-                    volume_id: volume.to_string().into(),
+                    volume_id: volume.into(),
                     file_id: file.map(|file| file.to_string().into()),
                 },
                 path: parameters.path.as_deref().map(Cow::Borrowed),
@@ -159,7 +159,7 @@ impl Line<'_> {
             error_code: failed.as_ref().map(|failed| failed.code.into()),
             error_message: failed.as_ref().map(|failed| failed.message.as_str().into()),
             read_only: event.read_only,
-            request_id: Uuid::new_v4(),
+            request_id: uuid::Builder::from_random_bytes(random::label()).into_uuid(),
         }
     }
 }

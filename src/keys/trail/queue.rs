@@ -18,6 +18,8 @@ use super::{Event, EventName, Settings, TrailError, Who};
 const RHYTHM: Duration = Duration::from_millis(40);
 /// After so long without an event the thread sleeps until there is one.
 const IDLE: Duration = Duration::from_millis(400);
+/// By how much the thread is nicer than the others (nice(2)); it costs an open a third less.
+const NICER: i32 = 10;
 /// How often the vault is told how far the trail has come.
 const SEALING: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
@@ -225,6 +227,8 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
+        // Behind the threads that answer: it has time, and a share that keeps up with them.
+        let _ = rustix::process::nice(NICER);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
         loop {

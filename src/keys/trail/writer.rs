@@ -42,6 +42,8 @@ pub(super) struct Writer {
     /// Whether the seal in the vault says less than there is.
     unsealed: bool,
     buffer: Vec<u8>,
+    /// The vault's id.
+    volume: String,
     _lock: File,
 }
 
@@ -77,6 +79,7 @@ impl Writer {
             None => create(&directory, end.head.sequence + 1)?,
         };
         let mut writer = Self {
+            volume: start.volume.to_string(),
             start,
             directory,
             chain,
@@ -156,7 +159,7 @@ impl Writer {
         time: Timestamp,
         event: &Event,
     ) -> Result<(), TrailError> {
-        let mut line = Line::of(event, time, self.start.volume);
+        let mut line = Line::of(event, time, &self.volume);
         let appended = chain.append(&mut line, &mut self.buffer);
         appended.map_err(|error| TrailError::io("write", &self.path(), error))
     }

@@ -35,6 +35,8 @@ pub enum Row {
     Stat,
     /// Reading each of the files, after a new mount
     SmallRead,
+    /// Opening, reading and closing each of them again, out of the kernel's cache
+    Reopen,
     /// Removing the files and their directories
     Delete,
     /// tar -x of a source tree
@@ -59,6 +61,7 @@ impl Row {
             Self::Create => "create 4 KiB files",
             Self::Stat => "stat, cold",
             Self::SmallRead => "read 4 KiB files, cold",
+            Self::Reopen => "read 4 KiB files again",
             Self::Delete => "delete",
             Self::Untar => "untar a source tree",
             Self::Git => "git add, commit, status",
@@ -71,7 +74,7 @@ impl Row {
         match self {
             Self::Write | Self::Rewrite | Self::Read | Self::Read4k => "MiB/s",
             Self::RandomRead | Self::RandomWrite => "IOPS",
-            Self::Create | Self::Stat | Self::SmallRead | Self::Delete => "files/s",
+            Self::Create | Self::Stat | Self::SmallRead | Self::Reopen | Self::Delete => "files/s",
             Self::Untar => "trees/s",
             Self::Git | Self::Mixed => "runs/s",
             Self::Sqlite => "transactions/s",
@@ -109,7 +112,7 @@ pub const WORKLOADS: [Workload; 7] = [
     },
     Workload {
         name: "small files",
-        rows: &[Row::Create, Row::Stat, Row::SmallRead, Row::Delete],
+        rows: &[Row::Create, Row::Stat, Row::SmallRead, Row::Reopen, Row::Delete],
         run: small_files::run,
     },
     Workload { name: "tar", rows: &[Row::Untar], run: programs::untar },

@@ -19,6 +19,7 @@ pub fn run(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
     stage.time(Row::Stat, amount, |top| stat(top, directories))?;
     stage.cool()?;
     stage.time(Row::SmallRead, amount, |top| read(top, directories))?;
+    stage.time(Row::Reopen, amount, |top| read(top, directories))?;
     stage.time(Row::Delete, amount, |top| delete(top, directories))
 }
 
