@@ -1,6 +1,7 @@
 //! Looking things up in a trail. Lines are believed here; [`super::verify`] says whether they may be.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -78,11 +79,23 @@ fn is_at_or_below(path: &str, wanted: &str) -> bool {
 
 fn begun(directory: &Directory, first: u64) -> Result<Option<Timestamp>, TrailError> {
     let mut begun = None;
-    directory.read(first, |line| {
+    read(directory, first, |line| {
         begun = parsed(line, &mut Vec::new(), |line| line.event_time);
         false
     })?;
     Ok(begun)
+}
+
+/// Reads a file, if it was not taken away meanwhile, as the oldest are.
+fn read(
+    directory: &Directory,
+    first: u64,
+    take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), TrailError> {
+    match directory.read(first, take) {
+        Err(TrailError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        read => read.map(|_| ()),
+    }
 }
 
 /// What `use_it` makes of a line; `None` for what is none.
@@ -104,19 +117,13 @@ pub fn query(
     let directory = Directory::find(directory)?;
     let (mut go_on, mut room) = (true, Vec::new());
     for first in filter.files(&directory)? {
-        let read = directory.read(first, |text| {
+        read(&directory, first, |text| {
             let taken = parsed(text, &mut room, |line| {
                 !filter.meets(line) || take(&String::from_utf8_lossy(text), line)
             });
             go_on = taken.unwrap_or(true);
             go_on
-        });
-        match read {
-            // Taken away meanwhile, as the oldest are.
-            Err(TrailError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            }
-            read => _ = read?,
-        }
+        })?;
         if !go_on {
             break;
         }
