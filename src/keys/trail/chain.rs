@@ -96,12 +96,9 @@ impl Chain {
         Ok(())
     }
 
-    /// Goes on behind a line that says it has this number, whether or not it belongs here; returns
-    /// whether it does.
-    pub fn follow(&mut self, sequence: u64, body: &[u8], link: Link) -> bool {
-        let belongs = self.fits(sequence, body, link);
-        self.head = Head { sequence, link };
-        belongs
+    /// Goes on behind a line, whether or not it belongs here.
+    pub fn go_on_behind(&mut self, head: Head) {
+        self.head = head;
     }
 
     /// Whether a line belongs behind the last one.

@@ -85,7 +85,8 @@ impl Directory {
         self.0.join(format!("{first:020}{ENDING}"))
     }
 
-    /// The numbers of the files' first lines, in ascending order.
+    /// The numbers of the files' first lines, in ascending order. What is named like a file of a
+    /// trail and can't be one is none.
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -93,11 +94,11 @@ impl Directory {
         let io = |source| TrailError::io("list the trail's directory", &self.0, source);
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.0).map_err(io)? {
-            let name = entry.map_err(io)?.file_name();
-            let number = name.to_str().and_then(|name| name.strip_suffix(ENDING));
-            files.extend(
-                number.filter(|number| number.len() == 20).and_then(|n| n.parse::<u64>().ok()),
-            );
+            let entry = entry.map_err(io)?;
+            // Opening a pipe would wait for whoever writes into it.
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                files.extend(entry.file_name().to_str().and_then(first_line_of));
+            }
         }
         files.sort_unstable();
         Ok(files)
@@ -157,6 +158,14 @@ impl Directory {
             }
         }
     }
+}
+
+/// The number in a file's name. No trail gets so far that there is no next.
+fn first_line_of(name: &str) -> Option<u64> {
+    let digits = name.strip_suffix(ENDING)?;
+    let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number = is_number.then(|| digits.parse().ok()).flatten()?;
+    (1..=u64::MAX / 2).contains(&number).then_some(number)
 }
 
 #[cfg(test)]

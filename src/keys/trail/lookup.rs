@@ -1,6 +1,7 @@
 //! Looking things up in a trail. Lines are believed here; [`super::verify`] says whether they may be.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -78,7 +79,7 @@ fn is_at_or_below(path: &str, wanted: &str) -> bool {
 
 fn begun(directory: &Directory, first: u64) -> Result<Option<Timestamp>, TrailError> {
     let mut begun = None;
-    directory.read(first, |line| {
+    read(directory, first, |line| {
         begun = parsed(line, &mut Vec::new(), |line| line.event_time);
         false
     })?;
@@ -94,6 +95,18 @@ fn number_of(line: &[u8]) -> Option<u64> {
     let digits = line.strip_prefix(b"{\"sequence\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// Reads a file, if it was not taken away meanwhile, as the oldest are.
+fn read(
+    directory: &Directory,
+    first: u64,
+    take: impl FnMut(&[u8]) -> bool,
+) -> Result<(), TrailError> {
+    match directory.read(first, take) {
+        Err(TrailError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        read => read.map(|_| ()),
+    }
 }
 
 /// What `use_it` makes of a line; `None` for what is none.
@@ -115,11 +128,9 @@ pub fn query(
     let directory = Directory::find(directory)?;
     let (mut go_on, mut room) = (true, Vec::new());
     for first in filter.files(&directory)? {
-        let read = directory.read(first, |text| {
-            if filter
-                .after
-                .is_some_and(|after| number_of(text).is_some_and(|number| number <= after))
-            {
+        read(&directory, first, |text| {
+            let seen = |after| number_of(text).is_some_and(|number| number <= after);
+            if filter.after.is_some_and(seen) {
                 return true;
             }
             let taken = parsed(text, &mut room, |line| {
@@ -127,13 +138,7 @@ pub fn query(
             });
             go_on = taken.unwrap_or(true);
             go_on
-        });
-        match read {
-            // Taken away meanwhile, as the oldest are.
-            Err(TrailError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            }
-            read => _ = read?,
-        }
+        })?;
         if !go_on {
             break;
         }

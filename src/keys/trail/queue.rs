@@ -198,7 +198,7 @@ impl Shared {
 
     fn wait_until_durable(&self, mut state: MutexGuard<'_, State>) -> Result<(), TrailError> {
         let mine = state.recorded;
-        while state.durable < mine && state.failing.is_none() && !state.ending {
+        while state.durable < mine && state.failing.is_none() {
             state.awaited = state.awaited.max(mine);
             state.resting = false;
             self.wake.notify_one();
@@ -213,6 +213,8 @@ struct Batch {
     events: Vec<(Timestamp, Event)>,
     /// The last of them is the so manieth recorded.
     upto: u64,
+    /// Lost ones that the last of them tells of.
+    lost: u64,
     durable: bool,
 }
 
@@ -239,18 +241,19 @@ impl Worker {
                 self.settle(&mut state, batch, outcome);
                 shared.written.notify_all();
             }
-            if state.ending {
+            if !state.ending {
+                self.rest(&mut state);
+            } else if state.failing.is_some() || !self.is_due(&state) {
                 break;
             }
-            self.rest(&mut state);
         }
         let unwritten = state.queue.len();
+        // For those who come later: nobody writes what they record, or answers who waits.
+        state.failing.get_or_insert_with(|| "it has ended".to_owned());
+        shared.written.notify_all();
         drop(state);
         if unwritten > 0 {
             log::error!("{unwritten} events are lost: the trail can't be written");
-        }
-        if let Err(error) = self.writer.sync() {
-            log::error!("the end of the trail may not be durable: {error}");
         }
         self.writer.seal(true);
     }
@@ -290,7 +293,7 @@ impl Worker {
             events.push((Timestamp::now(), gap));
         }
         let durable = self.shared.settings.sync || state.awaited > state.durable;
-        Batch { events, upto: state.recorded, durable }
+        Batch { events, upto: state.recorded, lost, durable }
     }
 
     /// Leaves in the batch what could not be written.
@@ -324,8 +327,11 @@ impl Worker {
                 }
             }
             Err(error) => {
-                // They go first when it works again.
+                // They go first when it works again, and then there may be more to tell of.
                 let mut events = batch.events;
+                if batch.lost > 0 && events.pop().is_some() {
+                    state.untold += batch.lost;
+                }
                 events.append(&mut state.queue);
                 state.queue = events;
                 if state.failing.is_none() {

@@ -125,6 +125,18 @@ impl Seal {
         keeper.write(&self.to_bytes(keys)?, durable)
     }
 
+    /// What it means that the vault knows of mounts up to `newest`, where the trail should too.
+    pub(super) fn set_back(&self, newest: Epoch) -> Option<String> {
+        let known = self.epoch;
+        (newest > known).then(|| {
+            format!(
+                "the vault has been mounted {} times and its trail knows of {}: the trail was set \
+                 back, or could not be kept",
+                newest.0, known.0
+            )
+        })
+    }
+
     fn to_bytes(&self, keys: &TrailKeys) -> io::Result<Vec<u8>> {
         let directory = self.directory.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "the trail's directory is not UTF-8")

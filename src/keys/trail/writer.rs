@@ -1,17 +1,17 @@
 //! Lines to files: the end of the trail, its files and its seal.
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::chain::{Chain, Head, link_to_text, split};
+use super::chain::{Chain, Head, link_to_text};
 use super::directory::Directory;
 use super::line::Line;
 use super::seal::{Seal, SealKeeper, Settings};
-use super::verify::begins;
+use super::verify::Tail;
 use super::{Event, EventName, TrailError, Who};
 use crate::crypto::TrailKeys;
 use crate::format::{Epoch, VolumeId};
@@ -62,7 +62,11 @@ impl Writer {
             Err(error) => return Err(error),
         };
         let end = End::find(&directory, &start.keys, sealed.as_ref())?;
-        trouble = trouble.or(end.trouble);
+        // The mount that begins is the one that the trail does not know of yet.
+        let before = Epoch(start.epoch.0.saturating_sub(1));
+        trouble = trouble
+            .or(end.trouble)
+            .or_else(|| sealed.as_ref().and_then(|seal| seal.set_back(before)));
         let first = directory.files()?.first().copied();
         let mut seal = sealed.unwrap_or_else(|| Seal {
             first: first.unwrap_or(1),
@@ -73,8 +77,10 @@ impl Writer {
         seal.epoch = start.epoch;
         seal.head = end.head;
         let chain = Chain::after(start.keys.line.clone(), end.head);
-        let is_new = end.open.is_none();
-        let file = match end.open {
+        // Trouble is written down, where the next seal does not cover it up.
+        let open = end.open.filter(|_| trouble.is_none());
+        let is_new = open.is_none();
+        let file = match open {
             Some(file) => file,
             None => create(&directory, end.head.sequence + 1)?,
         };
@@ -90,7 +96,7 @@ impl Writer {
             _lock: lock,
         };
         if is_new {
-            writer.begin_file()?;
+            writer.begin_file(trouble.as_deref())?;
         }
         writer.seal(true);
         Ok((writer, trouble))
@@ -105,7 +111,7 @@ impl Writer {
         events: &[(Timestamp, Event)],
         mut told: impl FnMut(&Event, &str),
     ) -> Result<(), TrailError> {
-        if self.seal.file.1 >= self.start.settings.file_len {
+        if self.seal.file.1 >= self.start.settings.file_len || self.is_removed() {
             self.next_file()?;
         }
         let mut chain = self.chain.clone();
@@ -136,16 +142,20 @@ impl Writer {
         synced.map_err(|source| TrailError::io("sync", &self.path(), source))
     }
 
-    /// Brings the seal in the vault up to date. What keeps it from that is logged: the trail itself
-    /// is whole without.
-    pub fn seal(&mut self, durable: bool) {
+    /// Brings the seal in the vault up to date; returns whether it is. What keeps it from that is
+    /// logged: the trail itself is whole without.
+    pub fn seal(&mut self, durable: bool) -> bool {
         if !self.unsealed && !durable {
-            return;
+            return true;
         }
-        match self.seal.write(self.start.keeper.as_ref(), &self.start.keys, durable) {
+        // A seal that outlives a crash of the machine must not know of lines that do not.
+        let synced = self.file.sync_data();
+        let (keeper, keys) = (self.start.keeper.as_ref(), &self.start.keys);
+        match synced.and_then(|()| self.seal.write(keeper, keys, durable)) {
             Ok(()) => self.unsealed = false,
             Err(error) => log::warn!("the vault does not know how far its trail has come: {error}"),
         }
+        !self.unsealed
     }
 
     /// The last line.
@@ -175,6 +185,11 @@ impl Writer {
         })
     }
 
+    /// What is written to a file that was removed is read by nobody.
+    fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|file| file.nlink() == 0)
+    }
+
     fn note_end(&mut self) {
         self.seal.file.1 += self.buffer.len() as u64;
         self.seal.head = self.chain.head();
@@ -187,7 +202,7 @@ impl Writer {
         let file = create(&self.directory, self.chain.head().sequence + 1)?;
         let before = std::mem::replace(&mut self.file, file);
         let was = self.seal.file;
-        if let Err(error) = self.begin_file() {
+        if let Err(error) = self.begin_file(None) {
             let _ = fs::remove_file(self.path());
             self.file = before;
             self.seal.file = was;
@@ -199,9 +214,13 @@ impl Writer {
             keep => keep as usize,
         };
         let (old, kept) = files.split_at(files.len().saturating_sub(keep));
-        self.seal.first = kept.first().copied().unwrap_or(self.seal.first);
-        self.seal(true);
-        for first in old {
+        // What is not there without having been taken away here stays missed.
+        if let (false, Some(first)) = (old.is_empty(), kept.first()) {
+            self.seal.first = *first;
+        }
+        // Else they would be missed: the vault takes them for the first that are kept.
+        let removable = if self.seal(true) { old } else { &[] };
+        for first in removable {
             let path = self.directory.file(*first);
             fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
         }
@@ -210,11 +229,14 @@ impl Writer {
 
     /// The first line of a file: it says what the chain was before, so that those kept can be
     /// verified without those that are not.
-    fn begin_file(&mut self) -> Result<(), TrailError> {
+    fn begin_file(&mut self, trouble: Option<&str>) -> Result<(), TrailError> {
         self.seal.file = (self.chain.head().sequence + 1, 0);
         let mut event = Event::new(EventName::TrailBegin, Who::here());
-        event.parameters.details =
-            Some(json!({ "previousChain": link_to_text(&self.chain.head().link) }));
+        let mut details = json!({ "previousChain": link_to_text(&self.chain.head().link) });
+        if let Some(trouble) = trouble {
+            details["trouble"] = trouble.into();
+        }
+        event.parameters.details = Some(details);
         let mut chain = self.chain.clone();
         self.buffer.clear();
         self.line(&mut chain, Timestamp::now(), &event)?;
@@ -236,6 +258,9 @@ fn create(directory: &Directory, first: u64) -> Result<File, TrailError> {
     let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
     opened.map_err(|source| TrailError::io("make", &path, source))
 }
+
+/// Beyond it are the numbers of files that somebody else put there: behind them is no room.
+const FARTHEST: u64 = u64::MAX / 4;
 
 /// Where a trail ends.
 struct End {
@@ -265,47 +290,32 @@ impl End {
             return Ok(Self { head: seal.head, open: Some(file), trouble: None });
         }
         // A crash, or somebody else: the lines say themselves how far they are whole.
-        let mut chain: Option<Chain> = None;
-        let (mut lines, mut whole) = (0, true);
-        directory.read(last, |line| {
-            lines += 1;
-            whole = whole && follows(&mut chain, keys, last, line);
-            true
-        })?;
-        let found = chain.filter(|_| whole).map(|chain| chain.head());
-        if lines == 0 && last > sealed_head.sequence {
-            // A crash came before its first line.
+        let from = sealed.map_or(last, |seal| seal.file.0);
+        let tail = files.partition_point(|first| *first < from.min(last));
+        let tail = Tail::read(directory, &files[tail..], keys, sealed)?;
+        let place = directory.path().display();
+        let trouble = match sealed {
+            // The first start leaves one line before it seals.
+            None if tail.head.sequence > 1 => {
+                Some(format!("the vault has no record of the trail in {place}"))
+            }
+            _ if tail.is_sound && (sealed.is_none() || files.contains(&from)) => None,
+            _ => Some(format!("the trail in {place} was changed; `atrest trail verify` says how")),
+        };
+        if trouble.is_some() {
+            // Behind all that is there, so that nothing is written over.
+            let end = (last - 1).saturating_add(tail.lines.max(1));
+            let end = if end < FARTHEST { end } else { 0 };
+            let head = Head { sequence: end.max(sealed_head.sequence), ..sealed_head };
+            return Ok(Self { head, open: None, trouble });
+        }
+        if tail.lines == 0 {
+            // A crash came before its first line, and the next file takes its place.
             let path = directory.file(last);
             fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
-            return Self::find(directory, keys, sealed);
         }
-        match found.filter(|head| head.sequence >= sealed_head.sequence) {
-            Some(head) => Ok(Self { head, open: None, trouble: None }),
-            None => {
-                let place = directory.path().display();
-                let trouble =
-                    format!("the trail in {place} was changed; `atrest trail verify` says how");
-                // Behind all that is there, so that nothing is written over.
-                let sequence = sealed_head.sequence.max((last - 1).saturating_add(lines));
-                let head = Head { sequence, ..sealed_head };
-                Ok(Self { head, open: None, trouble: Some(trouble) })
-            }
-        }
+        Ok(Self { head: tail.head, open: None, trouble })
     }
-}
-
-/// Whether a line is the next of the file that begins with line `first`.
-fn follows(chain: &mut Option<Chain>, keys: &TrailKeys, first: u64, line: &[u8]) -> bool {
-    let Some((body, link)) = split(line) else { return false };
-    let chain = match chain {
-        Some(chain) => chain,
-        None => match begins(first, body) {
-            Some(before) => chain.insert(Chain::after(keys.line.clone(), before)),
-            None => return false,
-        },
-    };
-    let next = chain.head().sequence + 1;
-    chain.follow(next, body, link)
 }
 
 /// The file, if it ends where and as the seal says.
