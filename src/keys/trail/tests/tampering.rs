@@ -153,8 +153,10 @@ fn collect(value: &Value, leaves: &mut Vec<(String, String)>) {
                 collect(value, leaves);
                 continue;
             }
-            Value::String(text) if text.starts_with('1') => format!("2{}", &text[1..]).into(),
-            Value::String(text) => format!("1{}", &text[1..]).into(),
+            Value::String(text) => {
+                let first = if text.starts_with('1') { '2' } else { '1' };
+                Value::String(format!("{first}{}", &text[1..]))
+            }
             Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
             Value::Bool(is) => (!is).into(),
             Value::Array(_) | Value::Null => unreachable!("{key}"),
