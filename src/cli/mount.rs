@@ -13,7 +13,7 @@ use super::passphrase::UnlockArgs;
 use super::principals;
 use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
-use super::trail::TrailArgs;
+use super::trail::{self, TrailArgs};
 use super::vault::{self, Turn};
 
 /// Mount a vault on an empty directory.
@@ -132,6 +132,8 @@ impl Plan {
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
         refuse_second_mount(&vault)?;
+        let trail = options.trail.directory.as_deref();
+        trail::refuse_inside(trail, [&vault, &mountpoint.path])?;
         Ok((Self { vault, mountpoint, options, foreground: args.foreground }, turn))
     }
 

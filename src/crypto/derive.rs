@@ -19,6 +19,11 @@ impl MacKey {
         scrubbed(|| self.keyed(message).finalize().into_bytes().into())
     }
 
+    /// [`MacKey::mac`] of one message of many: the caller wipes the stack behind the last.
+    pub fn mac_of_many(&self, message: &[u8]) -> [u8; Self::LEN] {
+        self.keyed(message).finalize().into_bytes().into()
+    }
+
     /// Compares in constant time.
     ///
     /// # Errors

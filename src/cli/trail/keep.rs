@@ -27,8 +27,7 @@ impl From<TrailError> for Failure {
 /// The trail of a mount; `None` where it keeps none, which was said.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a directory in the vault or the mount; [`Exit::Trail`] where the trail can't
-/// be kept and is to fail closed.
+/// [`Exit::Trail`] where the trail can't be kept and is to fail closed.
 pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>, Failure> {
     let options = &plan.options.trail;
     let context = fs.vault().context();
@@ -38,9 +37,6 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     if options.off {
         pass_over(&keeper, &context.ring(), epoch);
         return Ok(None);
-    }
-    if let Some(directory) = &options.directory {
-        refuse_inside(directory, [&plan.vault, &plan.mountpoint.path])?;
     }
     let kept = ensure_key(keys, fs).and_then(|()| {
         let start =
@@ -179,6 +175,10 @@ pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure>
 fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
+    if seal.epoch.0 + 1 < epoch.0 {
+        // There is something that it does not know of: the next verify is to see that.
+        return;
+    }
     seal.epoch = epoch;
     if let Err(error) = seal.write(keeper, &keys, true) {
         log::warn!("the vault's record of its trail can't be written: {error}");
@@ -197,8 +197,13 @@ fn ensure_key(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
     .or_fail(Exit::Trail, || TrailError::NoKey.to_string())
 }
 
-/// The daemon would wait for itself, or leave in the vault what was not sealed.
-fn refuse_inside(directory: &Path, places: [&Path; 2]) -> Result<(), Failure> {
+/// The daemon would wait for itself, or leave in the vault what was not sealed. To be asked before
+/// the vault is opened.
+///
+/// # Errors
+/// [`Exit::Usage`] for a directory in one of the places.
+pub fn refuse_inside(directory: Option<&Path>, places: [&Path; 2]) -> Result<(), Failure> {
+    let Some(directory) = directory else { return Ok(()) };
     let existing = directory.ancestors().find_map(|above| {
         let rest = directory.strip_prefix(above).ok()?;
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };

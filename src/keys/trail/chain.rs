@@ -6,7 +6,7 @@ use std::str::FromStr;
 use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::Line;
-use crate::crypto::MacKey;
+use crate::crypto::{MacKey, scrubbed};
 
 /// What stands before the MAC at the end of a line, and behind it.
 const BEFORE: &[u8] = b",\"chain\":\"";
@@ -80,7 +80,8 @@ impl Chain {
         self.head
     }
 
-    /// Gives a line its number and its link, and appends it to `out`.
+    /// Gives a line its number and its link, and appends it to `out`. The caller wipes the stack
+    /// ([`scrubbed`]), once for many lines.
     pub fn append(&mut self, line: &mut Line<'_>, out: &mut Vec<u8>) -> serde_json::Result<()> {
         line.sequence = self.head.sequence + 1;
         let begin = out.len();
@@ -103,14 +104,14 @@ impl Chain {
 
     /// Whether a line belongs behind the last one.
     pub fn fits(&mut self, sequence: u64, body: &[u8], link: Link) -> bool {
-        sequence == self.head.sequence.wrapping_add(1) && self.link(body) == link
+        sequence == self.head.sequence.wrapping_add(1) && scrubbed(|| self.link(body)) == link
     }
 
     fn link(&mut self, body: &[u8]) -> Link {
         self.scratch.clear();
         self.scratch.extend_from_slice(&self.head.link);
         self.scratch.extend_from_slice(body);
-        self.key.mac(&self.scratch)
+        self.key.mac_of_many(&self.scratch)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Lines to files: the end of the trail, its files and its seal.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use super::line::Line;
 use super::seal::{Seal, SealKeeper, Settings};
 use super::verify::Tail;
 use super::{Event, EventName, TrailError, Who};
-use crate::crypto::TrailKeys;
+use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, VolumeId};
 
 /// What a trail begins with.
@@ -61,7 +62,14 @@ impl Writer {
             Err(error @ TrailError::Seal) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
-        let end = End::find(&directory, &start.keys, sealed.as_ref())?;
+        let goes_elsewhere = sealed.as_ref().filter(|seal| seal.directory != directory.path());
+        let end = match goes_elsewhere
+            .filter(|_| directory.files().is_ok_and(|files| files.is_empty()))
+        {
+            // What there was stays where it is, whole.
+            Some(seal) => End { head: seal.head, open: None, trouble: None },
+            None => End::find(&directory, &start.keys, sealed.as_ref())?,
+        };
         // The mount that begins is the one that the trail does not know of yet.
         let before = Epoch(start.epoch.0.saturating_sub(1));
         trouble = trouble
@@ -72,6 +80,9 @@ impl Writer {
             first: first.unwrap_or(1),
             ..Seal::new(&start.directory, start.settings, start.epoch)
         });
+        if first.is_none() && seal.directory != directory.path() {
+            seal.first = end.head.sequence + 1;
+        }
         seal.directory = directory.path().to_owned();
         seal.settings = start.settings;
         seal.epoch = start.epoch;
@@ -117,10 +128,13 @@ impl Writer {
         let mut chain = self.chain.clone();
         self.buffer.clear();
         let mut ends = Vec::with_capacity(events.len());
-        for (time, event) in events {
-            self.line(&mut chain, *time, event)?;
-            ends.push(self.buffer.len());
-        }
+        scrubbed(|| {
+            events.iter().try_for_each(|(time, event)| {
+                self.line(&mut chain, *time, event)?;
+                ends.push(self.buffer.len());
+                Ok::<_, TrailError>(())
+            })
+        })?;
         self.write()?;
         self.chain = chain;
         self.note_end();
@@ -153,6 +167,8 @@ impl Writer {
         let (keeper, keys) = (self.start.keeper.as_ref(), &self.start.keys);
         match synced.and_then(|()| self.seal.write(keeper, keys, durable)) {
             Ok(()) => self.unsealed = false,
+            // A vault that is read alone keeps what it knows.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             Err(error) => log::warn!("the vault does not know how far its trail has come: {error}"),
         }
         !self.unsealed
@@ -239,7 +255,7 @@ impl Writer {
         event.parameters.details = Some(details);
         let mut chain = self.chain.clone();
         self.buffer.clear();
-        self.line(&mut chain, Timestamp::now(), &event)?;
+        scrubbed(|| self.line(&mut chain, Timestamp::now(), &event))?;
         self.write()?;
         self.sync()?;
         self.directory.sync()?;
