@@ -8,7 +8,7 @@
 //! | `fuse` | the only place that names `fuser`: decode, call `fs`, reply; errno decided once |
 //! | `fs` | POSIX semantics by operation family |
 //! | `store` | a vault on a backing directory: sealed files by block range, names, headers, epochs |
-//! | `keys` | the key file, its versions, states, protectors and policies |
+//! | `keys` | the key file, its versions, states, protectors and policies; the trail |
 //! | `format` | bytes ↔ types; no I/O |
 //! | `crypto` | AEAD, wrap, key derivation, secrets |
 //! | `sys` | the only `unsafe` |
@@ -34,6 +34,8 @@ pub mod manual {
     pub mod semantics {}
     #[doc = include_str!("manual/operations.md")]
     pub mod operations {}
+    #[doc = include_str!("manual/trail.md")]
+    pub mod trail {}
     #[doc = include_str!("manual/performance.md")]
     #[doc = include_str!("manual/figures/scaling-file-size.svg")]
     #[doc = include_str!("manual/figures/scaling-directory.svg")]

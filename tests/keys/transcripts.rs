@@ -60,7 +60,9 @@ fn plays(heading: &str) {
     let shell = |command: &str| {
         let mut shell = Command::new("bash");
         shell.args(["-c", &format!("{command} 2>&1")]).env("HOME", &home).env("PATH", &path);
-        shell.env_remove("XDG_CONFIG_HOME").env_remove("ATREST_KEY_FILE").current_dir(&home);
+        let ours = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "ATREST_KEY_FILE"];
+        ours.into_iter().for_each(|name| _ = shell.env_remove(name));
+        shell.current_dir(&home);
         run(&mut shell)
     };
     let played = std::panic::catch_unwind(|| {
@@ -121,10 +123,15 @@ fn separation_of_duties() {
     plays("Separation of duties");
 }
 
+#[test]
+fn who_used_a_key() {
+    plays("Who used a key");
+}
+
 /// No transcript is left out.
 #[test]
 fn all_of_them_are_run() {
-    assert_eq!(CHAPTER.matches("```console").count(), 7);
+    assert_eq!(CHAPTER.matches("```console").count(), 8);
 }
 
 #[test]
