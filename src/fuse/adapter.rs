@@ -17,7 +17,9 @@ use super::connection::{Connection, Settings};
 use super::convert;
 use super::counters::Operation;
 use super::handshake;
-use super::reply::{TTL, refuse, reply_attr, reply_empty, reply_entry, reply_xattr};
+use super::reply::{
+    TTL, refuse, reply_attr, reply_empty, reply_entry, reply_statfs, reply_written, reply_xattr,
+};
 use super::seek::{Seek, Seeker, Sought};
 use crate::fs::{Caller, Change, Fs, FsError, Inode, Origin};
 
@@ -43,21 +45,21 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.connection.begin(Operation::lookup);
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let _turn = self.connection.begin(Operation::lookup, request.pid());
         match self.fs.lookup(convert::inode(parent), name) {
             Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
             entry => reply_entry(reply, entry),
         }
     }
 
-    fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
-        let _turn = self.connection.begin(Operation::forget);
+    fn forget(&self, request: &Request, inode: INodeNo, lookups: u64) {
+        let _turn = self.connection.begin(Operation::forget, request.pid());
         self.fs.forget(convert::inode(inode), lookups);
     }
 
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let _turn = self.connection.begin(Operation::getattr);
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let _turn = self.connection.begin(Operation::getattr, request.pid());
         reply_attr(reply, self.fs.getattr(convert::inode(inode)));
     }
 
@@ -79,7 +81,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.connection.begin(Operation::setattr);
+        let _turn = self.connection.begin(Operation::setattr, request.pid());
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -93,8 +95,8 @@ impl Filesystem for Adapter {
         reply_attr(reply, self.fs.setattr(convert::inode(inode), &change, &caller));
     }
 
-    fn readlink(&self, _: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.connection.begin(Operation::readlink);
+    fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
+        let _turn = self.connection.begin(Operation::readlink, request.pid());
         match self.fs.readlink(convert::inode(inode)) {
             Ok(target) => reply.data(target.as_encoded_bytes()),
             Err(error) => reply.error(refuse(&error)),
@@ -111,7 +113,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::mknod);
+        let _turn = self.connection.begin(Operation::mknod, request.pid());
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mknod(convert::inode(parent), name, mode, rdev, &caller));
     }
@@ -125,18 +127,18 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::mkdir);
+        let _turn = self.connection.begin(Operation::mkdir, request.pid());
         let caller = convert::caller(request);
         reply_entry(reply, self.fs.mkdir(convert::inode(parent), name, mode, &caller));
     }
 
-    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::unlink);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::unlink, request.pid());
         reply_empty(reply, self.fs.unlink(convert::inode(parent), name));
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::rmdir);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::rmdir, request.pid());
         reply_empty(reply, self.fs.rmdir(convert::inode(parent), name));
     }
 
@@ -148,7 +150,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::symlink);
+        let _turn = self.connection.begin(Operation::symlink, request.pid());
         let (parent, caller) = (convert::inode(parent), convert::caller(request));
         reply_entry(reply, self.fs.symlink(parent, name, target.as_os_str(), &caller));
     }
@@ -163,7 +165,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::rename);
+        let _turn = self.connection.begin(Operation::rename, request.pid());
         let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         let caller = convert::caller(request);
@@ -179,13 +181,13 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::link);
+        let _turn = self.connection.begin(Operation::link, request.pid());
         let (inode, parent) = (convert::inode(inode), convert::inode(parent));
         reply_entry(reply, self.fs.link(inode, parent, name, &convert::caller(request)));
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.connection.begin(Operation::open);
+        let _turn = self.connection.begin(Operation::open, request.pid());
         let caller = convert::caller(request);
         match self.fs.open(convert::inode(inode), convert::wanted(flags), &caller) {
             Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE),
@@ -195,7 +197,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -204,7 +206,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.connection.begin(Operation::read);
+        let _turn = self.connection.begin(Operation::read, convert::reader(request, size));
         let mut reply = Some(reply);
         let inode = convert::inode(inode);
         let may = self.fs.may_still_read(inode, convert::handle(handle));
@@ -230,7 +232,7 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.connection.begin(Operation::write);
+        let _turn = self.connection.begin(Operation::write, convert::writer(request, write_flags));
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
         let origin = match flags.0 & libc::O_DSYNC {
@@ -243,22 +245,19 @@ impl Filesystem for Adapter {
         if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             written = self.fs.drop_privilege_bits(inode, &convert::caller(request));
         }
-        match written {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        reply_written(reply, written.map(|()| data.len() as u64));
     }
 
     /// Answered once with «no such operation»: the kernel then writes back at close all the same
     /// and saves itself the question.
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::flush);
+    fn flush(&self, request: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::flush, request.pid());
         reply.error(Errno::ENOSYS);
     }
 
     fn release(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
@@ -266,31 +265,38 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::release);
+        let _turn = self.connection.begin(Operation::release, request.pid());
         self.fs.forget_opener(convert::handle(handle));
         reply_empty(reply, self.fs.release(convert::inode(inode)));
     }
 
-    fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, datasync: bool, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::fsync);
+    fn fsync(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        let _turn = self.connection.begin(Operation::fsync, request.pid());
         reply_empty(reply, self.fs.fsync(convert::inode(inode), !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.
-    fn opendir(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.connection.begin(Operation::opendir);
+    fn opendir(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let _turn = self.connection.begin(Operation::opendir, request.pid());
         reply.error(Errno::ENOSYS);
     }
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.connection.begin(Operation::readdir);
+        let _turn = self.connection.begin(Operation::readdir, request.pid());
         let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
             let kind = convert::kind(entry.kind);
             !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
@@ -303,13 +309,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.connection.begin(Operation::readdirplus);
+        let _turn = self.connection.begin(Operation::readdirplus, request.pid());
         let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
             let (attr, generation) = match &found.entry {
                 Some(entry) => (convert::attr(&entry.attr), entry.generation),
@@ -324,31 +330,26 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::fsyncdir);
+    fn fsyncdir(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        _: FileHandle,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let _turn = self.connection.begin(Operation::fsyncdir, request.pid());
         reply_empty(reply, self.fs.fsync_dir(convert::inode(inode)));
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.connection.begin(Operation::statfs);
-        match self.fs.statfs() {
-            Ok(space) => reply.statfs(
-                space.f_blocks,
-                space.f_bfree,
-                space.f_bavail,
-                space.f_files,
-                space.f_ffree,
-                space.f_bsize as u32,
-                space.f_namemax as u32,
-                space.f_frsize as u32,
-            ),
-            Err(error) => reply.error(refuse(&error)),
-        }
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let _turn = self.connection.begin(Operation::statfs, request.pid());
+        reply_statfs(reply, self.fs.statfs());
     }
 
     fn setxattr(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -356,18 +357,25 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::setxattr);
+        let _turn = self.connection.begin(Operation::setxattr, request.pid());
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
         reply_empty(reply, self.fs.setxattr(convert::inode(inode), name, value, flags));
     }
 
-    fn getxattr(&self, _: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _turn = self.connection.begin(Operation::getxattr);
+    fn getxattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
+        let _turn = self.connection.begin(Operation::getxattr, request.pid());
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.connection.begin(Operation::listxattr);
+        let _turn = self.connection.begin(Operation::listxattr, request.pid());
         reply_xattr(
             reply,
             size,
@@ -375,8 +383,8 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn removexattr(&self, _: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::removexattr);
+    fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::removexattr, request.pid());
         reply_empty(reply, self.fs.removexattr(convert::inode(inode), name));
     }
 
@@ -390,7 +398,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.connection.begin(Operation::create);
+        let _turn = self.connection.begin(Operation::create, request.pid());
         let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
         let how = (convert::wanted(OpenFlags(flags)), flags & libc::O_EXCL != 0);
         match self.fs.create(parent, name, mode, how, &caller) {
@@ -406,15 +414,15 @@ impl Filesystem for Adapter {
     }
 
     /// Asked only where root alone may enter and the kernel checks nothing itself.
-    fn access(&self, _: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::access);
+    fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let _turn = self.connection.begin(Operation::access, request.pid());
         let execute = mask.contains(AccessFlags::X_OK);
         reply_empty(reply, self.fs.access_by_root(convert::inode(inode), execute));
     }
 
     fn ioctl(
         &self,
-        _: &Request,
+        request: &Request,
         _: INodeNo,
         _: FileHandle,
         _: IoctlFlags,
@@ -423,7 +431,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.connection.begin(Operation::ioctl);
+        let _turn = self.connection.begin(Operation::ioctl, request.pid());
         reply.error(Errno::ENOTTY);
     }
 
@@ -437,7 +445,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fallocate);
+        let _turn = self.connection.begin(Operation::fallocate, request.pid());
         let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
         let (inode, caller) = (convert::inode(inode), convert::caller(request));
         let may = self.fs.may_still_write(inode, convert::handle(handle), Origin::Program);
@@ -447,14 +455,14 @@ impl Filesystem for Adapter {
 
     fn lseek(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.connection.begin(Operation::lseek);
+        let _turn = self.connection.begin(Operation::lseek, request.pid());
         let sought = match whence {
             libc::SEEK_DATA => Sought::Data,
             libc::SEEK_HOLE => Sought::Hole,
@@ -479,16 +487,13 @@ impl Filesystem for Adapter {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.connection.begin(Operation::copy_file_range);
+        let _turn = self.connection.begin(Operation::copy_file_range, request.pid());
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
         // The count in the reply has 32 bits; the caller asks again for the rest.
         let len = len.min(1 << 30);
         let (from, to) = ((convert::inode(from), from_offset), (convert::inode(to), to_offset));
-        match self.fs.copy(from, to, len, &convert::caller(request)) {
-            Ok(copied) => reply.written(copied as u32),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        reply_written(reply, self.fs.copy(from, to, len, &convert::caller(request)));
     }
 }

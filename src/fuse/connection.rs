@@ -59,11 +59,11 @@ impl Connection {
         self.lookout.get().map_or(Duration::ZERO, |lookout| lookout.limit())
     }
 
-    /// Counts a request, whose answer ends the turn.
-    pub(super) fn begin(&self, operation: Operation) -> Turn<'_> {
+    /// Counts a request, whose answer ends the turn. Who asks is a thread; 0 is the kernel.
+    pub(super) fn begin(&self, operation: Operation, caller: u32) -> Turn<'_> {
         self.counters.count(operation);
         if let Some(lookout) = self.lookout.get() {
-            lookout.took();
+            lookout.took(caller);
         }
         Turn { connection: self, begun: Instant::now() }
     }

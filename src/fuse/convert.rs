@@ -2,12 +2,24 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{FileAttr, FileHandle, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow};
+use fuser::{
+    FileAttr, FileHandle, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow, WriteFlags,
+};
 
 use crate::fs::{Allocate, Attr, Caller, Handle, Inode, Time, Wanted};
 
 pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+}
+
+/// The thread that waits for so many bytes to be read; 0 is the kernel, which reads ahead.
+pub(super) fn reader(request: &Request, size: u32) -> u32 {
+    if size > 64 * 1024 { 0 } else { request.pid() }
+}
+
+/// The thread that waits for a write; 0 is the kernel, which writes back.
+pub(super) fn writer(request: &Request, flags: WriteFlags) -> u32 {
+    if flags.contains(WriteFlags::FUSE_WRITE_CACHE) { 0 } else { request.pid() }
 }
 
 pub(super) fn inode(number: INodeNo) -> Inode {

@@ -2,7 +2,8 @@
 //!
 //! Two things keep a wake-up out of the way of a program that asks one thing after another. A
 //! thread that has answered looks for the next request a moment before it sleeps, since that is
-//! often a few microseconds away and to wake a processor takes longer. And threads without work
+//! often a few microseconds away and to wake a processor takes longer; on two processors it shares
+//! one with the caller instead, which is better still ([`Sharing`]). And threads without work
 //! stand by here rather than in a read of the device, where the kernel would wake one for each
 //! request, though another is looking for it already. They are called when requests have to
 //! wait, and step in by themselves when all others are held up, so that an answer may depend on
@@ -14,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::sharing::Sharing;
 
 /// An answer that took longer has waited for something: another thread could work meanwhile.
 const SLOW: Duration = Duration::from_micros(50);
-/// This many requests on end that waited already when the one before was answered are more than
-/// one thread can do.
+/// This many requests on end beside which another waits are more than one thread can do.
 const BACKLOG: u32 = 4;
 /// How often a thread that stands by sees whether the others get on.
 const WATCH: Duration = Duration::from_millis(5);
@@ -33,6 +35,8 @@ pub(super) struct Lookout {
     limit: AtomicU64,
     /// Whether a thread looks, of which there is need of one.
     looking: AtomicBool,
+    /// What there is instead of looking, on two processors.
+    sharing: Option<Sharing>,
     crew: Mutex<Crew>,
     call: Condvar,
 }
@@ -49,10 +53,31 @@ struct Crew {
     called: usize,
     /// Requests taken.
     taken: u64,
-    /// Requests on end that had to wait.
+    /// Requests on end beside which another waited.
     backlog: u32,
+    /// Whether the last answer was slow.
+    slow: bool,
+    /// Whether one waited when it was given.
+    held_up: bool,
+    /// The thread that asked last, of those of programs.
+    caller: u32,
     /// A thread is gone, which happens only when the mount is.
     ended: bool,
+}
+
+impl Crew {
+    /// Notes a request of `caller` that was taken while another waited, or none. Returns whether
+    /// that is more than one thread should do.
+    fn note(&mut self, caller: u32, waits: bool) -> bool {
+        self.taken += 1;
+        self.backlog = if waits { self.backlog + 1 } else { 0 };
+        let is_other = caller == 0 || caller != self.caller;
+        if caller != 0 {
+            self.caller = caller;
+        }
+        let held_up = std::mem::take(&mut self.held_up) && is_other;
+        held_up || self.backlog >= BACKLOG || waits && self.slow
+    }
 }
 
 /// Says when its thread ends.
@@ -71,12 +96,13 @@ thread_local! {
 
 impl Lookout {
     /// For a session's `device`; a thread looks for at most `limit` before it sleeps, and zero
-    /// is never.
-    pub(super) fn new(device: OwnedFd, limit: Duration) -> Arc<Self> {
+    /// is never. Where there is `sharing`, a processor is shared for as long instead.
+    pub(super) fn new(device: OwnedFd, limit: Duration, sharing: Option<Sharing>) -> Arc<Self> {
         let lookout = Self {
             device,
             limit: AtomicU64::new(0),
             looking: AtomicBool::new(false),
+            sharing,
             crew: Mutex::default(),
             call: Condvar::new(),
         };
@@ -95,17 +121,27 @@ impl Lookout {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
-    /// This thread has taken a request.
-    pub(super) fn took(self: &Arc<Self>) {
+    /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
+    pub(super) fn took(self: &Arc<Self>, caller: u32) {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
+        let waits = self.request_waits();
         let mut crew = self.crew.lock();
         if !is_new {
             crew.ready -= 1;
         }
-        crew.taken += 1;
-        if crew.resting > 0 {
+        let is_much = crew.note(caller, waits);
+        let is_spare = crew.standing_by > crew.called;
+        let call = is_much && is_spare && crew.ready == 0;
+        if call {
+            crew.called += 1;
+            self.sharing.iter().for_each(Sharing::rise);
+        }
+        let sit = !call
+            && is_spare
+            && self.sharing.as_ref().is_some_and(|sharing| sharing.took(caller, self.limit()));
+        if call || sit || crew.resting > 0 {
             crew.resting = 0;
             drop(crew);
             self.call.notify_all();
@@ -115,30 +151,31 @@ impl Lookout {
     /// This thread has answered a request that it took at `taken`. Returns when it should read
     /// the device.
     pub(super) fn answered(&self, taken: Instant) {
-        let (waits, slow) = (self.request_waits(), taken.elapsed() > SLOW);
+        let slow = taken.elapsed() > SLOW;
+        let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
-        crew.backlog = if waits { crew.backlog + 1 } else { 0 };
-        if waits {
-            let is_needed = crew.ready == 0 && (slow || crew.backlog >= BACKLOG);
-            if is_needed && crew.standing_by > crew.called {
-                crew.called += 1;
-                self.call.notify_one();
-            }
-        } else if crew.ready > 0 {
+        (crew.slow, crew.held_up) = (slow, held_up);
+        if crew.ready > 0 && crew.backlog < BACKLOG && !held_up {
             self.stand_by(&mut crew);
         }
         crew.ready += 1;
         drop(crew);
-        // After a slow answer the processor belongs to what it waited for.
-        if !waits && !slow {
-            self.look();
+        match &self.sharing {
+            Some(sharing) => sharing.answered(slow),
+            // After a slow answer the processor belongs to what it waited for.
+            None if slow => {}
+            None => self.look(),
         }
     }
 
     /// Waits until this thread is needed.
-    fn stand_by(&self, crew: &mut parking_lot::MutexGuard<'_, Crew>) {
+    fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {
+            if let Some(sharing) = self.sharing.as_ref().filter(|sharing| sharing.is_seated()) {
+                MutexGuard::unlocked(crew, || sharing.sit(self.limit()));
+                continue;
+            }
             let taken = crew.taken;
             if !self.call.wait_for(crew, WATCH).timed_out() || crew.taken != taken {
                 continue;
@@ -193,7 +230,7 @@ mod tests {
     /// A device on which a request waits when told.
     fn lookout() -> (Arc<Lookout>, OwnedFd) {
         let device = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-        (Lookout::new(device.try_clone().unwrap(), Duration::ZERO), device)
+        (Lookout::new(device.try_clone().unwrap(), Duration::ZERO, None), device)
     }
 
     /// A thread that takes a request when told, answers it when told, and tells when it is ready.
@@ -210,7 +247,7 @@ mod tests {
             let lookout = Arc::clone(lookout);
             let thread = thread::spawn(move || {
                 while told.recv().is_ok() {
-                    lookout.took();
+                    lookout.took(0);
                     tell.send(()).unwrap();
                     told.recv().unwrap();
                     lookout.answered(Instant::now());

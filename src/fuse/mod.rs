@@ -11,6 +11,7 @@ mod lookout;
 mod reply;
 mod seek;
 mod session;
+mod sharing;
 
 pub use adapter::Adapter;
 pub use connection::{Connection, Settings};

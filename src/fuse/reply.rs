@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use fuser::{Errno, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr};
+use fuser::{
+    Errno, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
+};
+use rustix::fs::StatVfs;
 
 use super::convert;
 use super::errno::errno;
@@ -29,6 +32,30 @@ pub(super) fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
 pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
     match result {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+/// `written` bytes, of at most what a request can ask for.
+pub(super) fn reply_written(reply: ReplyWrite, written: Result<u64, FsError>) {
+    match written {
+        Ok(bytes) => reply.written(bytes as u32),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+pub(super) fn reply_statfs(reply: ReplyStatfs, space: Result<StatVfs, FsError>) {
+    match space {
+        Ok(space) => reply.statfs(
+            space.f_blocks,
+            space.f_bfree,
+            space.f_bavail,
+            space.f_files,
+            space.f_ffree,
+            space.f_bsize as u32,
+            space.f_namemax as u32,
+            space.f_frsize as u32,
+        ),
         Err(error) => reply.error(refuse(&error)),
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use fuser::SessionACL;
 
 use super::lookout::Lookout;
+use super::sharing::Sharing;
 use super::{Adapter, Connection, Settings};
 use crate::fs::Fs;
 
@@ -26,7 +27,7 @@ impl Session {
     /// When the kernel does not speak a protocol that is known, or the mount is gone already.
     pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
         let connection = Arc::new(Connection::default());
-        let lookout = Lookout::new(device.try_clone()?, settings.spin);
+        let lookout = Lookout::new(device.try_clone()?, settings.spin, Sharing::here());
         let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads());

@@ -25,4 +25,5 @@ pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, prepare_daemon,
+    processor_of,
 };

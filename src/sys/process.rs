@@ -43,6 +43,13 @@ pub fn fork_to_background() -> io::Result<Forked> {
     }
 }
 
+/// The processor that a thread of any process runs on, or ran on last.
+pub fn processor_of(thread: u32) -> Option<usize> {
+    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
+    // The 39th field; the second is a name in brackets (proc_pid_stat(5)).
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
+}
+
 /// The parent's side: a child that is starting.
 pub struct Starting {
     child: Pid,

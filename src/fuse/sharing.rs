@@ -1,0 +1,196 @@
+//! Sharing a processor with the caller.
+//!
+//! A program that waits for each answer and the thread that answers it are never busy at once. On
+//! one processor a request takes two switches between them; across two it takes two wake-ups,
+//! each of them several times as long where the processor to wake has gone to sleep. Yet the
+//! kernel's scheduler sends a thread that wakes to a processor that is idle. So where there are
+//! two, the thread that answers goes to the caller's, and while requests follow each other closely
+//! another thread of the daemon sits on the other one, which then does not look idle. It gives way
+//! to all that wants to run there, and leaves where something does.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+use crate::sys::processor_of;
+
+/// How often to see whether the caller is still where it was.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Whoever has a processor for so long works there, and was not woken for a moment alone.
+const TAKEN: Duration = Duration::from_micros(500);
+/// For how long a processor that was taken is left to whoever took it.
+const LEFT_ALONE: Duration = Duration::from_millis(5);
+/// In [`Sharing::place`]: it is not known.
+const NOWHERE: usize = usize::MAX;
+
+/// What a session's threads know of who asks them, and where that runs.
+#[derive(Debug)]
+pub(super) struct Sharing {
+    processors: CpuSet,
+    begun: Instant,
+    /// When a request was last taken or answered, in nanoseconds since `begun`.
+    last: AtomicU64,
+    /// Before when no thread sits, in nanoseconds since `begun`.
+    not_before: AtomicU64,
+    /// The thread that asked last; 0 after a slow answer.
+    caller: AtomicU32,
+    /// The caller's processor.
+    place: AtomicUsize,
+    /// Whether a thread sits on the other processor, or is about to.
+    seated: AtomicBool,
+}
+
+impl Sharing {
+    /// Where there are two processors: of more of them another would still be idle.
+    pub(super) fn here() -> Option<Self> {
+        let processors = sched_getaffinity(None).ok().filter(|allowed| allowed.count() == 2)?;
+        Some(Self {
+            processors,
+            begun: Instant::now(),
+            last: AtomicU64::new(0),
+            not_before: AtomicU64::new(0),
+            caller: AtomicU32::new(0),
+            place: AtomicUsize::new(NOWHERE),
+            seated: AtomicBool::new(false),
+        })
+    }
+
+    /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
+    /// Returns whether another thread should now [`sit`](Self::sit): where two requests of one
+    /// caller follow each other within `limit`.
+    pub(super) fn took(&self, caller: u32, limit: Duration) -> bool {
+        let now = self.now();
+        let since = now.saturating_sub(self.last.swap(now, Ordering::Relaxed));
+        if caller == 0 {
+            return false;
+        }
+        let again = self.caller.swap(caller, Ordering::Relaxed) == caller;
+        if self.is_seated() {
+            self.go_to(self.place.load(Ordering::Relaxed));
+            return false;
+        }
+        let start = again
+            && u128::from(since) < limit.as_nanos()
+            && now >= self.not_before.load(Ordering::Relaxed);
+        self.seated.store(start, Ordering::Relaxed);
+        start
+    }
+
+    /// This thread has answered. What a `slow` answer waited for, a disk say, is to find both
+    /// processors free.
+    pub(super) fn answered(&self, slow: bool) {
+        self.last.store(self.now(), Ordering::Relaxed);
+        if slow {
+            self.caller.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a thread sits on the other processor, or is about to.
+    pub(super) fn is_seated(&self) -> bool {
+        self.seated.load(Ordering::Relaxed)
+    }
+
+    /// The thread that sits is needed elsewhere.
+    pub(super) fn rise(&self) {
+        self.seated.store(false, Ordering::Relaxed);
+    }
+
+    /// Sits on the processor that is not the caller's, until no request came for `limit`, somebody
+    /// else takes that processor, or this thread is to [`rise`](Self::rise).
+    pub(super) fn sit(&self, limit: Duration) {
+        let (mut now, mut look_at) = (self.now(), 0);
+        while self.is_seated() && self.is_asked(now, limit) {
+            if now >= look_at {
+                look_at = now + nanoseconds(LOOK_AGAIN);
+                let Some(place) = processor_of(self.caller.load(Ordering::Relaxed)) else { break };
+                let mut other = self.processors;
+                other.unset(place);
+                stay_on(&other);
+                self.place.store(place, Ordering::Relaxed);
+            }
+            let before = self.now();
+            thread::yield_now();
+            now = self.now();
+            if now - before > nanoseconds(TAKEN) {
+                self.not_before.store(now + nanoseconds(LEFT_ALONE), Ordering::Relaxed);
+                break;
+            }
+        }
+        self.place.store(NOWHERE, Ordering::Relaxed);
+        self.rise();
+        stay_on(&self.processors);
+    }
+
+    fn is_asked(&self, now: u64, limit: Duration) -> bool {
+        let idle = now.saturating_sub(self.last.load(Ordering::Relaxed));
+        u128::from(idle) <= limit.as_nanos()
+    }
+
+    /// Moves this thread, which the scheduler may move again.
+    fn go_to(&self, place: usize) {
+        if place != NOWHERE && place != sched_getcpu() {
+            let mut there = CpuSet::new();
+            there.set(place);
+            stay_on(&there);
+            stay_on(&self.processors);
+        }
+    }
+
+    fn now(&self) -> u64 {
+        nanoseconds(self.begun.elapsed())
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_nanos() as u64
+}
+
+/// Says where this thread may run. Where that is refused it is slower, not wrong.
+fn stay_on(processors: &CpuSet) {
+    let _ = sched_setaffinity(None, processors);
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::gettid;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(10);
+    const SHORT: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_thread_sits_where_one_caller_asks_again_and_is_answered_soon() {
+        let Some(sharing) = Sharing::here() else { return };
+        assert!(!sharing.took(1, LONG));
+        assert!(!sharing.took(2, LONG), "another caller");
+        sharing.answered(true);
+        assert!(!sharing.took(2, LONG), "after a slow answer");
+        assert!(!sharing.took(0, LONG), "the kernel");
+        assert!(!sharing.took(2, Duration::ZERO), "turned off");
+        thread::sleep(SHORT * 2);
+        assert!(!sharing.took(2, SHORT), "late");
+        assert!(sharing.took(2, LONG));
+        assert!(!sharing.took(2, LONG), "one sits already");
+        sharing.rise();
+        assert!(sharing.took(2, LONG));
+    }
+
+    #[test]
+    fn it_sits_beside_the_caller_until_nobody_asks() {
+        let Some(sharing) = Sharing::here() else { return };
+        let caller = gettid().as_raw_nonzero().get() as u32;
+        let start = (0..2).filter(|_| sharing.took(caller, LONG)).count();
+        assert_eq!(start, 1);
+        thread::scope(|scope| {
+            let sitting = scope.spawn(|| {
+                sharing.sit(SHORT);
+                sched_getaffinity(None).unwrap().count()
+            });
+            assert_eq!(sitting.join().unwrap(), 2, "it may run everywhere again");
+        });
+        assert!(!sharing.is_seated());
+    }
+}
