@@ -24,6 +24,8 @@ const NICER: i32 = 10;
 const SEALING: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// Events that are written at once, which takes some 100 us.
+const PIECE: usize = 64;
 /// Events that wait at most: whoever records one more waits for the thread.
 const MOST: usize = 16 * 1024;
 
@@ -299,12 +301,18 @@ impl Worker {
     /// Leaves in the batch what could not be written.
     fn write(&mut self, batch: &mut Batch) -> Result<(), TrailError> {
         let sinks = &mut self.sinks;
-        if !batch.events.is_empty() {
-            self.writer.append(&batch.events, |event, line| {
+        let mut written = 0;
+        let outcome = batch.events.chunks(PIECE).try_for_each(|events| {
+            self.writer.append(events, |event, line| {
                 sinks.iter_mut().for_each(|sink| sink.tell(event, line));
             })?;
-            batch.events.clear();
-        }
+            written += events.len();
+            // Who answers meanwhile may have use for the processor.
+            thread::yield_now();
+            Ok(())
+        });
+        batch.events.drain(..written);
+        outcome?;
         if batch.durable {
             self.writer.sync()?;
             // Who waits for all that there is wants it to be known; not who opens a file.
