@@ -130,20 +130,21 @@ impl Who {
     }
 }
 
-/// The program that a process runs now. One that asks often is looked up in its own directory of
-/// /proc, which goes with it: another process of the same number has another.
-fn executable(pid: u32) -> Option<String> {
+/// The program that a thread runs now. Of one that asks often the link in /proc is kept, which says
+/// at each reading what that is, and goes with the thread: another of its number has another.
+fn executable(thread: u32) -> Option<String> {
     thread_local! {
         static LAST: RefCell<Option<(u32, OwnedFd)>> = const { RefCell::new(None) };
     }
-    let link = |process: &OwnedFd| rustix::fs::readlinkat(process, "exe", Vec::with_capacity(256));
+    let read = |link: &OwnedFd| rustix::fs::readlinkat(link, "", Vec::with_capacity(256));
     LAST.with_borrow_mut(|last| {
-        let known = last.as_ref().filter(|(known, _)| *known == pid);
-        let found = known.and_then(|(_, process)| link(process).ok()).or_else(|| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let process = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty()).ok()?;
-            let found = link(&process).ok();
-            *last = Some((pid, process));
+        let known = last.as_ref().filter(|(known, _)| *known == thread);
+        let found = known.and_then(|(_, link)| read(link).ok()).or_else(|| {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let link =
+                rustix::fs::open(format!("/proc/{thread}/exe"), flags, Mode::empty()).ok()?;
+            let found = read(&link).ok();
+            *last = Some((thread, link));
             found
         });
         found.map(|path| path.to_string_lossy().into_owned())
