@@ -13,7 +13,7 @@ use super::passphrase::UnlockArgs;
 use super::principals;
 use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
-use super::trail::TrailArgs;
+use super::trail::{TrailArgs, refuse_inside};
 use super::vault::{self, Turn};
 
 /// Mount a vault on an empty directory.
@@ -131,6 +131,9 @@ impl Plan {
         vault::describe(&vault)?;
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
+        if let Some(trail) = &options.trail.directory {
+            refuse_inside(trail, [&vault, &mountpoint.path])?;
+        }
         refuse_second_mount(&vault)?;
         Ok((Self { vault, mountpoint, options, foreground: args.foreground }, turn))
     }

@@ -18,7 +18,7 @@ pub struct TrailSeal {
 }
 
 impl TrailSeal {
-    /// Of the vault in `dir`. For reading alone nothing is written, and nobody told so.
+    /// Of the vault in `dir`. For reading alone writing is refused, as on a read-only filesystem.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
@@ -37,7 +37,7 @@ impl SealKeeper for TrailSeal {
 
     fn write(&self, bytes: &[u8], durable: bool) -> io::Result<()> {
         match (self.access, durable) {
-            (Access::ReadOnly, _) => Ok(()),
+            (Access::ReadOnly, _) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
             (Access::ReadWrite, true) => self.own.replace(FILE, bytes),
             (Access::ReadWrite, false) => self.own.replace_loosely(FILE, bytes),
         }

@@ -27,8 +27,7 @@ impl From<TrailError> for Failure {
 /// The trail of a mount; `None` where it keeps none, which was said.
 ///
 /// # Errors
-/// [`Exit::Usage`] for a directory in the vault or the mount; [`Exit::Trail`] where the trail can't
-/// be kept and is to fail closed.
+/// [`Exit::Trail`] where the trail can't be kept and is to fail closed.
 pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>, Failure> {
     let options = &plan.options.trail;
     let context = fs.vault().context();
@@ -38,9 +37,6 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     if options.off {
         pass_over(&keeper, &context.ring(), epoch);
         return Ok(None);
-    }
-    if let Some(directory) = &options.directory {
-        refuse_inside(directory, [&plan.vault, &plan.mountpoint.path])?;
     }
     let kept = ensure_key(keys, fs).and_then(|()| {
         let start =
@@ -52,7 +48,12 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
             trouble.iter().for_each(|trouble| log::error!("{trouble}"));
             Ok(Some(Arc::new(trail)))
         }
-        Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
+        Err(failure) if options.on_failure == OnFailure::Closed => {
+            // Nobody used a key in the mount that this ends.
+            let keeper = TrailSeal::of(&plan.vault, fs.vault().access());
+            keeper.into_iter().for_each(|keeper| pass_over(&keeper, &context.ring(), epoch));
+            Err(failure)
+        }
         Err(failure) => {
             log::error!("no trail is kept of this mount: {failure}");
             tell(&format!("no trail is kept of this mount: {failure}"));
@@ -174,11 +175,14 @@ pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure>
     }
 }
 
-/// A mount that keeps no trail on purpose leaves a note of that where one was kept before: else it
+/// A mount that keeps no trail on purpose, or came to nothing, leaves a note of that where one was kept before: else it
 /// would look as if the trail had been set back.
 fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
+    if seal.epoch == epoch {
+        return;
+    }
     seal.epoch = epoch;
     if let Err(error) = seal.write(keeper, &keys, true) {
         log::warn!("the vault's record of its trail can't be written: {error}");
@@ -197,8 +201,12 @@ fn ensure_key(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
     .or_fail(Exit::Trail, || TrailError::NoKey.to_string())
 }
 
-/// The daemon would wait for itself, or leave in the vault what was not sealed.
-fn refuse_inside(directory: &Path, places: [&Path; 2]) -> Result<(), Failure> {
+/// Refuses a trail in the vault or the mount: the daemon would wait for itself, or leave in the vault
+/// what was not sealed.
+///
+/// # Errors
+/// [`Exit::Usage`].
+pub fn refuse_inside(directory: &Path, places: [&Path; 2]) -> Result<(), Failure> {
     let existing = directory.ancestors().find_map(|above| {
         let rest = directory.strip_prefix(above).ok()?;
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };

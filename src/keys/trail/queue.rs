@@ -209,6 +209,8 @@ impl Shared {
 /// Events that are being written, and made durable where somebody waits for that.
 struct Batch {
     events: Vec<(Timestamp, Event)>,
+    /// Events that were lost before it, which the last of its own tells; 0 where that is none.
+    gap: u64,
     /// The last of them is the so manieth recorded.
     upto: u64,
     durable: bool,
@@ -279,14 +281,14 @@ impl Worker {
 
     fn take(&self, state: &mut State) -> Batch {
         let mut events = std::mem::take(&mut state.queue);
-        let lost = std::mem::take(&mut state.untold);
-        if lost > 0 {
-            let mut gap = Event::new(EventName::TrailGap, Who::here());
-            gap.parameters.details = Some(json!({ "lost": lost }));
-            events.push((Timestamp::now(), gap));
+        let gap = state.untold;
+        if gap > 0 {
+            let mut event = Event::new(EventName::TrailGap, Who::here());
+            event.parameters.details = Some(json!({ "lost": gap }));
+            events.push((Timestamp::now(), event));
         }
         let durable = self.shared.settings.sync || state.awaited > state.durable;
-        Batch { events, upto: state.recorded, durable }
+        Batch { events, gap, upto: state.recorded, durable }
     }
 
     /// Leaves in the batch what could not be written.
@@ -308,8 +310,14 @@ impl Worker {
         Ok(())
     }
 
-    fn settle(&mut self, state: &mut State, batch: Batch, outcome: Result<(), TrailError>) {
+    fn settle(&mut self, state: &mut State, mut batch: Batch, outcome: Result<(), TrailError>) {
         state.last = self.writer.head().sequence;
+        if batch.events.is_empty() {
+            state.untold -= batch.gap;
+        } else if batch.gap > 0 {
+            // Told with those that are lost until it works again.
+            batch.events.pop();
+        }
         match outcome {
             Ok(()) => {
                 if batch.durable {
@@ -320,9 +328,14 @@ impl Worker {
                 }
             }
             Err(error) => {
-                // They go first when it works again.
+                // They go first when it works again. What came while that was tried finds no room
+                // where there was none before.
                 let mut events = batch.events;
                 events.append(&mut state.queue);
+                let excess = events.len().saturating_sub(MOST);
+                events.truncate(MOST);
+                state.lost += excess as u64;
+                state.untold += excess as u64;
                 state.queue = events;
                 if state.failing.is_none() {
                     let what = match self.shared.settings.fail_closed {

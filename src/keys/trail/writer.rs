@@ -1,6 +1,7 @@
 //! Lines to files: the end of the trail, its files and its seal.
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -141,6 +142,8 @@ impl Writer {
         }
         match self.seal.write(self.start.keeper.as_ref(), &self.start.keys, durable) {
             Ok(()) => self.unsealed = false,
+            // Where nothing is to be written there is nothing to say of it.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             Err(error) => log::warn!("the vault does not know how far its trail has come: {error}"),
         }
     }
@@ -196,8 +199,13 @@ impl Writer {
             keep => keep as usize,
         };
         let (old, kept) = files.split_at(files.len().saturating_sub(keep));
-        self.seal.first = kept.first().copied().unwrap_or(self.seal.first);
+        let first = std::mem::replace(&mut self.seal.first, kept.first().copied().unwrap_or(1));
         self.seal(true);
+        if self.unsealed {
+            // Files that the vault counts on stay until it can be told.
+            self.seal.first = first;
+            return Ok(());
+        }
         for first in old {
             let path = self.directory.file(*first);
             fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
