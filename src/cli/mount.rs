@@ -131,9 +131,9 @@ impl Plan {
         vault::describe(&vault)?;
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
-        refuse_second_mount(&vault)?;
         let trail = options.trail.directory.as_deref();
         trail::refuse_inside(trail, [&vault, &mountpoint.path])?;
+        refuse_second_mount(&vault)?;
         Ok((Self { vault, mountpoint, options, foreground: args.foreground }, turn))
     }
 

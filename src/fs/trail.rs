@@ -13,6 +13,7 @@ use super::open_files::OpenFile;
 use super::permission::Wanted;
 use super::{Caller, Fs, FsError, Inode};
 use crate::format::{KeyVersion, MasterKeyId};
+use crate::keys::KeyError;
 use crate::keys::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
 use crate::store::{FileError, Identity, IntegrityError};
 
@@ -46,7 +47,19 @@ impl Fs {
         let Some(trail) = self.trail.get() else { return outcome };
         let path = || self.path_of(inode);
         if let Err(error) = &outcome {
-            self.record_refusal(trail, operation, path, Some(wanted), caller.who(), error);
+            let refused = self.refused(operation, path, Some(wanted), caller.who(), error);
+            if let Some(mut event) = refused {
+                if let Ok(Some(Identity { file, by: (key, version) })) = file.identity() {
+                    event.file = Some(file);
+                    match &mut event.key {
+                        Some(used) if used.id == key => used.version = Some(version),
+                        Some(_) => {}
+                        None => event.key = self.used_key(Some(key), Some(version)),
+                    }
+                }
+                // What is told is why it was refused in the first place.
+                let _ = trail.record(event);
+            }
             return outcome;
         }
         // Whether the kernel is about to have it emptied has to be asked for.
@@ -94,37 +107,40 @@ impl Fs {
         who: impl FnOnce() -> Who,
         outcome: Result<T, FsError>,
     ) -> Result<T, FsError> {
-        if let (Some(trail), Err(error)) = (self.trail.get(), &outcome) {
-            self.record_refusal(trail, operation, path, None, who(), error);
+        if let (Some(trail), Err(error)) = (self.trail.get(), &outcome)
+            && let Some(event) = self.refused(operation, path, None, who(), error)
+        {
+            let _ = trail.record(event);
         }
         outcome
     }
 
-    fn record_refusal(
+    /// The event of a refusal for want of a key or of permission, with the key that was wanting;
+    /// `None` for one about something else.
+    fn refused(
         &self,
-        trail: &Trail,
         operation: &'static str,
         path: impl FnOnce() -> PathBuf,
         wanted: Option<Wanted>,
         who: Who,
         error: &FsError,
-    ) {
-        let Some(failed) = refusal(error) else { return };
-        let name = match error {
-            FsError::Denied { action, .. } => EventName::of_action(*action),
-            _ if wanted.is_some_and(|wanted| wanted.empty) => EventName::GenerateDataKey,
-            _ => EventName::Decrypt,
+    ) -> Option<Event> {
+        let failed = refusal(error)?;
+        let name = match (error, wanted) {
+            (FsError::Denied { action, .. }, _) => EventName::of_action(*action),
+            (_, Some(wanted)) if !wanted.empty => EventName::Decrypt,
+            // Without a file that is there, it was to be made.
+            _ => EventName::GenerateDataKey,
         };
         let mut event = event(name, who, operation, &path(), wanted);
         event.failed = Some(failed);
-        if let FsError::Denied { key, .. } = error {
+        if let Some(key) = key_of(error) {
             let ring = self.vault.context().ring();
             let key = ring.key(key).ok();
             event.key =
                 key.map(|key| UsedKey { id: key.id(), name: key.name().to_owned(), version: None });
         }
-        // What is told is why it was refused in the first place.
-        let _ = trail.record(event);
+        Some(event)
     }
 
     /// Records that a file's key was wrapped anew.
@@ -174,6 +190,24 @@ fn event(
         event.read_only = !wanted.changes();
     }
     event
+}
+
+/// The name of the master key that an error is about, where it says so.
+fn key_of(error: &FsError) -> Option<&str> {
+    let error = match error {
+        FsError::Denied { key, .. } => return Some(key),
+        FsError::Key(error) | FsError::File { error: FileError::Key(error), .. } => error,
+        _ => return None,
+    };
+    match error {
+        KeyError::Disabled(key)
+        | KeyError::PendingDeletion { key, .. }
+        | KeyError::Destroyed(key)
+        | KeyError::NoSuchVersion { key, .. }
+        | KeyError::VersionRetired { key, .. }
+        | KeyError::Forged { key, .. } => Some(key),
+        _ => None,
+    }
 }
 
 /// What an error says of a key; `None` where it is about something else.

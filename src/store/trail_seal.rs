@@ -18,7 +18,7 @@ pub struct TrailSeal {
 }
 
 impl TrailSeal {
-    /// Of the vault in `dir`. For reading alone nothing is written.
+    /// Of the vault in `dir`. For reading alone writing is refused, as on a read-only filesystem.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.

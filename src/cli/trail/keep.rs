@@ -48,7 +48,12 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
             trouble.iter().for_each(|trouble| log::error!("{trouble}"));
             Ok(Some(Arc::new(trail)))
         }
-        Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
+        Err(failure) if options.on_failure == OnFailure::Closed => {
+            // Nobody used a key in the mount that this ends.
+            let keeper = TrailSeal::of(&plan.vault, fs.vault().access());
+            keeper.into_iter().for_each(|keeper| pass_over(&keeper, &context.ring(), epoch));
+            Err(failure)
+        }
         Err(failure) => {
             log::error!("no trail is kept of this mount: {failure}");
             tell(&format!("no trail is kept of this mount: {failure}"));
@@ -170,8 +175,8 @@ pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure>
     }
 }
 
-/// A mount that keeps no trail on purpose leaves a note of that where one was kept before: else it
-/// would look as if the trail had been set back.
+/// A mount that keeps no trail on purpose, or came to nothing, leaves a note of that where one was
+/// kept before: else it would look as if the trail had been set back.
 fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::keys::Timestamp;
@@ -236,6 +237,15 @@ fn tail(args: &TailArgs) -> Result<Exit, Failure> {
     out.finish()
 }
 
+/// Whether whoever reads an output has closed it, which a write would tell as well (poll(2),
+/// POLLERR).
+fn has_left(out: &BufWriter<io::StdoutLock<'static>>) -> bool {
+    let mut ends = [PollFd::new(out.get_ref(), PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut ends, Some(&at_once)).is_ok()
+        && ends.iter().any(|end| end.revents().contains(PollFlags::ERR))
+}
+
 /// Lines on their way to the person, until they have left.
 struct Lines {
     out: BufWriter<io::StdoutLock<'static>>,
@@ -264,7 +274,7 @@ impl Lines {
     fn flush(&mut self) -> Result<bool, Failure> {
         let flushed = self.failed.take().map_or_else(|| self.out.flush(), Err);
         match flushed {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(!has_left(&self.out)),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -92,10 +92,13 @@ impl Source {
             Ok(path) => {
                 serde_json::from_value(path).or_fail(Exit::Failed, || "the daemon".into())?
             }
-            // Who may read the files needs no leave of the daemon.
-            Err(failure) => found.map_err(|_| failure)?,
+            // Who may read the files needs no leave of the daemon; others were refused once.
+            Err(failure) => match found {
+                Ok(path) if path.read_dir().is_ok() => path,
+                _ => return Err(failure),
+            },
         };
-        match std::fs::read_dir(&path) {
+        match path.read_dir() {
             Ok(_) => Ok(Self::Files(path)),
             Err(_) => Ok(Self::Daemon(Target {
                 vault: target.vault.clone(),

@@ -339,12 +339,17 @@ impl Worker {
                 }
             }
             Err(error) => {
-                // They go first when it works again, and then there may be more to tell of.
+                // They go first when it works again, and then there may be more to tell of. What
+                // came while that was tried finds no room where there was none before.
                 let mut events = batch.events;
                 if batch.lost > 0 && events.pop().is_some() {
                     state.untold += batch.lost;
                 }
                 events.append(&mut state.queue);
+                let excess = events.len().saturating_sub(MOST);
+                events.truncate(MOST);
+                state.lost += excess as u64;
+                state.untold += excess as u64;
                 state.queue = events;
                 if state.failing.is_none() {
                     let what = match self.shared.settings.fail_closed {

@@ -1,0 +1,164 @@
+//! A trail that can't be written: on a disk without room, or in a place where there can be none.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::common::files::errno;
+use crate::common::mounted::is_mounted;
+use crate::common::{Mounted, Scratch, Vault, require_root, run, wait_until};
+use crate::{assert_whole, lines, one_sentence, trail};
+
+/// Longer than it should ever take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A tmpfs of 16 MiB, unmounted when the value goes.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+impl Small {
+    fn make() -> (Vault, Small) {
+        require_root();
+        let scratch = Scratch::new();
+        let place = scratch.make_dir("small");
+        let options = ["-t", "tmpfs", "-o", "size=16m", "atrest-test"];
+        run(Command::new("mount").args(options).arg(&place)).ok();
+        let small = Small(place);
+        (Vault::init_in(scratch), small)
+    }
+
+    fn trail(&self) -> String {
+        self.0.join("trail").to_str().unwrap().to_owned()
+    }
+
+    fn fill(&self) {
+        let mut filler = File::create(self.0.join("filler")).unwrap();
+        while filler.write_all(&[b'f'; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+fn is_failing(mount: &Mounted) -> Option<()> {
+    mount.status_json()["trail"]["failing"].is_string().then_some(())
+}
+
+fn is_well(mount: &Mounted) -> Option<()> {
+    mount.status_json()["trail"]["failing"].is_null().then_some(())
+}
+
+/// Opens a file until the trail has no room for the lines.
+fn open_until_failing(mount: &Mounted) -> usize {
+    let mut opened = 0;
+    let failing = wait_until(LIMIT, || {
+        for _ in 0..20 {
+            opened += File::open(mount.join("file")).map_or(0, |_| 1);
+        }
+        is_failing(mount)
+    });
+    failing.expect("the trail fails");
+    opened
+}
+
+#[test]
+fn keys_are_used_all_the_same() {
+    let (vault, small) = Small::make();
+    let mut mount = vault.mount(&["--trail", &small.trail()]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    small.fill();
+    let mut opened = open_until_failing(&mount);
+    mount.expect_line("the trail can't be written, and keys are used all the same");
+    mount.expect_line("the trail is written again");
+    let reason = mount.status_json()["trail"]["failing"].to_string();
+    assert!(reason.contains("No space left"), "{reason}");
+    // More than are kept until there is room.
+    for _ in 0..22_000 {
+        File::open(mount.join("file")).unwrap();
+        opened += 1;
+    }
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"content");
+    opened += 1;
+    assert!(mount.resident_kib() < 300 * 1024, "{} KiB", mount.resident_kib());
+    small.make_room();
+    wait_until(LIMIT, || is_well(&mount)).expect("it is written again");
+    fs::read(mount.join("file")).unwrap();
+    opened += 1;
+
+    let lost = mount.status_json()["trail"]["lost"].as_u64().unwrap();
+    assert!(lost > 1000, "{lost}");
+    let told = mount.log();
+    assert_eq!(told.matches("the trail can't be written").count(), 1, "{told}");
+    mount.unmount();
+    let gaps = lines(&vault, "--event TrailGap");
+    let said: u64 =
+        gaps.iter().map(|gap| gap["requestParameters"]["details"]["lost"].as_u64().unwrap()).sum();
+    assert_eq!(said, lost, "{gaps:?}");
+    let there = lines(&vault, "--path file --event Decrypt").len();
+    assert_eq!(there as u64 + lost, opened as u64);
+    assert_whole(&vault);
+}
+
+#[test]
+fn no_key_is_used_where_that_was_asked_for() {
+    let (vault, small) = Small::make();
+    let mut mount = vault.mount(&["--trail", &small.trail(), "--trail-fail", "closed"]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    small.fill();
+    open_until_failing(&mount);
+    mount.expect_line("no key may be used until it can");
+    mount.expect_line("the trail is written again");
+    mount.expect_line("no key may be used while the trail can't be written");
+    assert_eq!(errno(File::open(mount.join("file"))), libc::ENOKEY);
+    assert_eq!(errno(File::create(mount.join("new"))), libc::ENOKEY);
+    assert_eq!(errno(fs::write(mount.join("file"), b"other")), libc::ENOKEY);
+    assert!(!mount.join("new").exists());
+    assert_eq!(mount.join("file").metadata().unwrap().len(), 7);
+    assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
+    fs::rename(mount.join("file"), mount.join("moved")).unwrap();
+    one_sentence(&crate::key(&vault, "rotate", ""), 10, "no key may be used");
+    assert_eq!(mount.status_json()["key_version"], 1);
+    small.make_room();
+    let opened = wait_until(LIMIT, || File::open(mount.join("moved")).ok());
+    opened.expect("it comes back by itself");
+    assert_eq!(fs::read(mount.join("moved")).unwrap(), b"content");
+    mount.unmount();
+    assert_eq!(lines(&vault, "--event TrailGap").len(), 0);
+    assert_whole(&vault);
+}
+
+#[test]
+fn a_place_where_no_trail_can_be() {
+    require_root();
+    let vault = Vault::init();
+    for place in ["/proc/no-trail-here", "/dev/null/trail"] {
+        let closed = ["--trail", place, "--trail-fail", "closed"];
+        one_sentence(&vault.try_mount(&closed).err().expect("no mount"), 10, place);
+        assert!(!is_mounted(&vault.mountpoint()));
+    }
+    let mut said = String::new();
+    let mounted =
+        Mounted::try_mount_with(&vault, &["--trail", "/proc/no-trail-here"], |mut command| {
+            let outcome = run(&mut command);
+            said.clone_from(&outcome.stderr);
+            outcome
+        });
+    let mut mount = mounted.expect("it goes on");
+    mount.expect_line("no trail is kept of this mount");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("no trail is kept of this mount"), "{said}");
+    fs::write(mount.join("file"), b"content").unwrap();
+    assert!(mount.status_json()["trail"].is_null());
+    mount.unmount();
+    one_sentence(&trail(&vault, "verify", ""), 10, "there is no trail");
+}

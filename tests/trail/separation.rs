@@ -1,0 +1,90 @@
+//! Who may read the trail reads no files by that, and who reads files does not read the trail.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::common::files::errno;
+use crate::common::{Outcome, User, Vault, require, run, vault};
+use crate::people::People;
+use crate::{assert_whole, key, lines, one_sentence};
+
+/// `atrest trail COMMAND VAULT ARGS…` by somebody, with a copy of the binary that they may run.
+fn by(vault: &Vault, user: &User, command: &str, args: &str) -> Outcome {
+    let groups: Vec<_> = user.groups.iter().map(u32::to_string).collect();
+    let mut line = Command::new(require("setpriv"));
+    line.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]);
+    line.arg(format!("--groups={}", groups.join(","))).arg(vault.scratch().join("atrest"));
+    line.args(["trail", command]).arg(vault.path());
+    line.args(args.split(' ').filter(|word| !word.is_empty()));
+    let line = line.env_remove("ATREST_KEY_FILE").env_remove("XDG_STATE_HOME");
+    run(line.env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME"))
+}
+
+#[test]
+fn an_auditor_reads_the_trail_and_a_reader_reads_files() {
+    let people = People::make();
+    let (auditor, reader) = (&people.member.user, &people.named.user);
+    let vault = Vault::init();
+    let copy = vault.scratch().join("atrest");
+    run(Command::new("cp").arg(vault::binary()).arg(&copy)).ok();
+    fs::set_permissions(&copy, Permissions::from_mode(0o755)).unwrap();
+    let mut mount = vault.mount(&["--allow-other", "--admin-group", &people.group]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    fs::set_permissions(mount.join("file"), Permissions::from_mode(0o644)).unwrap();
+
+    // In the group, and without a grant: each leaves one line.
+    let commands = [
+        ("query", ""),
+        ("tail", ""),
+        ("tail", "-f"),
+        ("verify", ""),
+        ("head", ""),
+        ("who-read", "file"),
+    ];
+    for (command, args) in commands {
+        one_sentence(&by(&vault, auditor, command, args), 9, "does not let you read-trail");
+    }
+    let denied = lines(&vault, &format!("--denied --user {}", people.member.name));
+    assert_eq!(denied.len(), commands.len(), "{denied:?}");
+    for line in &denied {
+        assert_eq!(line["eventName"], "LookupEvents");
+        assert_eq!(line["errorCode"], "AccessDenied");
+        assert_eq!(line["userIdentity"]["gid"], auditor.gid);
+        assert_eq!(line["userIdentity"]["executable"].as_str(), copy.to_str());
+    }
+
+    key(&vault, "grant", &format!("--user {} --allow read-trail", people.member.name)).ok();
+    key(&vault, "grant", &format!("--user {} --allow decrypt", people.named.name)).ok();
+    reader.run(|| assert_eq!(fs::read(mount.join("file")).unwrap(), b"content"));
+    assert_eq!(auditor.run(|| errno(fs::read(mount.join("file")))), libc::EACCES);
+
+    let found = by(&vault, auditor, "query", "--json").ok();
+    let all = lines(&vault, "");
+    let seen: Vec<serde_json::Value> =
+        found.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // What they are shown has the line of their own looking, or came before it.
+    assert_eq!(seen[..], all[..seen.len()]);
+    let tail = by(&vault, auditor, "tail", "-n 3").ok();
+    assert_eq!(tail.stdout.lines().count(), 3, "{tail}");
+    by(&vault, auditor, "verify", "").ok();
+    let head = by(&vault, auditor, "head", "").ok().stdout;
+    by(&vault, auditor, "verify", &format!("--head {}", head.trim())).ok();
+    let who = by(&vault, auditor, "who-read", "file").ok();
+    assert!(who.stdout.contains(&people.named.name), "{who}");
+    assert!(who.stdout.contains("was refused once"), "{who}");
+    let looked = lines(&vault, &format!("--event LookupEvents --user {}", auditor.uid));
+    let looked: Vec<_> = looked.iter().filter(|line| line["errorCode"].is_null()).collect();
+    assert_eq!(looked.len(), 6, "each look leaves a line: {looked:?}");
+
+    // Not in the group, they are not even heard.
+    mount.expect_line("control socket: user");
+    assert_ne!(by(&vault, reader, "query", "").code(), 0);
+    assert_eq!(reader.run(|| errno(fs::read_dir(crate::directory(&vault)))), libc::EACCES);
+    // In the group, they are refused.
+    let heard = reader.clone().with_groups(&[reader.gid, people.gid]);
+    one_sentence(&by(&vault, &heard, "query", ""), 9, "read-trail");
+    one_sentence(&by(&vault, &heard, "verify", ""), 9, "read-trail");
+    mount.unmount();
+    assert_whole(&vault);
+}
