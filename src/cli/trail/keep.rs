@@ -180,8 +180,9 @@ pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure>
 fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
-    if seal.epoch.0 + 1 < epoch.0 {
-        // There is something that it does not know of: the next verify is to see that.
+    // A read-only mount is none that it has to know of. And where there is one that it does not know
+    // of, the next verify is to see that.
+    if seal.epoch.0 + 1 != epoch.0 {
         return;
     }
     seal.epoch = epoch;

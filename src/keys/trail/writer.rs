@@ -62,25 +62,25 @@ impl Writer {
             Err(error @ TrailError::Seal) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
-        let goes_elsewhere = sealed.as_ref().filter(|seal| seal.directory != directory.path());
-        let end = match goes_elsewhere
-            .filter(|_| directory.files().is_ok_and(|files| files.is_empty()))
-        {
-            // What there was stays where it is, whole.
-            Some(seal) => End { head: seal.head, open: None, trouble: None },
-            None => End::find(&directory, &start.keys, sealed.as_ref())?,
+        let first = directory.files()?.first().copied();
+        let was_elsewhere = sealed.as_ref().is_some_and(|seal| seal.directory != directory.path());
+        let end = match &sealed {
+            // It goes on here; what there was stays where it is.
+            Some(seal) if was_elsewhere && first.is_none() => {
+                End { head: seal.head, open: None, trouble: None }
+            }
+            sealed => End::find(&directory, &start.keys, sealed.as_ref())?,
         };
         // The mount that begins is the one that the trail does not know of yet.
         let before = Epoch(start.epoch.0.saturating_sub(1));
         trouble = trouble
             .or(end.trouble)
             .or_else(|| sealed.as_ref().and_then(|seal| seal.set_back(before)));
-        let first = directory.files()?.first().copied();
         let mut seal = sealed.unwrap_or_else(|| Seal {
             first: first.unwrap_or(1),
             ..Seal::new(&start.directory, start.settings, start.epoch)
         });
-        if first.is_none() && seal.directory != directory.path() {
+        if was_elsewhere && first.is_none() {
             seal.first = end.head.sequence + 1;
         }
         seal.directory = directory.path().to_owned();

@@ -1,6 +1,8 @@
 //! A trail that nobody tampered with, whatever happened to it, has nothing to be found.
 
 use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -9,8 +11,14 @@ fn killed_after(numbers: std::ops::Range<u32>) -> Scratch {
     let scratch = Scratch::of_files(10);
     let (trail, trouble) = scratch.start();
     assert_eq!(trouble, None);
-    for number in numbers {
-        trail.record_durably(event(number)).unwrap();
+    for number in numbers.clone() {
+        trail.record(event(number)).unwrap();
+    }
+    // Written by and by, before the vault is told.
+    let begun = Instant::now();
+    while scratch.numbers().len() < numbers.len() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "they are not written");
+        thread::sleep(Duration::from_millis(1));
     }
     let mut copy = scratch.copy();
     copy.epoch.0 += 1;

@@ -98,3 +98,18 @@ fn a_head_reads_back_and_nothing_else_does() {
         assert!(wrong.parse::<Head>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_trail_goes_on_elsewhere() {
+    let mut scratch = Scratch::of_files(10);
+    assert_eq!(scratch.mount(0..5), None);
+    let before = scratch.verify().last;
+    let old = std::mem::replace(&mut scratch.directory, tempfile::tempdir().unwrap());
+    assert_eq!(scratch.mount(5..8), None);
+    let report = scratch.assert_clean();
+    assert_eq!(report.first, before + 1);
+    assert_eq!(scratch.numbers(), [5, 6, 7]);
+    assert_eq!(scratch.mount(8..9), None);
+    scratch.assert_clean();
+    drop(old);
+}

@@ -150,6 +150,11 @@ impl Scratch {
         for file in self.files() {
             fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
         }
+        // The vault takes it for the same place.
+        if let Ok(Some(mut seal)) = Seal::read(&copy.memory, &copy.keys) {
+            seal.directory = copy.path();
+            seal.write(&copy.memory, &copy.keys, true).unwrap();
+        }
         copy
     }
 
