@@ -57,11 +57,28 @@ impl OwnFiles {
     /// # Errors
     /// What the backing filesystem says; the old one is then still there.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_with(name, bytes, true)
+    }
+
+    /// [`OwnFiles::replace`] that outlives the process, and the machine only by and by.
+    ///
+    /// # Errors
+    /// As [`OwnFiles::replace`].
+    pub fn replace_loosely(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.replace_with(name, bytes, false)
+    }
+
+    fn replace_with(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let temporary = format!("{name}.new");
         let replaced = self.write_new(&temporary, bytes).and_then(|file| {
-            file.sync_all()?;
+            if durable {
+                file.sync_all()?;
+            }
             rustix::fs::renameat(&self.0, &temporary, &self.0, name)?;
-            Ok(rustix::fs::fsync(&self.0)?)
+            if durable {
+                rustix::fs::fsync(&self.0)?;
+            }
+            Ok(())
         });
         let Err(error) = replaced else { return Ok(()) };
         // What is left of it would only be in the way; the failure itself is what is told.
@@ -73,20 +90,6 @@ impl OwnFiles {
             }
             _ => Err(error),
         }
-    }
-
-    /// [`OwnFiles::replace`] that outlives the process, and the machine only by and by.
-    ///
-    /// # Errors
-    /// What the backing filesystem says; the old one is then still there.
-    pub fn replace_loosely(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = format!("{name}.new");
-        let replaced = self
-            .write_new(&temporary, bytes)
-            .and_then(|_| Ok(rustix::fs::renameat(&self.0, &temporary, &self.0, name)?));
-        replaced.inspect_err(|_| {
-            let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
-        })
     }
 
     /// Opens the lock file, making it if need be.

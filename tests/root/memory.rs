@@ -63,7 +63,7 @@ fn ring(vault: &Vault) -> KeyRing {
 
 /// The material of the only version of a ring's only key, `default`, from its recovery form.
 fn only_material(ring: &KeyRing) -> Vec<u8> {
-    const AT: usize = 1 + 16 + 16 + 2 + (16 + 1 + 7 + 1 + 4 + 4) + (4 + 8 + 1);
+    const AT: usize = 1 + 16 + 16 + 32 + 2 + (16 + 1 + 7 + 1 + 4 + 4) + (4 + 8 + 1);
     let bytes = ring.recovery_bytes();
     assert_eq!(bytes.len(), AT + 32 + 8);
     bytes[AT..AT + 32].to_vec()

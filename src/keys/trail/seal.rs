@@ -13,6 +13,9 @@ use crate::format::Epoch;
 
 /// Bytes of a file of the trail, unless told otherwise: 64 MiB.
 const FILE_LEN: u64 = 64 << 20;
+/// It is filled up to a multiple of this, so that the next one is as long and can be written over it
+/// where the disk is full.
+const UNIT: usize = 1024;
 /// Files of the trail that are kept, unless told otherwise.
 const FILES: u32 = 16;
 
@@ -153,6 +156,7 @@ impl Seal {
         };
         let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
         let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
+        bytes.resize((bytes.len() + 1).next_multiple_of(UNIT) - 1, b' ');
         bytes.push(b'\n');
         Ok(bytes)
     }

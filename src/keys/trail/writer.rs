@@ -42,6 +42,8 @@ pub(super) struct Writer {
     file: File,
     /// Whether the seal in the vault says less than there is.
     unsealed: bool,
+    /// Whether it was logged that it can't be written.
+    told: bool,
     buffer: Vec<u8>,
     /// The vault's id.
     volume: String,
@@ -103,6 +105,7 @@ impl Writer {
             seal,
             file,
             unsealed: true,
+            told: false,
             buffer: Vec::new(),
             _lock: lock,
         };
@@ -166,10 +169,13 @@ impl Writer {
         let synced = self.file.sync_data();
         let (keeper, keys) = (self.start.keeper.as_ref(), &self.start.keys);
         match synced.and_then(|()| self.seal.write(keeper, keys, durable)) {
-            Ok(()) => self.unsealed = false,
+            Ok(()) => (self.unsealed, self.told) = (false, false),
             // A vault that is read alone keeps what it knows.
-            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
-            Err(error) => log::warn!("the vault does not know how far its trail has come: {error}"),
+            Err(error) if self.told || error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+            Err(error) => {
+                log::warn!("the vault does not know how far its trail has come: {error}");
+                self.told = true;
+            }
         }
         !self.unsealed
     }
