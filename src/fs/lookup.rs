@@ -34,7 +34,9 @@ impl Fs {
 
     /// Takes back `lookups` of an inode.
     pub fn forget(&self, inode: Inode, lookups: u64) {
-        self.nodes.forget(inode, lookups);
+        if let Some(hold) = self.nodes.forget(inode, lookups) {
+            self.reaper.let_go(hold);
+        }
     }
 
     /// What stat shows of an inode.

@@ -17,6 +17,7 @@ mod nodes;
 mod open_files;
 mod permission;
 mod place;
+mod reaper;
 mod references;
 mod rename;
 mod rewrap;
@@ -43,6 +44,7 @@ use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
 use permission::Owners;
 use place::{Place, Places};
+use reaper::Reaper;
 use rewrap::Rewraps;
 
 pub use attrs::{Change, Time};
@@ -79,6 +81,7 @@ pub struct Fs {
     /// For walks that must not miss a file that moved. Noted in while `tree` is held.
     moves: Moves,
     rewraps: Rewraps,
+    reaper: Reaper,
     owners: Owners,
     trail: OnceLock<Arc<Trail>>,
     euid: u32,
@@ -102,6 +105,7 @@ impl Fs {
             tree: RwLock::new(()),
             moves: Moves::default(),
             rewraps: Rewraps::default(),
+            reaper: Reaper::default(),
             handles: Handles::default(),
             owners,
             trail: OnceLock::new(),

@@ -40,7 +40,7 @@ struct Gone {
     attr: Attr,
     /// Keeps the backing inode, so that its number names nothing else until the kernel forgets
     /// it. Were the number given away, the kernel would fail what is under way on the old file.
-    _pin: Option<OwnedFd>,
+    pin: Option<OwnedFd>,
 }
 
 impl Node {
@@ -92,12 +92,14 @@ impl Nodes {
         })
     }
 
-    /// Takes back `lookups`; an inode that is left with none is not remembered.
-    pub fn forget(&self, inode: Inode, lookups: u64) {
-        self.0.remove_if_mut(&inode, |_, node| {
+    /// Takes back `lookups`; an inode that is left with none is not remembered. Returns the hold on
+    /// one that has no name any more.
+    pub fn forget(&self, inode: Inode, lookups: u64) -> Option<OwnedFd> {
+        let forgotten = self.0.remove_if_mut(&inode, |_, node| {
             node.lookups = node.lookups.saturating_sub(lookups);
             node.lookups == 0
         });
+        forgotten?.1.gone?.pin
     }
 
     /// How the inode can be reached.
@@ -122,7 +124,7 @@ impl Nodes {
         if let Some(mut node) = self.0.get_mut(&left.inode) {
             node.links.retain(|known| known != link);
             if left.nlink == 0 {
-                node.gone = Some(Box::new(Gone { attr: left, _pin: pin }));
+                node.gone = Some(Box::new(Gone { attr: left, pin }));
             }
         }
     }
