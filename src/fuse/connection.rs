@@ -30,13 +30,14 @@ pub struct Connection {
 /// A request being answered. When it is, the thread looks out for the next.
 pub(super) struct Turn<'a> {
     connection: &'a Connection,
+    operation: Operation,
     begun: Instant,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Some(lookout) = self.connection.lookout.get() {
-            lookout.answered(self.begun);
+            lookout.answered(self.begun, self.operation.is_sync());
         }
     }
 }
@@ -65,7 +66,7 @@ impl Connection {
         if let Some(lookout) = self.lookout.get() {
             lookout.took(caller);
         }
-        Turn { connection: self, begun: Instant::now() }
+        Turn { connection: self, operation, begun: Instant::now() }
     }
 
     /// The way to tell the kernel something unasked.

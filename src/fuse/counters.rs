@@ -21,6 +21,13 @@ operations! {
     copy_file_range,
 }
 
+impl Operation {
+    /// Whether all it asks for is that something becomes durable.
+    pub(super) fn is_sync(self) -> bool {
+        matches!(self, Self::fsync | Self::fsyncdir)
+    }
+}
+
 /// A count for each operation since the mount.
 #[derive(Debug)]
 pub struct Counters([AtomicU64; NAMES.len()]);

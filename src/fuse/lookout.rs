@@ -148,9 +148,9 @@ impl Lookout {
         }
     }
 
-    /// This thread has answered a request that it took at `taken`. Returns when it should read
-    /// the device.
-    pub(super) fn answered(&self, taken: Instant) {
+    /// This thread has answered a request that it took at `taken`, and which asked to have something
+    /// `synced`, or not. Returns when it should read the device.
+    pub(super) fn answered(&self, taken: Instant, synced: bool) {
         let slow = taken.elapsed() > SLOW;
         let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
@@ -161,7 +161,7 @@ impl Lookout {
         crew.ready += 1;
         drop(crew);
         match &self.sharing {
-            Some(sharing) => sharing.answered(slow),
+            Some(sharing) => sharing.answered(slow, synced),
             // After a slow answer the processor belongs to what it waited for.
             None if slow => {}
             None => self.look(),
@@ -250,7 +250,7 @@ mod tests {
                     lookout.took(0);
                     tell.send(()).unwrap();
                     told.recv().unwrap();
-                    lookout.answered(Instant::now());
+                    lookout.answered(Instant::now(), false);
                     tell.send(()).unwrap();
                 }
             });

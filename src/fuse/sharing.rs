@@ -5,12 +5,14 @@
 //! each of them several times as long where the processor to wake has gone to sleep. Yet the
 //! kernel's scheduler sends a thread that wakes to a processor that is idle. So where there are
 //! two, the thread that answers goes to the caller's, and while requests follow each other closely
-//! another thread of the daemon sits on the other one, which then does not look idle. It gives way
-//! to all that wants to run there, and leaves where something does.
+//! another thread of the daemon sits on the other one, which then does not look idle. It pauses most
+//! of the time, since two processors are often one core, gives way to all that wants to run there,
+//! and leaves where something does. What waits for a disk is left to the scheduler: a disk may be
+//! near to one processor and far from the other.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
@@ -20,7 +22,9 @@ use crate::sys::processor_of;
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// Whoever has a processor for so long works there, and was not woken for a moment alone.
 const TAKEN: Duration = Duration::from_micros(500);
-/// For how long a processor that was taken is left to whoever took it.
+/// Between two looks at whether somebody else wants the processor.
+const PAUSE: Duration = Duration::from_micros(10);
+/// For how long the processors are left to whoever took one, or to a disk.
 const LEFT_ALONE: Duration = Duration::from_millis(5);
 /// In [`Sharing::place`]: it is not known.
 const NOWHERE: usize = usize::MAX;
@@ -78,12 +82,16 @@ impl Sharing {
         start
     }
 
-    /// This thread has answered. What a `slow` answer waited for, a disk say, is to find both
-    /// processors free.
-    pub(super) fn answered(&self, slow: bool) {
-        self.last.store(self.now(), Ordering::Relaxed);
+    /// This thread has answered. What a `slow` answer waited for is to find both processors free,
+    /// and for longer where that was a disk, which `synced` says.
+    pub(super) fn answered(&self, slow: bool, synced: bool) {
+        let now = self.now();
+        self.last.store(now, Ordering::Relaxed);
         if slow {
             self.caller.store(0, Ordering::Relaxed);
+        }
+        if slow && synced {
+            self.leave_alone(now);
         }
     }
 
@@ -110,17 +118,24 @@ impl Sharing {
                 stay_on(&other);
                 self.place.store(place, Ordering::Relaxed);
             }
+            while self.now() - now < nanoseconds(PAUSE) {
+                hint::spin_loop();
+            }
             let before = self.now();
             thread::yield_now();
             now = self.now();
             if now - before > nanoseconds(TAKEN) {
-                self.not_before.store(now + nanoseconds(LEFT_ALONE), Ordering::Relaxed);
-                break;
+                self.leave_alone(now);
             }
         }
         self.place.store(NOWHERE, Ordering::Relaxed);
         self.rise();
         stay_on(&self.processors);
+    }
+
+    fn leave_alone(&self, now: u64) {
+        self.not_before.store(now + nanoseconds(LEFT_ALONE), Ordering::Relaxed);
+        self.rise();
     }
 
     fn is_asked(&self, now: u64, limit: Duration) -> bool {
@@ -166,7 +181,7 @@ mod tests {
         let Some(sharing) = Sharing::here() else { return };
         assert!(!sharing.took(1, LONG));
         assert!(!sharing.took(2, LONG), "another caller");
-        sharing.answered(true);
+        sharing.answered(true, false);
         assert!(!sharing.took(2, LONG), "after a slow answer");
         assert!(!sharing.took(0, LONG), "the kernel");
         assert!(!sharing.took(2, Duration::ZERO), "turned off");
@@ -175,6 +190,11 @@ mod tests {
         assert!(sharing.took(2, LONG));
         assert!(!sharing.took(2, LONG), "one sits already");
         sharing.rise();
+        assert!(sharing.took(2, LONG));
+        sharing.answered(true, true);
+        assert!(!sharing.is_seated(), "a disk works");
+        assert!(!sharing.took(2, LONG) && !sharing.took(2, LONG), "it may go on");
+        thread::sleep(LEFT_ALONE);
         assert!(sharing.took(2, LONG));
     }
 
