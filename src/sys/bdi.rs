@@ -6,10 +6,11 @@ use std::io;
 use super::mountinfo::Device;
 
 /// FUSE mounts start with a strict limit of 1 % of the dirty memory: writers then wait for the
-/// daemon although memory is free. The vault's mount is as trusted as a disk.
+/// daemon although memory is free. The vault's mount is as trusted as a disk. A read-ahead of
+/// several requests keeps every thread at work while the program takes what it has.
 /// (Linux Documentation/ABI/testing/sysfs-class-bdi)
 const SETTINGS: [(&str, &str); 3] =
-    [("strict_limit", "0"), ("max_ratio", "100"), ("read_ahead_kb", "1024")];
+    [("strict_limit", "0"), ("max_ratio", "100"), ("read_ahead_kb", "4096")];
 
 /// A setting that the kernel, or the lack of privilege, did not allow.
 #[derive(Debug)]
