@@ -218,7 +218,7 @@ impl Writer {
         self.unsealed = true;
     }
 
-    /// Goes on in a new file, and takes the oldest away where there are too many.
+    /// Goes on in a new file, and takes the oldest away where there is enough without them.
     fn next_file(&mut self) -> Result<(), TrailError> {
         self.sync()?;
         let file = create(&self.directory, self.chain.head().sequence + 1)?;
@@ -231,11 +231,7 @@ impl Writer {
             return Err(error);
         }
         let files = self.directory.files()?;
-        let keep = match self.start.settings.files {
-            0 => files.len(),
-            keep => keep as usize,
-        };
-        let (old, kept) = files.split_at(files.len().saturating_sub(keep));
+        let (old, kept) = files.split_at(self.excess(&files));
         // What is not there without having been taken away here stays missed.
         if let (false, Some(first)) = (old.is_empty(), kept.first()) {
             self.seal.first = *first;
@@ -247,6 +243,21 @@ impl Writer {
             fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
         }
         Ok(())
+    }
+
+    /// How many of the files, the last of which has just begun, go. They count by their bytes: the
+    /// short ones that crashes leave push no others out.
+    fn excess(&self, files: &[u64]) -> usize {
+        let Some(full) = self.start.settings.files.checked_sub(1) else { return 0 };
+        let enough = u64::from(full).saturating_mul(self.start.settings.file_len);
+        let mut kept = 0;
+        let goes = |first: &u64| {
+            let is_enough = kept >= enough;
+            kept += fs::metadata(self.directory.file(*first)).map_or(0, |file| file.len());
+            is_enough
+        };
+        let before = files.len().saturating_sub(1);
+        files[..before].iter().rposition(goes).map_or(0, |last| last + 1)
     }
 
     /// The first line of a file: it says what the chain was before, so that those kept can be
