@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::fs::Fs;
-use crate::keys::trail::{self, Filter, Head, Reader, Report, Seal, TrailError};
+use crate::keys::trail::{self, Filter, Head, Reader, Report, TrailError};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -194,21 +194,11 @@ fn verified_with(
     keys: &crate::crypto::TrailKeys,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
+    // First: a mount that begins meanwhile tells the trail after the vault.
+    let epoch = Vault::newest_epoch(vault);
     let keeper =
         TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
-    let (seal, damaged) = match Seal::read(&keeper, keys) {
-        Ok(seal) => (seal, false),
-        Err(TrailError::Seal) => (None, true),
-        Err(error) => return Err(error.into()),
-    };
-    let epoch = Vault::newest_epoch(vault);
-    let mut report = trail::verify(directory, keys, seal.as_ref(), head, epoch)?;
-    if damaged {
-        report.findings.iter_mut().filter(|finding| finding.file.is_none()).for_each(|finding| {
-            finding.what = TrailError::Seal.to_string();
-        });
-    }
-    Ok(report)
+    Ok(trail::verify(directory, keys, &keeper, head, epoch)?)
 }
 
 fn ask<T: serde::de::DeserializeOwned>(

@@ -1,12 +1,13 @@
 //! Whether a trail is as it was written.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::chain::{Chain, Head, link_from_text, split};
 use super::directory::Directory;
-use super::{EventName, Seal, TrailError};
+use super::{EventName, Seal, SealKeeper, TrailError};
 use crate::crypto::TrailKeys;
 use crate::format::Epoch;
 
@@ -72,25 +73,32 @@ fn begins(first: u64, line: Numbered) -> Option<(Head, Option<String>)> {
     Some((Head { sequence: first.checked_sub(1)?, link }, text("trouble").map(str::to_owned)))
 }
 
-/// Reads a whole trail. `seal` is the vault's, if it has one; `known` a head that was kept
-/// elsewhere; `epoch` the newest mount that the vault knows of.
+/// Reads a whole trail, which may be written meanwhile. `keeper` has the vault's seal; `known` is a
+/// head that was kept elsewhere; `epoch` the newest mount that the vault knew of before this.
 ///
 /// # Errors
 /// [`TrailError::Missing`], [`TrailError::Io`]; what is wrong with the trail is in the report.
 pub fn verify(
     directory: &Path,
     keys: &TrailKeys,
-    seal: Option<&Seal>,
+    keeper: &dyn SealKeeper,
     known: Option<Head>,
     epoch: Option<Epoch>,
 ) -> Result<Report, TrailError> {
-    let directory = Directory::find(directory)?;
-    let mut check = Check::new(keys, seal, known);
-    for first in directory.files()? {
-        check.file(&directory, first)?;
-    }
+    let before = Seal::read(keeper, keys);
+    let sealed = before.as_ref().ok().and_then(Option::as_ref);
+    let mut check = loop {
+        let directory = Directory::find(directory)?;
+        let mut check = Check::new(keys, sealed, known);
+        match directory.files()?.iter().try_for_each(|first| check.file(&directory, *first)) {
+            // The oldest are taken away by a mount that goes on.
+            Err(TrailError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+            read => break read.map(|()| check)?,
+        }
+    };
     check.end();
-    check.compare(seal, epoch);
+    // Before they are, the vault is told: where one was missed, it is by now.
+    check.compare(before.and_then(|_| Seal::read(keeper, keys)), epoch)?;
     Ok(check.report)
 }
 
@@ -322,9 +330,22 @@ impl<'a> Check<'a> {
         end
     }
 
-    fn compare(&mut self, seal: Option<&Seal>, epoch: Option<Epoch>) {
-        let Some(seal) = seal else {
-            return self.find("the vault has no record of its trail");
+    fn compare(
+        &mut self,
+        seal: Result<Option<Seal>, TrailError>,
+        epoch: Option<Epoch>,
+    ) -> Result<(), TrailError> {
+        let seal = match seal {
+            Ok(Some(seal)) => seal,
+            Ok(None) => {
+                self.find("the vault has no record of its trail");
+                return Ok(());
+            }
+            Err(error @ TrailError::Seal) => {
+                self.find(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         let Report { first, last, files, .. } = self.report;
         self.report.unsealed = last.saturating_sub(seal.head.sequence);
@@ -334,5 +355,6 @@ impl<'a> Check<'a> {
         if let Some(what) = epoch.and_then(|newest| seal.set_back(newest)) {
             self.find(what);
         }
+        Ok(())
     }
 }
