@@ -36,6 +36,7 @@ pub struct Served {
     keys: Keys,
     connection: Arc<Connection>,
     spin: Spin,
+    trail_readers: trail::Readers,
 }
 
 impl Served {
@@ -43,7 +44,8 @@ impl Served {
     pub fn new(plan: &Plan, fs: Arc<Fs>, keys: Keys, connection: Arc<Connection>) -> Self {
         let (vault, mountpoint) = (plan.vault.clone(), plan.mountpoint.path.clone());
         let spin = plan.options.spin;
-        Self { vault, mountpoint, fs, keys, connection, spin }
+        let trail_readers = trail::Readers::default();
+        Self { vault, mountpoint, fs, keys, connection, spin, trail_readers }
     }
 
     /// Rotates the keys whose time has come, and destroys those, now and as long as the process
@@ -288,12 +290,16 @@ impl Answers for Served {
             self.admit(peer, &request)?;
             return self.perform(request, peer, progress);
         };
+        let goes_on = self.trail_readers.goes_on(&peer.who, &request);
         let done = self.admit(peer, &request).and_then(|()| {
-            if trail::leaves_trail(&request) {
+            if trail::leaves_trail(&request) && !goes_on {
                 kept.admit()?;
             }
             self.perform(request.clone(), peer, progress)
         });
+        if goes_on && done.is_ok() {
+            return done;
+        }
         let outcome = done.as_ref().map(|_| ());
         // With no hold on the keys while it is written.
         let event = trail::event(&request, &self.fs.vault().context().ring(), &peer.who, outcome);
@@ -321,7 +327,10 @@ impl Served {
             Request::Status => Ok(json!(self.status())),
             Request::Change(change) => self.change(&change, &peer.who),
             Request::Work(work) => self.work(&work, &peer.who, progress),
-            Request::Trail(request) => trail::answer(&request, &self.vault, &self.fs),
+            Request::Trail(request) => {
+                let reader = (&self.trail_readers, &peer.who);
+                trail::answer(&request, reader, &self.vault, &self.fs)
+            }
             Request::Verify { path } => {
                 let found = self.fs.verify(&path, progress);
                 Ok(json!(found.map_err(|error| vault::failure(&self.vault.join(path), error))?))

@@ -21,10 +21,7 @@ pub fn leaves_trail(request: &Request) -> bool {
             !dry_run
         }
         Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } => true,
-        // Whoever follows it would follow their own steps.
-        Request::Trail(TrailRequest::Lines(filter)) => filter.after.is_none(),
-        Request::Trail(TrailRequest::Flush) => false,
-        Request::Trail(TrailRequest::WhoRead(_) | TrailRequest::Verify(_)) => true,
+        Request::Trail(request) => *request != TrailRequest::Flush,
     }
 }
 

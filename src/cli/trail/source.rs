@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::fs::Fs;
-use crate::keys::trail::{self, Filter, Head, Reader, Report, TrailError};
+use crate::keys::trail::{self, Filter, Head, Reader, Report, TrailError, Who};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -17,6 +17,7 @@ use super::super::target::{Daemon, Target};
 use super::super::vault::{self, Keys};
 use super::Lines;
 use super::keep::directory;
+use super::readers::Readers;
 
 /// Lines that the daemon hands over at once.
 const BATCH: usize = 20_000;
@@ -35,11 +36,16 @@ pub enum TrailRequest {
     Verify(Option<String>),
 }
 
-/// What the daemon answers.
+/// What the daemon answers a process, of which it notes how far it has come.
 ///
 /// # Errors
 /// [`Exit::Trail`] where it keeps none; those of reading.
-pub fn answer(request: &TrailRequest, vault: &Path, fs: &Fs) -> Result<Value, Failure> {
+pub fn answer(
+    request: &TrailRequest,
+    (readers, who): (&Readers, &Who),
+    vault: &Path,
+    fs: &Fs,
+) -> Result<Value, Failure> {
     let directory = match fs.trail() {
         Some(kept) => {
             kept.flush();
@@ -50,11 +56,13 @@ pub fn answer(request: &TrailRequest, vault: &Path, fs: &Fs) -> Result<Value, Fa
     match request {
         TrailRequest::Flush => Ok(json!(directory)),
         TrailRequest::Lines(filter) => {
-            let mut lines = Vec::new();
-            trail::query(&directory, filter, &mut |text, _| {
+            let (mut lines, mut last) = (Vec::new(), filter.after.unwrap_or_default());
+            trail::query(&directory, filter, &mut |text, line| {
                 lines.push(text.to_owned());
+                last = line.sequence;
                 lines.len() < BATCH
             })?;
+            readers.note(who, last);
             Ok(json!(lines))
         }
         TrailRequest::WhoRead(path) => {
