@@ -7,6 +7,7 @@ mod common;
 #[path = "../policy/people.rs"]
 mod people;
 
+mod account;
 mod at_rest;
 mod bad_input;
 mod crash;
@@ -15,6 +16,7 @@ mod files;
 mod full;
 mod places;
 mod query;
+mod refusals;
 mod separation;
 mod sinks;
 mod tampering;

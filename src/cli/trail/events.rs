@@ -52,11 +52,7 @@ pub fn of_keys(name: EventName, ring: &KeyRing, keys: &[String], who: &Who) -> V
 
 /// An event about a whole master key, at its current version.
 pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
-    let key = ring.key(key).ok().map(|key| UsedKey {
-        id: key.id(),
-        name: key.name().to_owned(),
-        version: Some(key.current()),
-    });
+    let key = ring.key(key).ok().map(|key| UsedKey::of(key, Some(key.current())));
     Event { key, ..Event::new(name, who) }
 }
 
