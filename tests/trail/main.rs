@@ -17,6 +17,7 @@ mod full;
 mod places;
 mod query;
 mod refusals;
+mod schedule;
 mod separation;
 mod sinks;
 mod tampering;
