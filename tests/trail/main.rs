@@ -6,6 +6,9 @@ mod common;
 #[allow(dead_code, reason = "shared with the tests of the policy")]
 #[path = "../policy/people.rs"]
 mod people;
+#[allow(dead_code, reason = "shared with the tests of full disks")]
+#[path = "../root/small_disk.rs"]
+mod small_disk;
 
 mod account;
 mod at_rest;
