@@ -1,5 +1,6 @@
 //! What happens because it is time. The clock is libfaketime's.
 
+use std::fs;
 use std::thread;
 use std::time::Duration;
 
@@ -105,6 +106,28 @@ fn a_deletion_by_a_request() {
     key(&vault, "rotate", "").ok();
     key(&vault, "rotate", "").ok();
     assert_eq!(found(&vault, "DeleteKey", None), [DELETED], "once");
+    mount.unmount();
+    assert_whole(&vault);
+}
+
+/// One that goes on when the daemon looks did not do it.
+#[test]
+fn a_deletion_during_a_request() {
+    require_root();
+    let vault = Vault::init();
+    key(&vault, "create", "doomed").ok();
+    key(&vault, "schedule-deletion", "doomed --days 7").ok();
+    let mounted = Mounted::try_mount_with(&vault, &[], |command| at("+604796", command));
+    let mut mount = mounted.unwrap();
+    mount.expect_line("destroyed the master key `doomed`");
+    for file in 0..13 {
+        fs::write(mount.join(file.to_string()), b"content").unwrap();
+    }
+    key(&vault, "rotate", "").ok();
+    key(&vault, "rewrap", "--rate 1").ok();
+    assert_eq!(found(&vault, "DeleteKey", Some(mount.pid())), [DELETED]);
+    let rewrapped = lines(&vault, "--event ReEncrypt,DeleteKey");
+    assert_eq!(rewrapped.last().unwrap()["eventName"], "ReEncrypt", "it went on");
     mount.unmount();
     assert_whole(&vault);
 }
