@@ -36,9 +36,9 @@ impl Caller {
         supplementary_groups(self.pid)
     }
 
-    /// Whether the caller waits in an open(2) for writing that empties the file. The kernel does not say so in
-    /// the request that it makes of it: opening comes first, and to agree on another order
-    /// (FUSE_ATOMIC_O_TRUNC) would have a program that runs be emptied before that is refused.
+    /// Whether the caller waits in an open(2) for writing that empties the file. The kernel does
+    /// not say so in the request that it makes of it: opening comes first, and to agree on another
+    /// order (FUSE_ATOMIC_O_TRUNC) would have a program that runs be emptied before that is refused.
     ///
     /// The numbers are those with which the thread entered the kernel, and it can't change them
     /// (proc(5), syscall). `false` too where they can't be seen: by a daemon that may not trace the

@@ -171,11 +171,16 @@ impl Fs {
         caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
-        for (inode, may) in [
-            (from, self.may_open(from, &source, Wanted::READ, caller)),
-            (to, self.may_fill(to, &target, caller)),
-        ] {
-            self.record_refused("copy_file_range", || self.path_of(inode), || caller.who(), may)?;
+        for (inode, file, wanted) in [(from, &source, Wanted::READ), (to, &target, Wanted::WRITE)] {
+            let may = match wanted.write {
+                false => self.may_open(inode, file, wanted, caller),
+                true => self.may_fill(inode, file, caller),
+            };
+            let may = may.and_then(|()| self.require_key(inode, file, wanted, caller));
+            // One that is allowed is of what was recorded when it was opened.
+            if may.is_err() {
+                self.record_open("copy_file_range", (inode, file), wanted, caller, may)?;
+            }
         }
         self.choose_key(to, &target)?;
         let mut copied = 0;

@@ -105,7 +105,7 @@ impl Fs {
         who: impl FnOnce() -> Who,
         outcome: Result<T, FsError>,
     ) -> Result<T, FsError> {
-        // Of what comes to no file, it is one that was to be made.
+        // Where there is no file, one was to be made.
         let asked = (EventName::GenerateDataKey, None);
         if let (Some(trail), Err(error)) = (self.trail.get(), &outcome)
             && let Some(event) = self.refused(operation, path, asked, who(), error)
@@ -115,8 +115,9 @@ impl Fs {
         outcome
     }
 
-    /// The event of a refusal for want of a key or of permission, with the key that was wanting, and
-    /// the use of it that a policy refused or else was asked for; `None` for one about something else.
+    /// The event of a refusal for want of a key or of permission, with the key that was wanting and
+    /// the use of it: what a policy refused, or else what was asked for. `None` for one about
+    /// something else.
     fn refused(
         &self,
         operation: &'static str,

@@ -129,8 +129,8 @@ fn a_copy_between_open_files() {
         vec!["Decrypt open to write default/1 ok rw", "Decrypt open from read default/1 ok ro"];
     assert_eq!(of(&vault, name), expected, "what is open needs no more");
     for (action, refused) in [
-        ("decrypt", "Decrypt copy_file_range from - default/- AccessDenied ro"),
-        ("generate-data-key", "GenerateDataKey copy_file_range to - default/- AccessDenied rw"),
+        ("decrypt", "Decrypt copy_file_range from read default/1 AccessDenied ro"),
+        ("generate-data-key", "GenerateDataKey copy_file_range to write default/1 AccessDenied rw"),
     ] {
         let deny = format!("--user {name} --deny {action}");
         key(&vault, "grant", &deny).ok();
@@ -139,6 +139,11 @@ fn a_copy_between_open_files() {
         expected.push(refused);
         assert_eq!(of(&vault, name), expected);
     }
+    key(&vault, "disable", "").ok();
+    assert_eq!(copy(), Err(Errno::NOKEY));
+    key(&vault, "enable", "").ok();
+    expected.push("Decrypt copy_file_range from read default/1 DisabledException ro");
+    assert_eq!(of(&vault, name), expected);
     drop((from, to));
     mount.unmount();
     assert_whole(&vault);

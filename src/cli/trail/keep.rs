@@ -64,8 +64,8 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     }
 }
 
-/// Does what a daemon would be asked, where there is none, and records it. `act` also returns the keys
-/// that are in force then.
+/// Does what a daemon would be asked, where there is none, and records it. `act` also returns the
+/// keys that are in force then.
 ///
 /// # Errors
 /// Those of `act`; [`Exit::Trail`] where the trail can't be kept and is to fail closed: nothing was
@@ -89,7 +89,7 @@ pub fn recorded<T>(
     done.map(|(done, _)| done)
 }
 
-/// The trail, unless it can't be kept and that is no hindrance; and the keys, which were read for it.
+/// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.
 fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
     let keeper =
         TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault::failure(vault, error))?;

@@ -1,5 +1,5 @@
-//! Who reads the trail's lines by way of the daemon. That they begin leaves a line, and that they go
-//! on does not: whoever follows the trail would follow their own steps.
+//! Who reads the trail's lines by way of the daemon. That they begin leaves a line, and that they
+//! go on does not: whoever follows the trail would follow their own steps.
 
 use parking_lot::Mutex;
 use rustix::io::Errno;

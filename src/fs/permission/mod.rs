@@ -74,7 +74,7 @@ impl Wanted {
     }
 }
 
-/// Whether a file with content is emptied by it. Where the kernel is about to, that has to be asked for.
+/// Whether a file is emptied by it, which has to be asked for where the kernel is about to.
 pub(super) fn empties(file: &OpenFile, wanted: Wanted, caller: &Caller) -> bool {
     wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying())
 }
@@ -139,8 +139,11 @@ impl Fs {
         }
     }
 
-    /// Whether the master key is in use that it takes: the content's, and where there will be new
-    /// content alone, that of the directory. To read a file without content takes none.
+    /// Whether the master key that it takes may be used: the content's, or where all content will
+    /// be new that of the directory. To read a file without content takes none.
+    ///
+    /// # Errors
+    /// [`FsError::Key`], [`FsError::File`] when it may not; what reading the header gives.
     pub(super) fn require_key(
         &self,
         inode: Inode,
