@@ -17,7 +17,7 @@ use crate::sys;
 
 use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};
-use super::key::{FileWork, KeyChange, Listed, PolicyChange};
+use super::key::{FileWork, KeyChange, KeyChanged, Listed, PolicyChange};
 use super::mount::Plan;
 use super::policy::{self, Policies};
 use super::spin::Spin;
@@ -36,6 +36,7 @@ pub struct Served {
     keys: Keys,
     connection: Arc<Connection>,
     spin: Spin,
+    trail_readers: trail::Readers,
 }
 
 impl Served {
@@ -43,7 +44,8 @@ impl Served {
     pub fn new(plan: &Plan, fs: Arc<Fs>, keys: Keys, connection: Arc<Connection>) -> Self {
         let (vault, mountpoint) = (plan.vault.clone(), plan.mountpoint.path.clone());
         let spin = plan.options.spin;
-        Self { vault, mountpoint, fs, keys, connection, spin }
+        let trail_readers = trail::Readers::default();
+        Self { vault, mountpoint, fs, keys, connection, spin, trail_readers }
     }
 
     /// Rotates the keys whose time has come, and destroys those, now and as long as the process
@@ -104,8 +106,8 @@ impl Served {
         });
         match done {
             Ok((rotated, destroyed)) => {
-                self.record_due(EventName::RotateKey, &rotated);
-                self.record_due(EventName::DeleteKey, &destroyed);
+                self.record_due(EventName::RotateKey, &rotated, &Who::here());
+                self.record_due(EventName::DeleteKey, &destroyed, &Who::here());
                 rotated
                     .iter()
                     .for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
@@ -123,14 +125,10 @@ impl Served {
         }
     }
 
-    fn record_due(&self, name: EventName, keys: &[String]) {
-        let Some(kept) = self.fs.trail() else { return };
-        for key in keys {
-            let event = {
-                let ring = self.fs.vault().context().ring();
-                trail::of_key(name, &ring, key, Who::here())
-            };
-            trail::keep_event(kept, event);
+    fn record_due(&self, name: EventName, keys: &[String], who: &Who) {
+        if let Some(kept) = self.fs.trail() {
+            let events = trail::of_keys(name, &self.fs.vault().context().ring(), keys, who);
+            events.into_iter().for_each(|event| trail::keep_event(kept, event));
         }
     }
 
@@ -154,18 +152,19 @@ impl Served {
 
     /// Changes a master key. Where files can't be read any more afterwards, the kernel first
     /// writes back what it has of them, and then gives up what it keeps.
-    fn change(&self, change: &KeyChange) -> Result<Value, Failure> {
+    fn change(&self, change: &KeyChange, who: &Who) -> Result<Value, Failure> {
         let drop_cached = || {
             if change.takes_away() {
                 self.connection.drop_cached(&self.fs.known_files());
             }
         };
         drop_cached();
-        let (key, ring) = vault::change(&self.keys, change)?;
+        let (KeyChanged { key, destroyed }, ring) = vault::change(&self.keys, change)?;
         self.fs.vault().context().replace_ring(ring);
         drop_cached();
         if !change.dry_run {
             log::info!("{}", change.done(&key));
+            self.record_due(EventName::DeleteKey, &destroyed, who);
         }
         Ok(json!(key))
     }
@@ -291,16 +290,20 @@ impl Answers for Served {
             self.admit(peer, &request)?;
             return self.perform(request, peer, progress);
         };
-        let before = self.fs.vault().context().ring().clone();
+        let goes_on = self.trail_readers.goes_on(&peer.who, &request);
         let done = self.admit(peer, &request).and_then(|()| {
-            if trail::leaves_trail(&request) {
+            if trail::leaves_trail(&request) && !goes_on {
                 kept.admit()?;
             }
             self.perform(request.clone(), peer, progress)
         });
-        let after = self.fs.vault().context().ring().clone();
+        if goes_on && done.is_ok() {
+            return done;
+        }
         let outcome = done.as_ref().map(|_| ());
-        trail::record(kept, &request, (&before, &after), &peer.who, outcome);
+        // With no hold on the keys while it is written.
+        let event = trail::event(&request, &self.fs.vault().context().ring(), &peer.who, outcome);
+        event.into_iter().for_each(|event| trail::keep_event(kept, event));
         done
     }
 }
@@ -322,9 +325,12 @@ impl Served {
             }
             Request::Policy(change) => self.change_policy(&change),
             Request::Status => Ok(json!(self.status())),
-            Request::Change(change) => self.change(&change),
+            Request::Change(change) => self.change(&change, &peer.who),
             Request::Work(work) => self.work(&work, &peer.who, progress),
-            Request::Trail(request) => trail::answer(&request, &self.vault, &self.fs),
+            Request::Trail(request) => {
+                let reader = (&self.trail_readers, &peer.who);
+                trail::answer(&request, reader, &self.vault, &self.fs)
+            }
             Request::Verify { path } => {
                 let found = self.fs.verify(&path, progress);
                 Ok(json!(found.map_err(|error| vault::failure(&self.vault.join(path), error))?))

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 
 use crate::format::VolumeId;
 use crate::fs::Fs;
-use crate::keys::{Held, KeyDescription, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
+use crate::keys::{Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
 use crate::store::{Access, Description, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
-use super::key::KeyChange;
+use super::key::{KeyChange, KeyChanged};
 
 /// How long another process may take to mount the same vault.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -180,13 +180,13 @@ pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
-pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyDescription, KeyRing), Failure> {
+pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyChanged, KeyRing), Failure> {
     if change.dry_run {
         let ring = keys.read()?.ring;
         return Ok((change.apply(&mut ring.clone())?, ring));
     }
-    let (key, file) = keys.edit(|file| change.apply(&mut file.ring))?;
-    Ok((key, file.ring))
+    let (changed, file) = keys.edit(|file| change.apply(&mut file.ring))?;
+    Ok((changed, file.ring))
 }
 
 /// Changes the master keys in the key file and in the vault that is open with them.

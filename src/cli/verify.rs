@@ -48,8 +48,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             };
             let request = Request::Verify { path: path.clone() };
             recorded(&target.vault, &keys, &request, |_| {
-                fs.verify(&path, &show)
-                    .map_err(|error| vault::failure(&target.vault.join(&path), error))
+                let found = fs.verify(&path, &show);
+                let found =
+                    found.map_err(|error| vault::failure(&target.vault.join(&path), error))?;
+                Ok((found, fs.vault().context().ring().clone()))
             })?
         }
     };

@@ -60,8 +60,10 @@ impl Fs {
             let may = match change.through {
                 Some(handle) => self.may_still_write(inode, handle, Origin::Program),
                 None => {
-                    let may = self.may_truncate(inode, &file, size, caller);
                     let wanted = Wanted { empty: size == 0, ..Wanted::WRITE };
+                    let may = self
+                        .may_open(inode, &file, wanted, caller)
+                        .and_then(|()| self.require_key(inode, &file, wanted, caller));
                     match may {
                         // The rest of an open, which was recorded.
                         Ok(()) if wanted.empty && caller.is_emptying() => Ok(()),

@@ -36,9 +36,9 @@ impl Caller {
         supplementary_groups(self.pid)
     }
 
-    /// Whether the caller waits in an open(2) that empties the file. The kernel does not say so in
-    /// the request that it makes of it: opening comes first, and to agree on another order
-    /// (FUSE_ATOMIC_O_TRUNC) would have a program that runs be emptied before that is refused.
+    /// Whether the caller waits in an open(2) for writing that empties the file. The kernel does
+    /// not say so in the request that it makes of it: opening comes first, and to agree on another
+    /// order (FUSE_ATOMIC_O_TRUNC) would have a program that runs be emptied before that is refused.
     ///
     /// The numbers are those with which the thread entered the kernel, and it can't change them
     /// (proc(5), syscall). `false` too where they can't be seen: by a daemon that may not trace the
@@ -63,7 +63,8 @@ fn empties(line: &str) -> bool {
     };
     let flags = words.nth(flags_at).and_then(|word| word.strip_prefix("0x"));
     let flags = flags.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    flags.is_some_and(|flags| flags & libc::O_TRUNC as u64 != 0)
+    let has = |flags: u64, flag: libc::c_int| flags & flag as u64 != 0;
+    flags.is_some_and(|flags| has(flags, libc::O_TRUNC) && has(flags, libc::O_ACCMODE))
 }
 
 fn supplementary_groups(pid: u32) -> Option<Vec<u32>> {
@@ -85,7 +86,9 @@ mod tests {
             )
         };
         assert!(empties(&openat(libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC)));
+        assert!(empties(&openat(libc::O_RDWR | libc::O_TRUNC)));
         for line in [
+            &openat(libc::O_RDONLY | libc::O_TRUNC),
             &openat(libc::O_WRONLY | libc::O_APPEND),
             "running",
             "-1 0x7ffe 0x7f01",

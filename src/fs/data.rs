@@ -42,13 +42,9 @@ impl Fs {
     /// filesystem says.
     pub fn open(&self, inode: Inode, wanted: Wanted, caller: &Caller) -> Result<Handle, FsError> {
         let file = self.acquire(inode, wanted.changes())?;
-        let opened = self.may_open(inode, &file, wanted, caller).and_then(|()| {
-            // Asked of every file only while some key is out of use: it takes reading the header.
-            match self.vault.context().all_enabled() || wanted.empty {
-                true => Ok(()),
-                false => self.in_file(inode, file.require_key()),
-            }
-        });
+        let opened = self
+            .may_open(inode, &file, wanted, caller)
+            .and_then(|()| self.require_key(inode, &file, wanted, caller));
         let opened = self.record_open("open", (inode, &file), wanted, caller, opened);
         let emptied = opened.and_then(|()| match wanted.empty {
             true => self.cut(inode, &file, &Change { size: Some(0), ..Change::default() }, caller),
@@ -175,8 +171,17 @@ impl Fs {
         caller: &Caller,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
-        let may = self.may_copy((from, &source), (to, &target), caller);
-        self.record_refused("copy_file_range", || self.path_of(from), || caller.who(), may)?;
+        for (inode, file, wanted) in [(from, &source, Wanted::READ), (to, &target, Wanted::WRITE)] {
+            let may = match wanted.write {
+                false => self.may_open(inode, file, wanted, caller),
+                true => self.may_fill(inode, file, caller),
+            };
+            let may = may.and_then(|()| self.require_key(inode, file, wanted, caller));
+            // One that is allowed is of what was recorded when it was opened.
+            if may.is_err() {
+                self.record_open("copy_file_range", (inode, file), wanted, caller, may)?;
+            }
+        }
         self.choose_key(to, &target)?;
         let mut copied = 0;
         while copied < len {

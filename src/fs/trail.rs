@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::open_files::OpenFile;
-use super::permission::Wanted;
+use super::permission::{Wanted, empties};
 use super::{Caller, Fs, FsError, Inode};
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::keys::KeyError;
@@ -45,11 +45,18 @@ impl Fs {
         outcome: Result<(), FsError>,
     ) -> Result<(), FsError> {
         let Some(trail) = self.trail.get() else { return outcome };
+        // One that can't be read is told to who reads it.
+        let identity = || file.identity().ok().flatten();
+        let content = if empties(file, wanted, caller) { None } else { identity() };
+        let name = match content {
+            None if wanted.changes() => EventName::GenerateDataKey,
+            _ => EventName::Decrypt,
+        };
         let path = || self.path_of(inode);
         if let Err(error) = &outcome {
-            let refused = self.refused(operation, path, Some(wanted), caller.who(), error);
-            if let Some(mut event) = refused {
-                if let Ok(Some(Identity { file, by: (key, version) })) = file.identity() {
+            let asked = (name, Some(wanted));
+            if let Some(mut event) = self.refused(operation, path, asked, caller.who(), error) {
+                if let Some(Identity { file, by: (key, version) }) = identity() {
                     event.file = Some(file);
                     match &mut event.key {
                         Some(used) if used.id == key => used.version = Some(version),
@@ -62,16 +69,7 @@ impl Fs {
             }
             return outcome;
         }
-        // Whether the kernel is about to have it emptied has to be asked for.
-        let empties = wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying());
-        let identity = if empties { Ok(None) } else { file.identity() };
-        // One that can't be read is told to who reads it.
-        let identity = identity.ok().flatten();
-        let name = match identity {
-            None if wanted.changes() => EventName::GenerateDataKey,
-            _ => EventName::Decrypt,
-        };
-        let (id, key) = match identity {
+        let (id, key) = match content {
             Some(Identity { file, by: (key, version) }) => {
                 (file, self.used_key(Some(key), Some(version)))
             }
@@ -107,39 +105,37 @@ impl Fs {
         who: impl FnOnce() -> Who,
         outcome: Result<T, FsError>,
     ) -> Result<T, FsError> {
+        // Where there is no file, one was to be made.
+        let asked = (EventName::GenerateDataKey, None);
         if let (Some(trail), Err(error)) = (self.trail.get(), &outcome)
-            && let Some(event) = self.refused(operation, path, None, who(), error)
+            && let Some(event) = self.refused(operation, path, asked, who(), error)
         {
             let _ = trail.record(event);
         }
         outcome
     }
 
-    /// The event of a refusal for want of a key or of permission, with the key that was wanting;
-    /// `None` for one about something else.
+    /// The event of a refusal for want of a key or of permission, with the key that was wanting and
+    /// the use of it: what a policy refused, or else what was asked for. `None` for one about
+    /// something else.
     fn refused(
         &self,
         operation: &'static str,
         path: impl FnOnce() -> PathBuf,
-        wanted: Option<Wanted>,
+        (asked, wanted): (EventName, Option<Wanted>),
         who: Who,
         error: &FsError,
     ) -> Option<Event> {
         let failed = refusal(error)?;
-        let name = match (error, wanted) {
-            (FsError::Denied { action, .. }, _) => EventName::of_action(*action),
-            (_, Some(wanted)) if !wanted.empty => EventName::Decrypt,
-            // Without a file that is there, it was to be made.
-            _ => EventName::GenerateDataKey,
+        let name = match error {
+            FsError::Denied { action, .. } => EventName::of_action(*action),
+            _ => asked,
         };
         let mut event = event(name, who, operation, &path(), wanted);
         event.failed = Some(failed);
-        if let Some(key) = key_of(error) {
-            let ring = self.vault.context().ring();
-            let key = ring.key(key).ok();
-            event.key =
-                key.map(|key| UsedKey { id: key.id(), name: key.name().to_owned(), version: None });
-        }
+        let ring = self.vault.context().ring();
+        let key = key_of(error).and_then(|name| ring.key(name).ok());
+        event.key = key.map(|key| UsedKey::of(key, None));
         Some(event)
     }
 
@@ -171,8 +167,7 @@ impl Fs {
             Some(id) => ring.key_by_id(&id).ok()?,
             None => ring.default_key(),
         };
-        let version = Some(version.unwrap_or(key.current()));
-        Some(UsedKey { id: key.id(), name: key.name().to_owned(), version })
+        Some(UsedKey::of(key, Some(version.unwrap_or(key.current()))))
     }
 }
 

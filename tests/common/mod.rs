@@ -23,6 +23,7 @@
 
 pub mod bytes;
 pub mod campaign;
+pub mod clock;
 pub mod files;
 pub mod mapping;
 pub mod mounted;

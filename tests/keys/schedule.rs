@@ -1,32 +1,11 @@
 //! A key that is due is rotated by the daemon. The clock is libfaketime's.
 
 use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
-use crate::common::{Mounted, Outcome, Vault, run, wait_until};
+use crate::common::clock::{at, made};
+use crate::common::{Mounted, Vault, wait_until};
 use crate::{described, key_json, version_of};
-
-/// The same command under another clock. Waiting still takes real time. Not by the program
-/// `faketime`, which waits for daemons that its program leaves behind.
-fn at(clock: &str, mut command: Command) -> Outcome {
-    let library = std::fs::read_dir("/usr/lib")
-        .unwrap()
-        .map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"))
-        .find(|library| library.exists())
-        .expect("libfaketime, of the package faketime");
-    command.env("LD_PRELOAD", library).env("FAKETIME", clock);
-    run(command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1"))
-}
-
-/// A vault that was made some time ago.
-fn made(clock: &str, options: &[&str]) -> Vault {
-    let vault = Vault::prepare();
-    let mut init = vault.command(&["init"]);
-    init.arg(vault.path()).args(options);
-    at(clock, init).ok();
-    vault
-}
 
 fn version(vault: &Vault) -> i64 {
     described(vault, "default")["current_version"].as_i64().unwrap()

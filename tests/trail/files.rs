@@ -1,6 +1,9 @@
 //! The trail's files: one after the other, and the oldest gone.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::common::{Mounted, Vault, require_root};
 use crate::{assert_whole, directory, files_in, lines, trail};
@@ -41,7 +44,7 @@ fn the_oldest_goes_and_the_chain_holds() {
     // One of those kept may not go as those did.
     fs::remove_file(&files[0]).unwrap();
     let said = trail(&vault, "verify", "");
-    crate::one_sentence(&said, 3, "the trail was changed");
+    crate::one_sentence(&said, 3, "the trail was changed in 1 place\n");
     assert!(said.stdout.contains(&format!("the first lines, from {begun}, are missing")), "{said}");
 }
 
@@ -64,5 +67,33 @@ fn a_mount_for_reading_alone_keeps_them_all() {
     open_until(&mount, 13_000);
     mount.unmount();
     assert_eq!(files_in(&directory(&vault)).len(), 2);
+    assert_whole(&vault);
+}
+
+/// By the daemon, and by who reads the files themselves.
+#[test]
+fn verified_while_files_come_and_go() {
+    require_root();
+    let vault = Vault::init();
+    let mount = vault.mount(&["--trail-file-size", "1", "--trail-files", "2"]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    let (ended, path) = (AtomicBool::new(false), mount.join("file"));
+    let named = format!("--trail {}", directory(&vault).display());
+    let (mut said, mut oldest) = (Vec::new(), HashSet::new());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                File::open(&path).unwrap();
+            }
+        });
+        for _ in 0..25 {
+            said.extend(["", &named].map(|args| trail(&vault, "verify", args)));
+            oldest.insert(files_in(&directory(&vault)).remove(0));
+        }
+        ended.store(true, Ordering::Relaxed);
+    });
+    said.into_iter().for_each(|said| drop(said.ok()));
+    assert!(oldest.len() > 3, "{oldest:?}");
+    mount.unmount();
     assert_whole(&vault);
 }

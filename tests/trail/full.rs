@@ -1,7 +1,6 @@
 //! A trail that can't be written: on a disk without room, or in a place where there can be none.
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,12 +10,13 @@ use rustix::mount::{UnmountFlags, unmount};
 use crate::common::files::errno;
 use crate::common::mounted::is_mounted;
 use crate::common::{Mounted, Scratch, Vault, require_root, run, wait_until};
+use crate::small_disk::fill;
 use crate::{assert_whole, lines, one_sentence, trail};
 
 /// Longer than it should ever take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A tmpfs of 16 MiB, unmounted when the value goes.
+/// A small disk, unmounted when the value goes; the vault lies elsewhere.
 struct Small(PathBuf);
 
 impl Drop for Small {
@@ -26,12 +26,21 @@ impl Drop for Small {
 }
 
 impl Small {
-    fn make() -> (Vault, Small) {
+    /// In memory, or with a filesystem of its own in a file.
+    fn make(ext4: bool) -> (Vault, Small) {
         require_root();
         let scratch = Scratch::new();
-        let place = scratch.make_dir("small");
-        let options = ["-t", "tmpfs", "-o", "size=16m", "atrest-test"];
-        run(Command::new("mount").args(options).arg(&place)).ok();
+        let (place, image) = (scratch.make_dir("small"), scratch.join("image"));
+        let mut mount = Command::new("mount");
+        if ext4 {
+            File::create(&image).unwrap().set_len(32 << 20).unwrap();
+            // Room for all that waits in memory, and no part for root, who runs these tests.
+            run(Command::new("mkfs.ext4").args(["-q", "-m", "0", "-b", "4096"]).arg(&image)).ok();
+            mount.args(["-o", "loop"]).arg(&image);
+        } else {
+            mount.args(["-t", "tmpfs", "-o", "size=16m", "atrest-test"]);
+        }
+        run(mount.arg(&place)).ok();
         let small = Small(place);
         (Vault::init_in(scratch), small)
     }
@@ -41,8 +50,7 @@ impl Small {
     }
 
     fn fill(&self) {
-        let mut filler = File::create(self.0.join("filler")).unwrap();
-        while filler.write_all(&[b'f'; 4096]).is_ok() {}
+        fill(&self.0.join("filler"));
     }
 
     fn make_room(&self) {
@@ -73,7 +81,15 @@ fn open_until_failing(mount: &Mounted) -> usize {
 
 #[test]
 fn keys_are_used_all_the_same() {
-    let (vault, small) = Small::make();
+    used_all_the_same(Small::make(false));
+}
+
+#[test]
+fn keys_are_used_all_the_same_on_ext4() {
+    used_all_the_same(Small::make(true));
+}
+
+fn used_all_the_same((vault, small): (Vault, Small)) {
     let mut mount = vault.mount(&["--trail", &small.trail()]);
     fs::write(mount.join("file"), b"content").unwrap();
     small.fill();
@@ -111,7 +127,15 @@ fn keys_are_used_all_the_same() {
 
 #[test]
 fn no_key_is_used_where_that_was_asked_for() {
-    let (vault, small) = Small::make();
+    none_is_used(Small::make(false));
+}
+
+#[test]
+fn no_key_is_used_where_that_was_asked_for_on_ext4() {
+    none_is_used(Small::make(true));
+}
+
+fn none_is_used((vault, small): (Vault, Small)) {
     let mut mount = vault.mount(&["--trail", &small.trail(), "--trail-fail", "closed"]);
     fs::write(mount.join("file"), b"content").unwrap();
     small.fill();

@@ -6,7 +6,11 @@ mod common;
 #[allow(dead_code, reason = "shared with the tests of the policy")]
 #[path = "../policy/people.rs"]
 mod people;
+#[allow(dead_code, reason = "shared with the tests of full disks")]
+#[path = "../root/small_disk.rs"]
+mod small_disk;
 
+mod account;
 mod at_rest;
 mod bad_input;
 mod crash;
@@ -15,6 +19,8 @@ mod files;
 mod full;
 mod places;
 mod query;
+mod refusals;
+mod schedule;
 mod separation;
 mod sinks;
 mod tampering;

@@ -107,6 +107,52 @@ fn nobody_listens() {
     }
 }
 
+/// Mounts the vault, makes a file and unmounts it, in mounts of its own that `before` makes: its
+/// `$1` is `place`.
+fn mount_in_own_places(vault: &Vault, place: &Path, before: &str, option: &str) {
+    let script = format!(
+        r#"set -e
+        {before}
+        "$2" mount "$3" "$4" {option} --log-file "$5"
+        echo content > "$4/file"
+        "$2" umount "$4""#
+    );
+    let mut unshare = Command::new(crate::common::require("unshare"));
+    unshare.args(["-m", "sh", "-c", &script, "sh"]).arg(place);
+    unshare.arg(crate::common::vault::binary()).arg(vault.path()).arg(vault.mountpoint());
+    unshare.arg(vault.next_log());
+    let home = vault.scratch().join("home");
+    unshare.env("HOME", &home).env("XDG_STATE_HOME", home.join("state"));
+    run(unshare.env("ATREST_KEY_FILE", vault.key_file())).ok();
+}
+
+/// Where syslog listens on most machines, and perhaps not on this one.
+#[test]
+fn syslog_is_found_in_its_usual_place() {
+    require_root();
+    let vault = Vault::init();
+    let place = vault.scratch().make_dir("dev");
+    let socket = listen(&vault.scratch().join("log-socket"));
+    // A /dev with little else.
+    let before = r#"mount -t tmpfs atrest-test "$1"
+        for name in fuse null urandom; do
+            touch "$1/$name"
+            mount --bind "/dev/$name" "$1/$name"
+        done
+        touch "$1/log"
+        mount --bind "$1/../log-socket" "$1/log"
+        mount --move "$1" /dev"#;
+    mount_in_own_places(&vault, &place, before, "--trail-syslog");
+    let lines = stored(&vault);
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    for line in &lines[1..] {
+        assert_eq!(parsed(&received(&socket)), (NOTICE, line.as_str()));
+    }
+    socket.set_nonblocking(true).unwrap();
+    assert!(socket.recv(&mut [0]).is_err(), "a line too many");
+    crate::assert_whole(&vault);
+}
+
 /// In mounts of its own, where the journal's place is the test's.
 #[test]
 fn the_journal_gets_the_lines_in_its_own_form() {
@@ -115,20 +161,10 @@ fn the_journal_gets_the_lines_in_its_own_form() {
     // As the directory for sockets of a journal that does not run here.
     let place = vault.scratch().make_dir("journal");
     let socket = listen(&place.join("socket"));
-    let script = r#"set -e
-        mount -t tmpfs atrest-test /run
+    let before = r#"mount -t tmpfs atrest-test /run
         mkdir -p /run/systemd/journal
-        mount --bind "$1" /run/systemd/journal
-        "$2" mount "$3" "$4" --trail-journald --log-file "$5"
-        echo content > "$4/file"
-        "$2" umount "$4""#;
-    let mut unshare = Command::new(crate::common::require("unshare"));
-    unshare.args(["-m", "sh", "-c", script, "sh"]).arg(&place);
-    unshare.arg(crate::common::vault::binary()).arg(vault.path()).arg(vault.mountpoint());
-    unshare.arg(vault.next_log());
-    let home = vault.scratch().join("home");
-    unshare.env("HOME", &home).env("XDG_STATE_HOME", home.join("state"));
-    run(unshare.env("ATREST_KEY_FILE", vault.key_file())).ok();
+        mount --bind "$1" /run/systemd/journal"#;
+    mount_in_own_places(&vault, &place, before, "--trail-journald");
     let lines = stored(&vault);
     assert_eq!(lines.len(), 4, "{lines:?}");
     for (line, event) in lines[1..].iter().zip(["Mount", "GenerateDataKey", "Unmount"]) {

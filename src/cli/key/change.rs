@@ -43,12 +43,21 @@ pub enum Action {
     CancelDeletion,
 }
 
+/// What came of a change.
+#[derive(Debug)]
+pub struct KeyChanged {
+    /// The key as it is then.
+    pub key: KeyDescription,
+    /// The names of the keys that went with it: their time was up.
+    pub destroyed: Vec<String>,
+}
+
 impl KeyChange {
     /// Does it to a ring. What was due to be destroyed goes with any change.
     ///
     /// # Errors
     /// [`KeyError`] where the key's state does not allow it.
-    pub fn apply(&self, ring: &mut KeyRing) -> Result<KeyDescription, KeyError> {
+    pub fn apply(&self, ring: &mut KeyRing) -> Result<KeyChanged, KeyError> {
         let name = &self.name;
         match self.action {
             Action::Create { rotate_every } => {
@@ -66,8 +75,8 @@ impl KeyChange {
             }
             Action::CancelDeletion => ring.cancel_deletion(name)?,
         }
-        ring.destroy_due(Timestamp::now());
-        ring.describe_key(name)
+        let destroyed = ring.destroy_due(Timestamp::now());
+        Ok(KeyChanged { key: ring.describe_key(name)?, destroyed })
     }
 
     /// The use of the key that its policy is asked about.

@@ -238,10 +238,11 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
             let done = recorded(&target.vault, &keys, &request, |trail| {
                 trail.into_iter().for_each(|trail| fs.keep_trail(Arc::clone(trail)));
                 vault::reread(&keys, &fs)?;
-                work.perform(&target.vault, &fs, (&keys, &Who::here()), &|step| {
+                let done = work.perform(&target.vault, &fs, (&keys, &Who::here()), &|step| {
                     bar.show(step);
                     true
-                })
+                })?;
+                Ok((done, fs.vault().context().ring().clone()))
             });
             fs.close().map_err(|error| vault::failure(&target.vault, error))?;
             done

@@ -244,9 +244,10 @@ impl Performer {
                     return Ok(change.apply(&mut keys.read()?.ring, *owner)?);
                 }
                 let request = Request::Policy(change.clone());
-                let edit = || keys.edit(|file| change.apply(&mut file.ring, *owner));
-                let (changed, _) = recorded(&target.vault, keys, &request, |_| edit())?;
-                Ok(changed)
+                recorded(&target.vault, keys, &request, |_| {
+                    let (changed, file) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
+                    Ok((changed, file.ring))
+                })
             }
             Self::Daemon => match target.daemon()? {
                 Daemon::Reached(client) => {

@@ -13,16 +13,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::VolumeId;
+use crate::keys::trail::{EventName, Who};
 use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError};
 
 use super::control::Request;
 use super::exit::{Context, Exit, Failure, print};
 use super::passphrase::UnlockArgs;
 use super::target::{Daemon, Target};
-use super::trail::recorded;
+use super::trail::{keep_event, of_keys, recorded};
 use super::vault::{self, Keys};
 
-pub use change::{Action, KeyChange};
+pub use change::{Action, KeyChange, KeyChanged};
 pub use files::FileWork;
 pub use grant::PolicyChange;
 
@@ -235,7 +236,14 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
             let request = Request::Change(change.clone());
-            recorded(&target.vault, &keys, &request, |_| vault::change(&keys, &change))?.0
+            recorded(&target.vault, &keys, &request, |trail| {
+                let (KeyChanged { key, destroyed }, ring) = vault::change(&keys, &change)?;
+                if let Some(trail) = trail {
+                    let gone = of_keys(EventName::DeleteKey, &ring, &destroyed, &Who::here());
+                    gone.into_iter().for_each(|event| keep_event(trail, event));
+                }
+                Ok((key, ring))
+            })?
         }
     };
     if args.json {

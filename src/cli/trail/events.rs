@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::keys::KeyRing;
 use crate::keys::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey, Who};
-use crate::keys::{KeyRing, KeyState};
 
 use super::super::control::Request;
 use super::super::exit::{Exit, Failure};
@@ -21,54 +21,38 @@ pub fn leaves_trail(request: &Request) -> bool {
             !dry_run
         }
         Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } => true,
-        // Whoever follows it would follow their own steps.
-        Request::Trail(TrailRequest::Lines(filter)) => filter.after.is_none(),
-        Request::Trail(TrailRequest::Flush) => false,
-        Request::Trail(TrailRequest::WhoRead(_) | TrailRequest::Verify(_)) => true,
+        Request::Trail(request) => *request != TrailRequest::Flush,
     }
 }
 
-/// Records what came of a request, which changed the keys from the one ring to the other. It is
-/// durable when this returns, if it can be.
-pub fn record(
-    trail: &Trail,
+/// The event of a request of which something came, and after which the keys are those of `ring`;
+/// `None` for one that leaves none.
+pub fn event(
     request: &Request,
-    (before, after): (&KeyRing, &KeyRing),
+    ring: &KeyRing,
     who: &Who,
     outcome: Result<(), &Failure>,
-) {
+) -> Option<Event> {
     let rewraps = matches!(request, Request::Work(FileWork::Rewrap { .. }));
     let is_wanted = match outcome {
         Ok(()) => leaves_trail(request) && !rewraps,
         // The first asks what a change would be: what is refused for itself comes to no key.
         Err(failure) => failure.exit == Exit::Policy || leaves_trail(request),
     };
-    if is_wanted {
-        let mut event = event(request, after, who.clone());
-        event.failed = outcome.err().map(failed);
-        keep(trail, event);
-    }
-    for event in deleted(before, after, who) {
-        keep(trail, event);
-    }
+    is_wanted.then(|| Event {
+        failed: outcome.err().map(failed),
+        ..of_request(request, ring, who.clone())
+    })
 }
 
-/// The keys that were destroyed because their time was up.
-pub fn deleted(before: &KeyRing, after: &KeyRing, who: &Who) -> Vec<Event> {
-    let was_there = |key: &&crate::keys::MasterKey| {
-        before.key_by_id(&key.id()).is_ok_and(|before| before.state() != KeyState::Destroyed)
-    };
-    let gone = after.keys().filter(|key| key.state() == KeyState::Destroyed).filter(was_there);
-    gone.map(|key| of_key(EventName::DeleteKey, after, key.name(), who.clone())).collect()
+/// An event about each of some master keys, by name.
+pub fn of_keys(name: EventName, ring: &KeyRing, keys: &[String], who: &Who) -> Vec<Event> {
+    keys.iter().map(|key| of_key(name, ring, key, who.clone())).collect()
 }
 
 /// An event about a whole master key, at its current version.
 pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
-    let key = ring.key(key).ok().map(|key| UsedKey {
-        id: key.id(),
-        name: key.name().to_owned(),
-        version: Some(key.current()),
-    });
+    let key = ring.key(key).ok().map(|key| UsedKey::of(key, Some(key.current())));
     Event { key, ..Event::new(name, who) }
 }
 
@@ -77,7 +61,7 @@ pub fn keep(trail: &Trail, event: Event) {
     let _ = trail.record_durably(event);
 }
 
-fn event(request: &Request, ring: &KeyRing, who: Who) -> Event {
+fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
     let default = || ring.default_key().name().to_owned();
     let (name, key, operation, details): (_, _, _, Option<Value>) = match request {
         Request::Status => (EventName::DescribeKey, default(), "status", None),

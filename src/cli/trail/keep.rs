@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::format::{Epoch, VolumeId};
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::trail::{Seal, SealKeeper, Settings, Start, Trail, TrailError, default_directory};
+use crate::keys::trail::{
+    Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
+};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -62,7 +64,8 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     }
 }
 
-/// Does what a daemon would be asked, where there is none, and records it.
+/// Does what a daemon would be asked, where there is none, and records it. `act` also returns the
+/// keys that are in force then.
 ///
 /// # Errors
 /// Those of `act`; [`Exit::Trail`] where the trail can't be kept and is to fail closed: nothing was
@@ -71,23 +74,23 @@ pub fn recorded<T>(
     vault: &Path,
     keys: &Keys,
     request: &Request,
-    act: impl FnOnce(Option<&Arc<Trail>>) -> Result<T, Failure>,
+    act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
 ) -> Result<T, Failure> {
     if !events::leaves_trail(request) {
-        return act(None);
+        return act(None).map(|(done, _)| done);
     }
-    let trail = for_command(vault, keys)?;
-    let before = keys.read()?.ring;
+    let (trail, before) = for_command(vault, keys)?;
     let done = act(trail.as_ref());
     if let Some(trail) = &trail {
-        let after = keys.read()?.ring;
-        let who = crate::keys::trail::Who::here();
-        events::record(trail, request, (&before, &after), &who, done.as_ref().map(|_| ()));
+        let ring = done.as_ref().map_or(&before, |(_, after)| after);
+        let event = events::event(request, ring, &Who::here(), done.as_ref().map(|_| ()));
+        event.into_iter().for_each(|event| events::keep(trail, event));
     }
-    done
+    done.map(|(done, _)| done)
 }
 
-fn for_command(vault: &Path, keys: &Keys) -> Result<Option<Arc<Trail>>, Failure> {
+/// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.
+fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
     let keeper =
         TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault::failure(vault, error))?;
     let epoch = Vault::newest_epoch(vault).unwrap_or_default();
@@ -111,12 +114,12 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<Option<Arc<Trail>>, Failure>
     match kept {
         Ok((trail, trouble)) => {
             trouble.iter().for_each(|trouble| tell(trouble));
-            Ok(Some(Arc::new(trail)))
+            Ok((Some(Arc::new(trail)), ring))
         }
         Err(failure) if closed => Err(failure),
         Err(failure) => {
             tell(&format!("this leaves no line in the trail: {failure}"));
-            Ok(None)
+            Ok((None, ring))
         }
     }
 }

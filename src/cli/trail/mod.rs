@@ -3,6 +3,7 @@
 mod events;
 mod keep;
 mod options;
+mod readers;
 mod show;
 mod sinks;
 mod source;
@@ -24,9 +25,10 @@ use super::principals;
 use super::target::Target;
 use super::verify::within;
 
-pub use events::{keep as keep_event, leaves_trail, of_key, record};
+pub use events::{event, keep as keep_event, leaves_trail, of_key, of_keys};
 pub use keep::{for_mount, recorded, refuse_inside};
 pub use options::{TrailArgs, TrailOptions};
+pub use readers::Readers;
 pub use source::{TrailRequest, answer};
 
 use source::Source;
@@ -151,7 +153,8 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     if report.findings.is_empty() {
         return Ok(Exit::Done);
     }
-    tell(&format!("the trail was changed in {} places", report.findings.len()));
+    let places = show::counted(report.findings.len() as u64, "place");
+    tell(&format!("the trail was changed in {places}"));
     Ok(Exit::Damage)
 }
 

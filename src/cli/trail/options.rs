@@ -27,7 +27,7 @@ pub struct TrailArgs {
     /// Begin another file of the trail after so many MiB [default: 64]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub trail_file_size: Option<u64>,
-    /// Keep so many files of the trail, 0 for all [default: 16]
+    /// Keep so many files of the trail, 0 for all; short ones count by their bytes [default: 16]
     #[arg(long, value_name = "N")]
     pub trail_files: Option<u32>,
     /// Send each event to syslog too (RFC 5424), to /dev/log or another socket

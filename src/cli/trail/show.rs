@@ -79,6 +79,11 @@ pub fn readers(readers: &[Reader]) -> String {
     readers.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// So many of something.
+pub fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What `verify` found.
 pub fn report(report: &Report) -> String {
     let finding = |finding: &crate::keys::trail::Finding| {
@@ -91,13 +96,15 @@ pub fn report(report: &Report) -> String {
     };
     let mut lines: Vec<_> = report.findings.iter().map(finding).collect();
     let Report { first, last, files, unsealed, head, .. } = report;
-    let verdict = match report.findings.len() {
+    let verdict = match report.findings.len() as u64 {
         0 => "as they were written".to_owned(),
-        places => format!("changed in {places} places"),
+        places => format!("changed in {}", counted(places, "place")),
     };
-    lines.push(format!("Lines {first} to {last} in {files} files: {verdict}."));
+    let files = counted(*files, "file");
+    lines.push(format!("Lines {first} to {last} in {files}: {verdict}."));
     if *unsealed > 0 {
-        lines.push(format!("{unsealed} of them are newer than the vault's record of its trail."));
+        let are = if *unsealed == 1 { "is" } else { "are" };
+        lines.push(format!("{unsealed} of them {are} newer than the vault's record of its trail."));
     }
     lines.push(format!("head  {head}"));
     lines.join("\n")

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::fs::Fs;
-use crate::keys::trail::{self, Filter, Head, Reader, Report, Seal, TrailError};
+use crate::keys::trail::{self, Filter, Head, Reader, Report, TrailError, Who};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -17,6 +17,7 @@ use super::super::target::{Daemon, Target};
 use super::super::vault::{self, Keys};
 use super::Lines;
 use super::keep::directory;
+use super::readers::Readers;
 
 /// Lines that the daemon hands over at once.
 const BATCH: usize = 20_000;
@@ -35,11 +36,16 @@ pub enum TrailRequest {
     Verify(Option<String>),
 }
 
-/// What the daemon answers.
+/// What the daemon answers a process, of which it notes how far it has come.
 ///
 /// # Errors
 /// [`Exit::Trail`] where it keeps none; those of reading.
-pub fn answer(request: &TrailRequest, vault: &Path, fs: &Fs) -> Result<Value, Failure> {
+pub fn answer(
+    request: &TrailRequest,
+    (readers, who): (&Readers, &Who),
+    vault: &Path,
+    fs: &Fs,
+) -> Result<Value, Failure> {
     let directory = match fs.trail() {
         Some(kept) => {
             kept.flush();
@@ -50,11 +56,13 @@ pub fn answer(request: &TrailRequest, vault: &Path, fs: &Fs) -> Result<Value, Fa
     match request {
         TrailRequest::Flush => Ok(json!(directory)),
         TrailRequest::Lines(filter) => {
-            let mut lines = Vec::new();
-            trail::query(&directory, filter, &mut |text, _| {
+            let (mut lines, mut last) = (Vec::new(), filter.after.unwrap_or_default());
+            trail::query(&directory, filter, &mut |text, line| {
                 lines.push(text.to_owned());
+                last = line.sequence;
                 lines.len() < BATCH
             })?;
+            readers.note(who, last);
             Ok(json!(lines))
         }
         TrailRequest::WhoRead(path) => {
@@ -194,21 +202,11 @@ fn verified_with(
     keys: &crate::crypto::TrailKeys,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
+    // First: a mount that begins meanwhile tells the trail after the vault.
+    let epoch = Vault::newest_epoch(vault);
     let keeper =
         TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
-    let (seal, damaged) = match Seal::read(&keeper, keys) {
-        Ok(seal) => (seal, false),
-        Err(TrailError::Seal) => (None, true),
-        Err(error) => return Err(error.into()),
-    };
-    let epoch = Vault::newest_epoch(vault);
-    let mut report = trail::verify(directory, keys, seal.as_ref(), head, epoch)?;
-    if damaged {
-        report.findings.iter_mut().filter(|finding| finding.file.is_none()).for_each(|finding| {
-            finding.what = TrailError::Seal.to_string();
-        });
-    }
-    Ok(report)
+    Ok(trail::verify(directory, keys, &keeper, head, epoch)?)
 }
 
 fn ask<T: serde::de::DeserializeOwned>(

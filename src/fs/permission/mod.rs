@@ -74,6 +74,11 @@ impl Wanted {
     }
 }
 
+/// Whether a file is emptied by it, which has to be asked for where the kernel is about to.
+pub(super) fn empties(file: &OpenFile, wanted: Wanted, caller: &Caller) -> bool {
+    wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying())
+}
+
 fn both() -> ActionSet {
     decrypts().with(Action::GenerateDataKey)
 }
@@ -134,6 +139,32 @@ impl Fs {
         }
     }
 
+    /// Whether the master key that it takes may be used: the content's, or where all content will
+    /// be new that of the directory. To read a file without content takes none.
+    ///
+    /// # Errors
+    /// [`FsError::Key`], [`FsError::File`] when it may not; what reading the header gives.
+    pub(super) fn require_key(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+        wanted: Wanted,
+        caller: &Caller,
+    ) -> Result<(), FsError> {
+        let context = self.vault.context();
+        // Asked of every file only while some key is out of use: it takes reading the header.
+        if context.all_enabled() {
+            return Ok(());
+        }
+        if !empties(file, wanted, caller) {
+            self.in_file(inode, file.require_key())?;
+            if !wanted.write || self.key_of_content(inode, file)?.is_some() {
+                return Ok(());
+            }
+        }
+        Ok(context.require_enabled(self.key_of_new_content(inode, file)?)?)
+    }
+
     /// Before a file is made as `name` in `parent`. The caller holds `tree`.
     pub(super) fn may_create(
         &self,
@@ -147,31 +178,21 @@ impl Fs {
         self.require(caller, actions, key, || vec![self.path_in(parent, name)])
     }
 
-    pub(super) fn may_truncate(
+    /// Before what is read elsewhere is written to an open file.
+    pub(super) fn may_fill(
         &self,
         inode: Inode,
         file: &OpenFile,
-        size: u64,
         caller: &Caller,
     ) -> Result<(), FsError> {
-        self.may_open(inode, file, Wanted { empty: size == 0, ..Wanted::WRITE }, caller)
-    }
-
-    pub(super) fn may_copy(
-        &self,
-        (from, source): (Inode, &OpenFile),
-        (to, target): (Inode, &OpenFile),
-        caller: &Caller,
-    ) -> Result<(), FsError> {
-        if self.freely(caller.uid, both()) {
+        if self.freely(caller.uid, fills()) {
             return Ok(());
         }
-        self.may_open(from, source, Wanted::READ, caller)?;
-        let key = match self.key_of_content(to, target)? {
+        let key = match self.key_of_content(inode, file)? {
             Some(key) => Some(key),
-            None => self.key_of_new_content(to, target)?,
+            None => self.key_of_new_content(inode, file)?,
         };
-        self.require(caller, fills(), key, || self.paths_of(to))
+        self.require(caller, fills(), key, || self.paths_of(inode))
     }
 
     /// Whether no grant has to be looked up to know that `uid` may do all of `actions`.

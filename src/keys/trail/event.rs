@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::format::{FileId, KeyVersion, MasterKeyId};
-use crate::keys::KeyError;
 use crate::keys::policy::Action;
+use crate::keys::{KeyError, MasterKey};
 
 macro_rules! event_names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -160,6 +160,13 @@ pub struct UsedKey {
     pub name: String,
     /// The version, where it was one.
     pub version: Option<KeyVersion>,
+}
+
+impl UsedKey {
+    /// A key, by the name that it has now.
+    pub fn of(key: &MasterKey, version: Option<KeyVersion>) -> Self {
+        Self { id: key.id(), name: key.name().to_owned(), version }
+    }
 }
 
 /// What a file was opened for.

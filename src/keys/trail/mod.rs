@@ -9,7 +9,9 @@
 //! [`Trail`] takes events and writes them by a thread of its own; [`verify`] and [`query`] read.
 
 mod chain;
+mod check;
 mod directory;
+mod end;
 mod error;
 mod event;
 mod line;

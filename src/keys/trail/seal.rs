@@ -16,7 +16,7 @@ const FILE_LEN: u64 = 64 << 20;
 /// It is filled up to a multiple of this, so that the next one is as long and can be written over it
 /// where the disk is full.
 const UNIT: usize = 1024;
-/// Files of the trail that are kept, unless told otherwise.
+/// Full files of the trail that are kept, unless told otherwise.
 const FILES: u32 = 16;
 
 /// How a trail is kept.
@@ -28,7 +28,7 @@ pub struct Settings {
     pub fail_closed: bool,
     /// Bytes of a file before the next begins.
     pub file_len: u64,
-    /// How many files are kept, 0 for all.
+    /// How many full files are kept, or as many bytes in more that are short; 0 for all.
     pub files: u32,
 }
 

@@ -3,16 +3,16 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::chain::{Chain, Head, link_to_text};
 use super::directory::Directory;
+use super::end::End;
 use super::line::Line;
 use super::seal::{Seal, SealKeeper, Settings};
-use super::verify::Tail;
 use super::{Event, EventName, TrailError, Who};
 use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, VolumeId};
@@ -218,7 +218,7 @@ impl Writer {
         self.unsealed = true;
     }
 
-    /// Goes on in a new file, and takes the oldest away where there are too many.
+    /// Goes on in a new file, and takes the oldest away where there is enough without them.
     fn next_file(&mut self) -> Result<(), TrailError> {
         self.sync()?;
         let file = create(&self.directory, self.chain.head().sequence + 1)?;
@@ -231,11 +231,7 @@ impl Writer {
             return Err(error);
         }
         let files = self.directory.files()?;
-        let keep = match self.start.settings.files {
-            0 => files.len(),
-            keep => keep as usize,
-        };
-        let (old, kept) = files.split_at(files.len().saturating_sub(keep));
+        let (old, kept) = files.split_at(self.excess(&files));
         // What is not there without having been taken away here stays missed.
         if let (false, Some(first)) = (old.is_empty(), kept.first()) {
             self.seal.first = *first;
@@ -247,6 +243,21 @@ impl Writer {
             fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
         }
         Ok(())
+    }
+
+    /// How many of the files, the last of which has just begun, go. They count by their bytes: the
+    /// short ones that crashes leave push no others out.
+    fn excess(&self, files: &[u64]) -> usize {
+        let Some(full) = self.start.settings.files.checked_sub(1) else { return 0 };
+        let enough = u64::from(full).saturating_mul(self.start.settings.file_len);
+        let mut kept = 0;
+        let goes = |first: &u64| {
+            let is_enough = kept >= enough;
+            kept += fs::metadata(self.directory.file(*first)).map_or(0, |file| file.len());
+            is_enough
+        };
+        let before = files.len().saturating_sub(1);
+        files[..before].iter().rposition(goes).map_or(0, |last| last + 1)
     }
 
     /// The first line of a file: it says what the chain was before, so that those kept can be
@@ -279,79 +290,4 @@ fn create(directory: &Directory, first: u64) -> Result<File, TrailError> {
     let path = directory.file(first);
     let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
     opened.map_err(|source| TrailError::io("make", &path, source))
-}
-
-/// Beyond it are the numbers of files that somebody else put there: behind them is no room.
-const FARTHEST: u64 = u64::MAX / 4;
-
-/// Where a trail ends.
-struct End {
-    head: Head,
-    /// The last file, where it ends as it was sealed.
-    open: Option<File>,
-    trouble: Option<String>,
-}
-
-impl End {
-    fn find(
-        directory: &Directory,
-        keys: &TrailKeys,
-        sealed: Option<&Seal>,
-    ) -> Result<Self, TrailError> {
-        let files = directory.files()?;
-        let sealed_head = sealed.map_or(Head::START, |seal| seal.head);
-        let Some(&last) = files.last() else {
-            let trouble = (sealed_head.sequence > 0)
-                .then(|| format!("nothing is left of the trail in {}", directory.path().display()));
-            return Ok(Self { head: sealed_head, open: None, trouble });
-        };
-        if let Some(seal) = sealed
-            && seal.file.0 == last
-            && let Some(file) = open_as_sealed(&directory.file(last), seal)?
-        {
-            return Ok(Self { head: seal.head, open: Some(file), trouble: None });
-        }
-        // A crash, or somebody else: the lines say themselves how far they are whole.
-        let from = sealed.map_or(last, |seal| seal.file.0);
-        let tail = files.partition_point(|first| *first < from.min(last));
-        let tail = Tail::read(directory, &files[tail..], keys, sealed)?;
-        let place = directory.path().display();
-        let trouble = match sealed {
-            // The first start leaves one line before it seals.
-            None if tail.head.sequence > 1 => {
-                Some(format!("the vault has no record of the trail in {place}"))
-            }
-            _ if tail.is_sound && (sealed.is_none() || files.contains(&from)) => None,
-            _ => Some(format!("the trail in {place} was changed; `atrest trail verify` says how")),
-        };
-        if trouble.is_some() {
-            // Behind all that is there, so that nothing is written over.
-            let end = (last - 1).saturating_add(tail.lines.max(1));
-            let end = if end < FARTHEST { end } else { 0 };
-            let head = Head { sequence: end.max(sealed_head.sequence), ..sealed_head };
-            return Ok(Self { head, open: None, trouble });
-        }
-        if tail.lines == 0 {
-            // A crash came before its first line, and the next file takes its place.
-            let path = directory.file(last);
-            fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
-        }
-        Ok(Self { head: tail.head, open: None, trouble })
-    }
-}
-
-/// The file, if it ends where and as the seal says.
-fn open_as_sealed(path: &Path, seal: &Seal) -> Result<Option<File>, TrailError> {
-    let io = |source| TrailError::io("open", path, source);
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() != seal.file.1 {
-        return Ok(None);
-    }
-    let ending = format!("{}\"}}\n", link_to_text(&seal.head.link));
-    let mut found = vec![0; ending.len()];
-    let is_long = seal.file.1 >= ending.len() as u64;
-    let read = is_long
-        .then(|| file.read_exact_at(&mut found, seal.file.1 - ending.len() as u64).ok())
-        .flatten();
-    Ok((read.is_some() && found == ending.as_bytes()).then_some(file))
 }

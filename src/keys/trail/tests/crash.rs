@@ -123,6 +123,28 @@ fn the_oldest_files_go_and_are_not_missed() {
     assert_eq!(kept.verify().findings.len(), 1, "one more than those that had to");
 }
 
+/// A daemon that dies again and again begins a file each time.
+#[test]
+fn short_files_push_nothing_out() {
+    let mut scratch = Scratch::of_files(100);
+    scratch.settings.files = 4;
+    assert_eq!(scratch.mount(0..90), None);
+    for number in 90..110 {
+        let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
+        writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
+        drop(writer);
+        scratch.epoch.0 += 1;
+    }
+    assert!(scratch.files().len() > 15, "{:?}", scratch.files());
+    assert_eq!(scratch.mount(110..250), None);
+    scratch.assert_clean();
+    assert_eq!(scratch.numbers(), (0..250).collect::<Vec<_>>(), "after a file was full");
+    // And no more is kept than was asked for.
+    assert_eq!(scratch.mount(250..900), None);
+    scratch.assert_clean();
+    assert_eq!(scratch.files().len(), 4);
+}
+
 #[test]
 fn the_oldest_files_stay_while_the_vault_does_not_know() {
     #[derive(Debug)]

@@ -1,5 +1,6 @@
 //! When lines are in the files.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -60,8 +61,7 @@ fn from_eight_threads_each_is_there_once() {
     });
     trail.end();
     assert_eq!(trail.condition().lost, 0);
-    let report =
-        verify(&scratch.path(), &scratch.keys, scratch.seal().as_ref(), None, None).unwrap();
+    let report = verify(&scratch.path(), &scratch.keys, &scratch.memory, None, None).unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.lines, u64::from(8 * EACH) + report.files);
     assert_eq!((report.last, report.unsealed), (report.lines, 0));
@@ -69,6 +69,36 @@ fn from_eight_threads_each_is_there_once() {
     for thread in 0..8 {
         let own = numbers.iter().filter(|number| **number / EACH == thread);
         assert!(own.copied().eq(thread * EACH..(thread + 1) * EACH), "thread {thread}");
+    }
+}
+
+/// Files are begun and taken away while they are verified.
+#[test]
+fn while_it_is_written_it_is_whole() {
+    for files in [1, 2, 5] {
+        let mut scratch = Scratch::of_files(20);
+        scratch.settings.files = files;
+        let (trail, _) = scratch.start();
+        let ended = AtomicBool::new(false);
+        let (verified, first) = thread::scope(|scope| {
+            scope.spawn(|| {
+                (0..40_000).for_each(|number| trail.record(event(number)).unwrap());
+                ended.store(true, Ordering::Relaxed);
+            });
+            let (mut verified, mut first) = (0, 0);
+            while !ended.load(Ordering::Relaxed) {
+                let report = verify(&scratch.path(), &scratch.keys, &scratch.memory, None, None);
+                let report = report.unwrap();
+                assert_eq!(report.findings, [], "{files} files");
+                assert!(report.first >= first && report.last >= report.first);
+                (verified, first) = (verified + 1, report.first);
+            }
+            (verified, first)
+        });
+        assert!(verified > 10 && first > 1000, "{verified} times, up to {first}");
+        trail.end();
+        scratch.epoch.0 += 1;
+        scratch.assert_clean();
     }
 }
 

@@ -1,0 +1,282 @@
+//! What verifying goes through, line by line.
+
+use serde::Deserialize;
+
+use super::chain::{Chain, Head, link_from_text, split};
+use super::directory::Directory;
+use super::verify::{Finding, Report};
+use super::{EventName, Seal, TrailError};
+use crate::crypto::TrailKeys;
+use crate::format::Epoch;
+
+/// A trail that is being read.
+pub(super) struct Check<'a> {
+    keys: &'a TrailKeys,
+    pub report: Report,
+    chain: Option<Chain>,
+    /// The last line that was where it belongs: what follows one that was inserted follows it.
+    sound: Head,
+    /// The file's name, and the number of its first line.
+    file: (String, u64),
+    /// Whole lines of it so far.
+    pub line: u64,
+    /// The file before ends in the middle of this line, the first of it maybe.
+    cut: Option<Finding>,
+    /// Findings that are of earlier starts, which wrote them down.
+    pub noted: usize,
+    /// Lines that must be there with this link, and whether they were seen.
+    anchors: Vec<(Head, &'static str, bool)>,
+}
+
+impl<'a> Check<'a> {
+    /// Before the first file, of what must be there.
+    pub fn new(keys: &'a TrailKeys, seal: Option<&Seal>, known: Option<Head>) -> Self {
+        let sealed = seal.map(|seal| (seal.head, "the vault's seal", false));
+        let known = known.map(|head| (head, "the head that was kept", false));
+        let anchors =
+            sealed.into_iter().chain(known).filter(|(head, ..)| head.sequence > 0).collect();
+        Self {
+            keys,
+            report: Report::default(),
+            chain: None,
+            sound: Head::START,
+            file: (String::new(), 0),
+            line: 0,
+            cut: None,
+            noted: 0,
+            anchors,
+        }
+    }
+
+    fn find(&mut self, what: impl Into<String>) {
+        let file = (!self.file.0.is_empty()).then(|| self.file.0.clone());
+        let line = (self.line > 0).then_some(self.line);
+        self.add(Finding { file, line, what: what.into() });
+    }
+
+    fn add(&mut self, finding: Finding) {
+        let findings = &mut self.report.findings;
+        // What is wrong with the trail as a whole comes last, and is always told.
+        if findings.len() < MOST || finding.file.is_none() {
+            findings.push(finding);
+        } else if findings.len() == MOST {
+            let what = "there is more, which is not told".to_owned();
+            findings.push(Finding { what, ..finding });
+        }
+    }
+
+    fn end_of_chain(&self) -> Head {
+        self.chain.as_ref().map_or(Head::START, Chain::head)
+    }
+
+    /// Reads the next file.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn file(&mut self, directory: &Directory, first: u64) -> Result<(), TrailError> {
+        let path = directory.file(first);
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        self.file = (name.unwrap_or_default(), first);
+        self.line = 0;
+        self.report.files += 1;
+        let ends_whole = directory.read(first, |line| {
+            self.line(line);
+            true
+        })?;
+        let what = match self.line {
+            0 => "the file has no whole line",
+            _ => "its last line was cut",
+        };
+        if self.line == 0 && first != self.end_of_chain().sequence.saturating_add(1) {
+            self.find(what);
+        } else if self.line == 0 || !ends_whole {
+            let (file, line) = (Some(self.file.0.clone()), Some(self.line + 1));
+            self.cut.get_or_insert(Finding { file, line, what: what.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// A crash in the middle of a line leaves it cut; what was whole goes on behind it.
+    fn settle_cut(&mut self, was_crash: bool) {
+        if let Some(finding) = self.cut.take().filter(|_| !was_crash) {
+            self.add(finding);
+        }
+    }
+
+    fn line(&mut self, line: &[u8]) {
+        self.line += 1;
+        self.report.lines += 1;
+        let parts = split(line).and_then(|(body, link)| Some((body, link, numbered(body)?)));
+        let Some((body, link, numbered)) = parts else {
+            self.settle_cut(false);
+            return self.find("this is no line of a trail");
+        };
+        let sequence = numbered.sequence;
+        let is_begin = numbered.event_name == EventName::TrailBegin;
+        if self.line == 1 && !self.first_line(numbered) {
+            return self.go_on_behind(Head { sequence, link });
+        } else if self.line > 1 && is_begin {
+            self.find("the beginning of a file stands in the middle of one");
+        }
+        let Some(chain) = &mut self.chain else {
+            self.find("what comes before it in its file is missing");
+            return self.go_on_behind(Head { sequence, link });
+        };
+        let before = chain.head();
+        let mut sound = chain.fits(sequence, body, link);
+        if !sound && self.sound != before {
+            // Behind a line that does not belong here, the one after it may.
+            let mut without = Chain::after(self.keys.line.clone(), self.sound);
+            sound = without.fits(sequence, body, link);
+        }
+        let head = Head { sequence, link };
+        chain.go_on_behind(head);
+        if sound {
+            self.sound = head;
+            self.meet_anchors(head);
+            return;
+        }
+        let expected = before.sequence.saturating_add(1);
+        self.find(match sequence {
+            _ if sequence == expected => {
+                format!("line {sequence} was changed, or the one before it")
+            }
+            _ if sequence > expected => match sequence - expected {
+                1 => format!("line {expected} is missing"),
+                _ => format!("lines {expected} to {} are missing", sequence - 1),
+            },
+            _ => format!("line {sequence} stands where line {expected} belongs"),
+        });
+    }
+
+    /// The first line of a file continues the file before it, or begins what is kept; returns whether
+    /// it is one that can.
+    fn first_line(&mut self, line: Numbered) -> bool {
+        let Some((before, trouble)) = begins(self.file.1, line) else {
+            self.settle_cut(false);
+            self.find("the file does not begin as one of its name does");
+            return false;
+        };
+        let end = self.chain.as_ref().map(Chain::head);
+        self.settle_cut(end == Some(before));
+        match end {
+            Some(end) if end.sequence < before.sequence => {
+                let (from, to) = (end.sequence + 1, before.sequence);
+                self.find(format!("lines {from} to {to}, before this file, are missing"));
+            }
+            Some(end) if end != before => {
+                self.find("the file does not continue the one before it");
+            }
+            Some(_) | None => {}
+        }
+        if let Some(trouble) = trouble {
+            self.noted += 1;
+            self.find(format!("when the trail went on here: {trouble}"));
+        }
+        self.go_on_behind(before);
+        true
+    }
+
+    fn go_on_behind(&mut self, head: Head) {
+        self.sound = head;
+        self.chain = Some(Chain::after(self.keys.line.clone(), head));
+        if self.report.first == 0 {
+            self.report.first = head.sequence.saturating_add(1);
+        }
+    }
+
+    fn meet_anchors(&mut self, head: Head) {
+        for (anchor, _, seen) in &mut self.anchors {
+            *seen |= *anchor == head;
+        }
+    }
+
+    /// Behind the last file: whether all is there that must be.
+    pub fn end(&mut self) -> Head {
+        let end = self.end_of_chain();
+        self.settle_cut(self.anchors.iter().all(|(head, ..)| head.sequence <= end.sequence));
+        self.file.0.clear();
+        self.line = 0;
+        self.report.last = end.sequence;
+        self.report.head = end.to_string();
+        for (anchor, name, seen) in std::mem::take(&mut self.anchors) {
+            let Head { sequence, .. } = anchor;
+            if sequence > end.sequence {
+                self.find(match sequence - end.sequence {
+                    1 => format!("the last line, {sequence}, is missing: {name} has it"),
+                    _ => format!(
+                        "the last lines, {} to {sequence}, are missing: {name} has them",
+                        end.sequence + 1
+                    ),
+                });
+            } else if !seen && sequence >= self.report.first {
+                self.find(format!("line {sequence} is not the one that {name} has"));
+            }
+        }
+        end
+    }
+
+    /// Whether it is what the vault's seal says, which was read after it.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`] where that could not be read.
+    pub fn compare(
+        &mut self,
+        seal: Result<Option<Seal>, TrailError>,
+        epoch: Option<Epoch>,
+    ) -> Result<(), TrailError> {
+        let seal = match seal {
+            Ok(Some(seal)) => seal,
+            Ok(None) => {
+                self.find("the vault has no record of its trail");
+                return Ok(());
+            }
+            Err(error @ TrailError::Seal) => {
+                self.find(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let Report { first, last, files, .. } = self.report;
+        self.report.unsealed = last.saturating_sub(seal.head.sequence);
+        if first > seal.first || (files == 0 && seal.head.sequence > 0) {
+            self.find(format!("the first lines, from {}, are missing", seal.first));
+        }
+        if let Some(what) = epoch.and_then(|newest| seal.set_back(newest)) {
+            self.find(what);
+        }
+        Ok(())
+    }
+}
+
+/// What of a line tells its place.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Numbered {
+    sequence: u64,
+    event_name: EventName,
+    request_parameters: Option<Parameters>,
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    details: Option<serde_json::Value>,
+}
+
+/// Findings that are told, the rest being more of the kind.
+const MOST: usize = 1000;
+
+fn numbered(body: &[u8]) -> Option<Numbered> {
+    serde_json::from_slice(&[body, b"}"].concat()).ok()
+}
+
+/// What a file's first line says of the chain before it, and of what was wrong with that.
+fn begins(first: u64, line: Numbered) -> Option<(Head, Option<String>)> {
+    if line.event_name != EventName::TrailBegin || line.sequence != first {
+        return None;
+    }
+    let details = line.request_parameters?.details?;
+    let text = |field| details.get(field).and_then(serde_json::Value::as_str);
+    let link = link_from_text(text("previousChain")?.as_bytes())?;
+    Some((Head { sequence: first.checked_sub(1)?, link }, text("trouble").map(str::to_owned)))
+}
