@@ -9,6 +9,7 @@ mod dirs;
 mod entries;
 mod error;
 mod handles;
+mod identities;
 mod inode;
 mod lookup;
 mod maintain;
@@ -39,6 +40,7 @@ use crate::store::{FileError, Vault};
 use assign::Assignments;
 use dirs::DirStreams;
 use handles::Handles;
+use identities::Identities;
 use moves::Moves;
 use nodes::{Link, Nodes};
 use open_files::{OpenFile, OpenFiles};
@@ -84,6 +86,7 @@ pub struct Fs {
     reaper: Reaper,
     owners: Owners,
     trail: OnceLock<Arc<Trail>>,
+    identities: Identities,
     euid: u32,
     egid: u32,
 }
@@ -109,6 +112,7 @@ impl Fs {
             handles: Handles::default(),
             owners,
             trail: OnceLock::new(),
+            identities: Identities::default(),
             euid,
             egid: rustix::process::getegid().as_raw(),
             vault,

@@ -163,7 +163,10 @@ impl Places {
 
     /// The path in the mount, as far as it is known: for messages.
     pub fn path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
-        self.names_above(nodes, inode).iter().rev().map(|name| self.names.open(name)).collect()
+        let names = self.names_above(nodes, inode);
+        let mut path = PathBuf::with_capacity(names.iter().map(|name| name.len() + 1).sum());
+        path.extend(names.iter().rev().map(|name| self.names.open(name)));
+        path
     }
 
     /// The paths in the mount of an inode that has a name, one for each that is known.
@@ -182,7 +185,7 @@ impl Places {
 
     /// The stored names of an inode and of the directories above it, from the bottom up.
     fn names_above(&self, nodes: &Nodes, inode: Inode) -> Vec<Box<OsStr>> {
-        let mut names = Vec::new();
+        let mut names = Vec::with_capacity(8);
         let mut at = inode;
         // A rename meanwhile could close a circle: no path is longer than this many names.
         while at != Inode::ROOT && names.len() < 4096 {

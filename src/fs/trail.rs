@@ -46,7 +46,8 @@ impl Fs {
     ) -> Result<(), FsError> {
         let Some(trail) = self.trail.get() else { return outcome };
         // One that can't be read is told to who reads it.
-        let identity = || file.identity().ok().flatten();
+        let identity =
+            || self.identities.of((inode, file), self.vault.context()).ok().flatten();
         let content = if empties(file, wanted, caller) { None } else { identity() };
         let name = match content {
             None if wanted.changes() => EventName::GenerateDataKey,
@@ -75,7 +76,7 @@ impl Fs {
             }
             None => (file.next_id(), self.used_key(self.key_of_new_content(inode, file)?, None)),
         };
-        let mut event = event(name, caller.who(), operation, &path(), Some(wanted));
+        let mut event = event(name, caller.who(), operation, path(), Some(wanted));
         (event.file, event.key) = (Some(id), key);
         Ok(trail.record(event)?)
     }
@@ -92,7 +93,7 @@ impl Fs {
         let Some(trail) = self.trail.get() else { return Ok(()) };
         let path = self.path_in(parent, name);
         let mut event =
-            event(EventName::GenerateDataKey, caller.who(), "create", &path, Some(wanted));
+            event(EventName::GenerateDataKey, caller.who(), "create", path, Some(wanted));
         (event.file, event.key) = (Some(file.next_id()), self.used_key(key, None));
         Ok(trail.record(event)?)
     }
@@ -131,7 +132,7 @@ impl Fs {
             FsError::Denied { action, .. } => EventName::of_action(*action),
             _ => asked,
         };
-        let mut event = event(name, who, operation, &path(), wanted);
+        let mut event = event(name, who, operation, path(), wanted);
         event.failed = Some(failed);
         let ring = self.vault.context().ring();
         let key = key_of(error).and_then(|name| ring.key(name).ok());
@@ -154,7 +155,7 @@ impl Fs {
         let mut event = Event::new(EventName::ReEncrypt, who.clone());
         event.file = Some(after.file);
         event.key = self.used_key(Some(key), Some(newer));
-        event.parameters = Parameters::of_file("rewrap", path);
+        event.parameters = Parameters::of_file("rewrap", path.to_owned());
         let source = format!("{from}/{version}");
         event.parameters.details = Some(serde_json::json!({ "sourceKeyMaterialId": source }));
         Ok(trail.record(event)?)
@@ -175,7 +176,7 @@ fn event(
     name: EventName,
     who: Who,
     operation: &'static str,
-    path: &Path,
+    path: PathBuf,
     wanted: Option<Wanted>,
 ) -> Event {
     let mut event = Event::new(name, who);

@@ -59,6 +59,9 @@ pub struct Context {
     epochs: EpochRecord,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
+    /// Counts the headers that came to say something else of a file, so that what they said before
+    /// can be remembered.
+    identity_changes: AtomicU64,
 }
 
 impl Context {
@@ -73,6 +76,7 @@ impl Context {
             epochs,
             files_sealed: AtomicU64::new(0),
             bytes_sealed: AtomicU64::new(0),
+            identity_changes: AtomicU64::new(0),
         }
     }
 
@@ -147,6 +151,17 @@ impl Context {
         self.bytes_sealed.load(Ordering::Relaxed)
     }
 
+    /// How often a file got another [`Identity`]. Whoever saw that a file has content sees here all
+    /// changes that led to it.
+    pub fn identity_changes(&self) -> u64 {
+        self.identity_changes.load(Ordering::Acquire)
+    }
+
+    /// A file has another identity. Its length is not to be seen until this returns.
+    pub(super) fn note_identity_change(&self) {
+        self.identity_changes.fetch_add(1, Ordering::Release);
+    }
+
     pub(super) fn count_sealed(&self, bytes: u64) {
         self.bytes_sealed.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -174,6 +189,7 @@ impl Context {
             epoch: self.epochs.current,
         };
         self.files_sealed.fetch_add(1, Ordering::Relaxed);
+        self.note_identity_change();
         Ok((header, FileKeys::derive(&key, file_id.as_bytes())))
     }
 

@@ -17,6 +17,7 @@ use crate::common::{Allow, Mounted, User, Vault, require, require_root, vault};
 use crate::{assert_whole, command, lines};
 
 /// Somebody's process that has ended.
+#[derive(Clone)]
 pub struct Did {
     pub pid: u32,
     pub uid: u32,

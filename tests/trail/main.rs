@@ -11,6 +11,7 @@ mod people;
 mod small_disk;
 
 mod account;
+mod again;
 mod at_rest;
 mod bad_input;
 mod crash;

@@ -68,6 +68,7 @@ impl<B: Backing> SealedFile<B> {
             let rewrapped = HeaderOnDisk::new(fields, &open.keys);
             self.backing.write_unseen(&rewrapped.bytes, 0)?;
             open.header = rewrapped;
+            self.context.note_identity_change();
         }
         Ok(Rewrapped::Done)
     }

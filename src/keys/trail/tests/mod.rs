@@ -180,7 +180,7 @@ fn event(number: u32) -> Event {
     let mut event =
         Event::new(EventName::Decrypt, Who { uid: 1000, gid: 100, pid: number, executable });
     event.file = Some(crate::format::FileId::from_bytes([number.to_le_bytes()[0]; 16]));
-    event.parameters = Parameters::of_file("test", "/a/file".as_ref());
+    event.parameters = Parameters::of_file("test", "/a/file".into());
     event.parameters.purpose = Some(Purpose::Read);
     event
 }
