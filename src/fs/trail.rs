@@ -46,8 +46,7 @@ impl Fs {
     ) -> Result<(), FsError> {
         let Some(trail) = self.trail.get() else { return outcome };
         // One that can't be read is told to who reads it.
-        let identity =
-            || self.identities.of((inode, file), self.vault.context()).ok().flatten();
+        let identity = || self.identities.of((inode, file), self.vault.context()).ok().flatten();
         let content = if empties(file, wanted, caller) { None } else { identity() };
         let name = match content {
             None if wanted.changes() => EventName::GenerateDataKey,

@@ -23,7 +23,10 @@ fn a_file_that_became_another() {
         ["key", "rewrap"],
         "",
         0,
-        &["ReEncrypt rewrap .atrest - default/2 ok rw -", "ReEncrypt rewrap a - default/2 ok rw a1"],
+        &[
+            "ReEncrypt rewrap .atrest - default/2 ok rw -",
+            "ReEncrypt rewrap a - default/2 ok rw a1",
+        ],
     );
     read(&mut day, "a", "Decrypt open a read default/2 ok ro a1");
     day.shell("echo y > a", "GenerateDataKey open a write default/2 ok rw a2");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -26,6 +27,8 @@ const SEALING: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(500);
 /// Events that are written at once, which takes some 100 us.
 const PIECE: usize = 64;
+/// Where so many wait, the thread runs wherever it can.
+const MANY: usize = 2048;
 /// Events that wait at most: whoever records one more waits for the thread.
 const MOST: usize = 16 * 1024;
 
@@ -74,6 +77,8 @@ struct State {
     recorded: u64,
     durable: u64,
     awaited: u64,
+    /// The processor on which the last was recorded.
+    recorder: usize,
     last: u64,
     resting: bool,
     ending: bool,
@@ -101,7 +106,16 @@ impl Trail {
         let shared = Arc::new(Shared { settings, directory, state, wake, written });
         let (active, sealed) = (Instant::now(), Instant::now());
         let spare = Vec::with_capacity(1024);
-        let worker = Worker { shared: Arc::clone(&shared), writer, sinks, spare, active, sealed };
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            writer,
+            sinks,
+            spare,
+            processors: sched_getaffinity(None).ok(),
+            kept_free: None,
+            active,
+            sealed,
+        };
         let thread = thread::Builder::new().name("trail".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|error| TrailError::io("begin a thread for", &path, error))?;
         Ok((Self { shared, thread: Mutex::new(Some(thread)) }, trouble))
@@ -177,6 +191,7 @@ impl Trail {
         }
         state.queue.push((Timestamp::now(), event));
         state.recorded += 1;
+        state.recorder = sched_getcpu();
         if state.resting {
             state.resting = false;
             shared.wake.notify_one();
@@ -227,6 +242,9 @@ struct Worker {
     sinks: Vec<Box<dyn Sink>>,
     /// Room for the next events, which need not be asked for again.
     spare: Vec<(Timestamp, Event)>,
+    /// The processors that there are, and that of them which is kept free.
+    processors: Option<CpuSet>,
+    kept_free: Option<usize>,
     /// When there was something to write for the last time.
     active: Instant,
     sealed: Instant,
@@ -241,6 +259,7 @@ impl Worker {
         loop {
             if self.is_due(&state) {
                 self.active = Instant::now();
+                self.keep_free((state.queue.len() < MANY).then_some(state.recorder));
                 let mut batch = self.take(&mut state);
                 let outcome = MutexGuard::unlocked(&mut state, || self.write(&mut batch));
                 self.settle(&mut state, batch, outcome);
@@ -261,6 +280,17 @@ impl Worker {
             log::error!("{unwritten} events are lost: the trail can't be written");
         }
         self.writer.seal(true);
+    }
+
+    /// Runs on other processors than this one, where there are any: whoever records there answers.
+    fn keep_free(&mut self, processor: Option<usize>) {
+        let Some(mut processors) = self.processors.filter(|_| processor != self.kept_free) else {
+            return;
+        };
+        self.kept_free = processor;
+        processor.into_iter().for_each(|processor| processors.unset(processor));
+        // Where there is no other, or it is refused, it is slower, not wrong.
+        let _ = sched_setaffinity(None, &processors);
     }
 
     fn is_due(&self, state: &State) -> bool {

@@ -176,7 +176,7 @@ impl Scratch {
 
 /// An event that can be told from others by its process.
 fn event(number: u32) -> Event {
-    let executable = Some("/usr/bin/cat".to_owned());
+    let executable = Some("/usr/bin/cat".into());
     let mut event =
         Event::new(EventName::Decrypt, Who { uid: 1000, gid: 100, pid: number, executable });
     event.file = Some(crate::format::FileId::from_bytes([number.to_le_bytes()[0]; 16]));
