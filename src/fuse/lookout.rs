@@ -38,7 +38,22 @@ pub(super) struct Lookout {
     /// What there is instead of looking, on two processors.
     sharing: Option<Sharing>,
     crew: Mutex<Crew>,
+    /// A thread is to work, or to watch.
     call: Condvar,
+    /// There is something to do for the thread that watches.
+    stir: Condvar,
+}
+
+/// Whether one of the threads that stand by sees to it that the others get on.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Watch {
+    /// There is nothing to see, since nothing happens.
+    #[default]
+    Off,
+    /// One of them is to.
+    Wanted,
+    /// One does.
+    Kept,
 }
 
 /// Who does what.
@@ -47,10 +62,9 @@ struct Crew {
     /// Threads that will take the next request, of those that have taken one before.
     ready: usize,
     standing_by: usize,
-    /// Of those, how many sleep until they are woken, since nothing happens.
-    resting: usize,
     /// Of those, how many are to go back to work.
     called: usize,
+    watch: Watch,
     /// Requests taken.
     taken: u64,
     /// Requests on end beside which another waited.
@@ -87,6 +101,7 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.0.crew.lock().ended = true;
         self.0.call.notify_all();
+        self.0.stir.notify_all();
     }
 }
 
@@ -105,6 +120,7 @@ impl Lookout {
             sharing,
             crew: Mutex::default(),
             call: Condvar::new(),
+            stir: Condvar::new(),
         };
         lookout.set_limit(limit);
         Arc::new(lookout)
@@ -141,10 +157,16 @@ impl Lookout {
         let sit = !call
             && is_spare
             && self.sharing.as_ref().is_some_and(|sharing| sharing.took(caller, self.limit()));
-        if call || sit || crew.resting > 0 {
-            crew.resting = 0;
-            drop(crew);
-            self.call.notify_all();
+        let watch = is_spare && crew.watch == Watch::Off;
+        if watch {
+            crew.watch = Watch::Wanted;
+        }
+        drop(crew);
+        if call || sit {
+            self.stir.notify_one();
+        }
+        if call || watch {
+            self.call.notify_one();
         }
     }
 
@@ -172,24 +194,41 @@ impl Lookout {
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {
-            if let Some(sharing) = self.sharing.as_ref().filter(|sharing| sharing.is_seated()) {
-                MutexGuard::unlocked(crew, || sharing.sit(self.limit()));
-                continue;
-            }
-            let taken = crew.taken;
-            if !self.call.wait_for(crew, WATCH).timed_out() || crew.taken != taken {
-                continue;
-            }
-            // Nothing was taken for a while: for want of requests, or of threads.
-            if crew.ready == 0 {
-                crew.called += 1;
-            } else {
-                crew.resting += 1;
-                self.call.wait(crew);
+            match crew.watch {
+                Watch::Kept => self.call.wait(crew),
+                Watch::Off | Watch::Wanted => self.watch(crew),
             }
         }
         crew.called = crew.called.saturating_sub(1);
         crew.standing_by -= 1;
+        if crew.watch == Watch::Wanted && crew.standing_by > 0 {
+            self.call.notify_one();
+        }
+    }
+
+    /// Sits for as long as that is wanted, or sees once whether the others get on.
+    fn watch(&self, crew: &mut MutexGuard<'_, Crew>) {
+        crew.watch = Watch::Kept;
+        let taken = crew.taken;
+        let seat = self.sharing.as_ref().filter(|sharing| sharing.is_seated());
+        let timed_out = match seat {
+            Some(sharing) => {
+                MutexGuard::unlocked(crew, || sharing.sit(self.limit()));
+                false
+            }
+            None => self.stir.wait_for(crew, WATCH).timed_out(),
+        };
+        crew.watch = Watch::Wanted;
+        if !timed_out || crew.taken != taken {
+            return;
+        }
+        // Nothing was taken for a while: for want of requests, or of threads.
+        if crew.ready == 0 {
+            crew.called += 1;
+        } else {
+            crew.watch = Watch::Off;
+            self.call.wait(crew);
+        }
     }
 
     /// Returns when a request is there, the time is up, or another thread looks already.
@@ -307,6 +346,36 @@ mod tests {
         second.end();
         assert!(first.is_ready_within(LONG));
         first.end();
+    }
+
+    #[test]
+    fn all_that_stand_by_step_in_one_after_the_other() {
+        let (lookout, _device) = lookout();
+        let hands: Vec<_> = (0..3).map(|_| Hand::of(&lookout)).collect();
+        for (number, hand) in hands.iter().enumerate() {
+            hand.take();
+            hand.answer();
+            assert_eq!(hand.is_ready_within(if number == 0 { LONG } else { A_WHILE }), number == 0);
+        }
+        let mut left: Vec<_> = hands.iter().skip(1).collect();
+        hands[0].take();
+        while !left.is_empty() {
+            let begun = Instant::now();
+            let ready = loop {
+                let ready = left.iter().position(|hand| hand.is_ready_within(WATCH));
+                assert!(begun.elapsed() < LONG, "nobody steps in");
+                if let Some(ready) = ready {
+                    break ready;
+                }
+            };
+            assert!(!left.iter().any(|hand| hand.is_ready_within(A_WHILE)), "one is enough");
+            left.remove(ready).take();
+        }
+        hands.iter().for_each(Hand::answer);
+        let (ready, standing_by): (Vec<_>, Vec<_>) =
+            hands.into_iter().partition(|hand| hand.is_ready_within(A_WHILE));
+        assert_eq!(ready.len(), 1);
+        ready.into_iter().chain(standing_by).for_each(Hand::end);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Session {
     }
 }
 
-/// Two threads keep a request from waiting behind a slow one; many only wake each other.
+/// One for each processor, and one that stands by; many only wake each other.
 fn threads() -> usize {
-    thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
+    thread::available_parallelism().map_or(2, |processors| processors.get() + 1).clamp(2, 4)
 }
