@@ -92,8 +92,10 @@ impl Fs {
         let decide =
             |action| Use { action, decision: key.policy().decide(asker, action, &[path], now) };
         let uses: Vec<_> = wanted.actions(content.is_some()).iter().map(decide).collect();
-        let allowed =
-            key.state() == KeyState::Enabled && uses.iter().all(|used| used.decision.allowed);
+        // To read a file without content takes no key.
+        let is_usable =
+            key.state() == KeyState::Enabled || (content.is_none() && !wanted.changes());
+        let allowed = is_usable && uses.iter().all(|used| used.decision.allowed);
         Ok(Verdict {
             allowed,
             key: key.name().to_owned(),

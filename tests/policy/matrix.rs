@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::Path;
 
-use crate::common::{Mounted, User, Vault};
+use crate::common::{Allow, Mounted, User, Vault};
 use crate::people::People;
-use crate::{grant, revoke, simulate};
+use crate::{grant, key, revoke, simulate};
 
 /// What somebody does in the directory, and which uses of the key it takes: `d` for decrypt, `g` for
 /// generate-data-key.
@@ -265,4 +265,29 @@ fn a_new_vault_is_its_owners() {
     assert_eq!(said["uses"][0]["reason"]["grant"]["principal"]["user"], people.stranger.user.uid);
     let mount = vault.mount(&["--allow-other"]);
     people.stranger.user.run(|| assert_eq!(fs::read(mount.join("dir/full")).unwrap(), [7; 5000]));
+}
+
+/// Of a key out of use the simulation says what a mount does.
+#[test]
+fn a_disabled_key_is_simulated_as_it_is() {
+    let people = People::make();
+    let (vault, mut mount) = mount(&people, &[]);
+    mount.allow(Allow::Warnings);
+    let owner = &people.owner;
+    key(&vault, "disable", "").ok();
+    for (path, operation) in ["dir/full", "dir/empty"]
+        .into_iter()
+        .flat_map(|path| ["read", "write", "create"].map(|operation| (path, operation)))
+    {
+        let mut options = fs::OpenOptions::new();
+        let options = match operation {
+            "read" => options.read(true),
+            "write" => options.write(true),
+            _ => options.write(true).create(true).truncate(true),
+        };
+        let opened = owner.user.run(|| options.open(mount.join(path)).is_ok());
+        let said = simulate(&vault, &owner.name, path, operation);
+        assert_eq!(said["allowed"], opened, "{operation} {path}: {said}");
+        assert_eq!(opened, (path, operation) == ("dir/empty", "read"), "{operation} {path}");
+    }
 }
