@@ -114,6 +114,12 @@ impl Nodes {
         }
     }
 
+    /// Shows `work` the name by which the inode can be reached, if it can; be brief.
+    pub fn with_link<T>(&self, inode: Inode, work: impl FnOnce(&Link) -> T) -> Option<T> {
+        let node = self.0.get(&inode)?;
+        node.links.first().filter(|_| node.gone.is_none()).map(work)
+    }
+
     /// All names of the inode that are known.
     pub fn links(&self, inode: Inode) -> Vec<Link> {
         self.0.get(&inode).map_or_else(Vec::new, |node| node.links.clone())

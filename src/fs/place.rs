@@ -1,8 +1,10 @@
 //! The choke point: an inode, or a directory and a name, becomes a directory descriptor and a
 //! stored name. Every path-based call goes through here.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -163,10 +165,7 @@ impl Places {
 
     /// The path in the mount, as far as it is known: for messages.
     pub fn path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
-        let names = self.names_above(nodes, inode);
-        let mut path = PathBuf::with_capacity(names.iter().map(|name| name.len() + 1).sum());
-        path.extend(names.iter().rev().map(|name| self.names.open(name)));
-        path
+        path_of(nodes, inode, |stored| self.names.open(stored))
     }
 
     /// The paths in the mount of an inode that has a name, one for each that is known.
@@ -180,28 +179,38 @@ impl Places {
 
     /// The path in the vault, as far as it is known.
     pub fn stored_path(&self, nodes: &Nodes, inode: Inode) -> PathBuf {
-        self.names_above(nodes, inode).iter().rev().map(|name| &**name).collect()
+        path_of(nodes, inode, |stored| Cow::Borrowed(stored))
     }
+}
 
-    /// The stored names of an inode and of the directories above it, from the bottom up.
-    fn names_above(&self, nodes: &Nodes, inode: Inode) -> Vec<Box<OsStr>> {
-        let mut names = Vec::with_capacity(8);
-        let mut at = inode;
-        // A rename meanwhile could close a circle: no path is longer than this many names.
-        while at != Inode::ROOT && names.len() < 4096 {
-            match nodes.whereabouts(at) {
-                Whereabouts::At(Link { parent, name }) => {
-                    names.push(name);
-                    at = parent;
-                }
-                Whereabouts::Gone(_) | Whereabouts::Nowhere => {
-                    names.push(OsString::from(format!("(inode {})", at.0)).into_boxed_os_str());
-                    break;
-                }
-            }
+/// The path of the names of an inode and of the directories above it.
+fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>) -> PathBuf {
+    // They come from the bottom up, so the path is put together from its end.
+    let mut backwards = Vec::with_capacity(64);
+    let mut put = |name: &OsStr| {
+        if !backwards.is_empty() {
+            backwards.push(b'/');
         }
-        names
+        backwards.extend(name.as_bytes().iter().rev());
+    };
+    let mut at = inode;
+    // A rename meanwhile could close a circle: no path has more names than this.
+    for _ in 0..4096 {
+        if at == Inode::ROOT {
+            break;
+        }
+        let above = nodes.with_link(at, |link| {
+            put(&open(&link.name));
+            link.parent
+        });
+        let Some(parent) = above else {
+            put(OsStr::new(&format!("(inode {})", at.0)));
+            break;
+        };
+        at = parent;
     }
+    backwards.reverse();
+    OsString::from_vec(backwards).into()
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {

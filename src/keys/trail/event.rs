@@ -132,15 +132,19 @@ impl Who {
     }
 }
 
-/// So soon after it was looked at a thread runs the same program: some 4 us of it go to answering the
-/// one request and taking the next, and an execve(2) of the smallest program alone takes 22 us (where
-/// this was measured).
+/// So soon after it asked for something else a thread runs the same program: some 4 us of it go to
+/// answering the one request and taking the next, and an execve(2) of the smallest program alone takes
+/// 22 us (where this was measured), most of them after the program's own file was opened.
 const SOON: Duration = Duration::from_micros(12);
+/// A program's file may get another name while it runs, which is told after so long at most.
+const STALE: Duration = Duration::from_millis(1);
 
 /// What was found when a thread's program was looked at.
 struct Looked {
     thread: u32,
-    at: Instant,
+    /// When it asked for something last.
+    asked: Instant,
+    read: Instant,
     /// The link in /proc. It says at each reading what the thread runs then, and goes with the
     /// thread: another of its number has another.
     link: OwnedFd,
@@ -159,16 +163,16 @@ fn executable(thread: u32) -> Option<Arc<str>> {
     let look = || {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let link = rustix::fs::open(format!("/proc/{thread}/exe"), flags, Mode::empty()).ok()?;
-        let program = read(&link)?;
-        Some(Looked { thread, at: Instant::now(), link, program })
+        let (program, now) = (read(&link)?, Instant::now());
+        Some(Looked { thread, asked: now, read: now, link, program })
     };
     LAST.with_borrow_mut(|last| {
         let known = last.take().filter(|last| last.thread == thread).and_then(|mut last| {
             let now = Instant::now();
-            if now - last.at >= SOON {
-                last.program = read(&last.link)?;
+            if now - last.asked >= SOON || now - last.read >= STALE {
+                (last.program, last.read) = (read(&last.link)?, now);
             }
-            last.at = now;
+            last.asked = now;
             Some(last)
         });
         *last = known.or_else(look);

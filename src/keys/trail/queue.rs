@@ -259,9 +259,14 @@ impl Worker {
         loop {
             if self.is_due(&state) {
                 self.active = Instant::now();
-                self.keep_free((state.queue.len() < MANY).then_some(state.recorder));
+                // Whoever waits for it to be durable does not use a processor meanwhile.
+                let keeps_free = state.queue.len() < MANY && state.awaited <= state.durable;
+                let busy = keeps_free.then_some(state.recorder);
                 let mut batch = self.take(&mut state);
-                let outcome = MutexGuard::unlocked(&mut state, || self.write(&mut batch));
+                let outcome = MutexGuard::unlocked(&mut state, || {
+                    self.keep_free(busy);
+                    self.write(&mut batch)
+                });
                 self.settle(&mut state, batch, outcome);
                 shared.written.notify_all();
             }

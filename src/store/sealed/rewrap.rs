@@ -66,9 +66,11 @@ impl<B: Backing> SealedFile<B> {
         let fields = self.context.rewrap(&open.header.fields, to)?;
         if write {
             let rewrapped = HeaderOnDisk::new(fields, &open.keys);
-            self.backing.write_unseen(&rewrapped.bytes, 0)?;
-            open.header = rewrapped;
+            let written = self.backing.write_unseen(&rewrapped.bytes, 0);
+            // A failure does not say which of the two headers is there.
             self.context.note_identity_change();
+            written?;
+            open.header = rewrapped;
         }
         Ok(Rewrapped::Done)
     }

@@ -235,6 +235,7 @@ impl<B: Backing> SealedFile<B> {
                 log::error!("a failed write left the file longer than it was: {error}");
                 if before.first_life {
                     meta.seal = Seal::Lost;
+                    self.context.note_identity_change();
                 }
             }
         }
