@@ -66,7 +66,11 @@ impl Fs {
                         .and_then(|()| self.require_key(inode, &file, wanted, caller));
                     match may {
                         // The rest of an open, which was recorded.
-                        Ok(()) if wanted.empty && caller.is_emptying() => Ok(()),
+                        Ok(())
+                            if self.trail().is_some() && wanted.empty && caller.is_emptying() =>
+                        {
+                            Ok(())
+                        }
                         may => self.record_open("truncate", (inode, &file), wanted, caller, may),
                     }
                 }

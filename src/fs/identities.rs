@@ -1,6 +1,8 @@
 //! What the headers of files say that were opened lately, so that to record another open of one
 //! takes no reading.
 
+use std::sync::LazyLock;
+
 use parking_lot::Mutex;
 
 use super::Inode;
@@ -10,9 +12,9 @@ use crate::store::{Context, FileError, Identity};
 /// Files that are remembered at most: half a megabyte.
 const SLOTS: usize = 8192;
 
-/// The identities of files that were opened lately.
+/// The identities of files that were opened lately. There is room for them from the first one on.
 #[derive(Debug)]
-pub(super) struct Identities(Box<[Mutex<Option<Known>>]>);
+pub(super) struct Identities(LazyLock<Box<[Mutex<Option<Known>>]>>);
 
 #[derive(Debug)]
 struct Known {
@@ -24,7 +26,7 @@ struct Known {
 
 impl Default for Identities {
     fn default() -> Self {
-        Self((0..SLOTS).map(|_| Mutex::default()).collect())
+        Self(LazyLock::new(|| (0..SLOTS).map(|_| Mutex::default()).collect()))
     }
 }
 
