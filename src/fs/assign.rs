@@ -11,7 +11,6 @@ use dashmap::DashMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::nodes::Whereabouts;
 use super::open_files::OpenFile;
 use super::place::Place;
 use super::{Fs, FsError, Inode};
@@ -52,9 +51,9 @@ impl Fs {
         let key = match self.own_key_of(&self.places.of(&self.nodes, dir)?)? {
             Some(key) => Some(key),
             None if dir == Inode::ROOT => None,
-            None => match self.nodes.whereabouts(dir) {
-                Whereabouts::At(link) => self.key_of_dir(link.parent)?,
-                Whereabouts::Gone(_) | Whereabouts::Nowhere => None,
+            None => match self.nodes.with_link(dir, |link| link.parent) {
+                Some(parent) => self.key_of_dir(parent)?,
+                None => None,
             },
         };
         self.assignments.insert(dir, key);
@@ -68,11 +67,9 @@ impl Fs {
             return Ok(());
         }
         let _tree = self.tree.read();
-        let key = match self.nodes.whereabouts(inode) {
-            Whereabouts::At(link) => self.key_of_dir(link.parent)?,
-            Whereabouts::Gone(_) | Whereabouts::Nowhere => return Ok(()),
-        };
-        file.choose_key(key);
+        if let Some(dir) = self.nodes.with_link(inode, |link| link.parent) {
+            file.choose_key(self.key_of_dir(dir)?);
+        }
         Ok(())
     }
 

@@ -108,10 +108,7 @@ impl Fs {
             return Ok(());
         }
         let file = self.open.find(inode).ok_or(FsError::Stale)?;
-        let key = match self.key_of_content(inode, &file)? {
-            Some(key) => Some(key),
-            None => self.key_of_new_content(inode, &file)?,
-        };
+        let key = self.key_of(inode, &file)?;
         let groups = || opener.asker.groups.clone();
         let may = self.ask(opener.asker.clone(), &groups, actions, key, || self.paths_of(inode));
         let Asker { uid, gid, .. } = opener.asker;

@@ -124,10 +124,9 @@ impl Fs {
         }
         let has_content = !file.is_empty();
         let key = match has_content && !wanted.empty {
-            true => self.key_of_content(inode, file)?,
-            false => None,
+            true => self.key_of(inode, file)?,
+            false => self.key_of_new_content(inode, file)?,
         };
-        let key = key.map_or_else(|| self.key_of_new_content(inode, file), |key| Ok(Some(key)))?;
         let paths = || self.paths_of(inode);
         match self.require(caller, wanted.actions(has_content), key, paths) {
             Err(FsError::Denied { .. })
@@ -188,10 +187,7 @@ impl Fs {
         if self.freely(caller.uid, fills()) {
             return Ok(());
         }
-        let key = match self.key_of_content(inode, file)? {
-            Some(key) => Some(key),
-            None => self.key_of_new_content(inode, file)?,
-        };
+        let key = self.key_of(inode, file)?;
         self.require(caller, fills(), key, || self.paths_of(inode))
     }
 
@@ -270,9 +266,22 @@ impl Fs {
             return Ok(chosen);
         }
         let _tree = self.tree.read();
-        match self.nodes.links(inode).first() {
-            Some(link) => self.key_of_dir(link.parent),
+        match self.nodes.with_link(inode, |link| link.parent) {
+            Some(dir) => self.key_of_dir(dir),
             None => Ok(None),
+        }
+    }
+
+    /// The key that a file's content is under, or its first content comes under, the default one for
+    /// `None`.
+    pub(super) fn key_of(
+        &self,
+        inode: Inode,
+        file: &OpenFile,
+    ) -> Result<Option<MasterKeyId>, FsError> {
+        match self.key_of_content(inode, file)? {
+            Some(key) => Ok(Some(key)),
+            None => self.key_of_new_content(inode, file),
         }
     }
 
