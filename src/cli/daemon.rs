@@ -130,7 +130,7 @@ fn record(fs: &Fs, name: EventName, plan: &Plan) {
         "readOnly": plan.options.flags.read_only,
         "epoch": epoch,
     }));
-    trail::keep_event(kept, event);
+    trail::keep_events(kept, [event]);
 }
 
 /// The control socket. A mount without one works; only nobody can ask it anything.

@@ -128,7 +128,7 @@ impl Served {
     fn record_due(&self, name: EventName, keys: &[String], who: &Who) {
         if let Some(kept) = self.fs.trail() {
             let events = trail::of_keys(name, &self.fs.vault().context().ring(), keys, who);
-            events.into_iter().for_each(|event| trail::keep_event(kept, event));
+            trail::keep_events(kept, events);
         }
     }
 
@@ -303,7 +303,7 @@ impl Answers for Served {
         let outcome = done.as_ref().map(|_| ());
         // With no hold on the keys while it is written.
         let event = trail::event(&request, &self.fs.vault().context().ring(), &peer.who, outcome);
-        event.into_iter().for_each(|event| trail::keep_event(kept, event));
+        trail::keep_events(kept, event);
         done
     }
 }

@@ -20,7 +20,7 @@ use super::control::Request;
 use super::exit::{Context, Exit, Failure, print};
 use super::passphrase::UnlockArgs;
 use super::target::{Daemon, Target};
-use super::trail::{keep_event, of_keys, recorded};
+use super::trail::{keep_events, of_keys, recorded};
 use super::vault::{self, Keys};
 
 pub use change::{Action, KeyChange, KeyChanged};
@@ -240,7 +240,7 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
                 let (KeyChanged { key, destroyed }, ring) = vault::change(&keys, &change)?;
                 if let Some(trail) = trail {
                     let gone = of_keys(EventName::DeleteKey, &ring, &destroyed, &Who::here());
-                    gone.into_iter().for_each(|event| keep_event(trail, event));
+                    keep_events(trail, gone);
                 }
                 Ok((key, ring))
             })?

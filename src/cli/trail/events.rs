@@ -56,9 +56,11 @@ pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
     Event { key, ..Event::new(name, who) }
 }
 
-/// Records an event that must not be lost. That the trail fails was logged by who writes it.
-pub fn keep(trail: &Trail, event: Event) {
-    let _ = trail.record_durably(event);
+/// Records events that must not be lost. That the trail fails was logged by who writes it.
+pub fn keep(trail: &Trail, events: impl IntoIterator<Item = Event>) {
+    for event in events {
+        let _ = trail.record_durably(event);
+    }
 }
 
 fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {

@@ -84,7 +84,7 @@ pub fn recorded<T>(
     if let Some(trail) = &trail {
         let ring = done.as_ref().map_or(&before, |(_, after)| after);
         let event = events::event(request, ring, &Who::here(), done.as_ref().map(|_| ()));
-        event.into_iter().for_each(|event| events::keep(trail, event));
+        events::keep(trail, event);
     }
     done.map(|(done, _)| done)
 }

@@ -25,7 +25,7 @@ use super::principals;
 use super::target::Target;
 use super::verify::within;
 
-pub use events::{event, keep as keep_event, leaves_trail, of_key, of_keys};
+pub use events::{event, keep as keep_events, leaves_trail, of_key, of_keys};
 pub use keep::{for_mount, recorded, refuse_inside};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
