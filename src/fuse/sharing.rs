@@ -89,9 +89,9 @@ impl Sharing {
         self.last.store(now, Ordering::Relaxed);
         if slow {
             self.caller.store(0, Ordering::Relaxed);
-        }
-        if slow && synced {
-            self.leave_alone(now);
+            if synced {
+                self.leave_alone(now);
+            }
         }
     }
 

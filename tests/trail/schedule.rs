@@ -33,6 +33,15 @@ fn with_a_doomed_key() -> Vault {
     vault
 }
 
+/// A mount whose clock is four seconds before the time of its key `doomed`.
+fn mounted_before_the_time() -> (Vault, Mounted) {
+    let vault = Vault::init();
+    key(&vault, "create", "doomed").ok();
+    key(&vault, "schedule-deletion", "doomed --days 7").ok();
+    let mounted = Mounted::try_mount_with(&vault, &[], |command| at("+604796", command));
+    (vault, mounted.unwrap())
+}
+
 const DELETED: &str = "DeleteKey - - - doomed/1 ok rw";
 
 #[test]
@@ -95,12 +104,7 @@ fn a_deletion_by_a_command() {
 #[test]
 fn a_deletion_by_a_request() {
     require_root();
-    let vault = Vault::init();
-    key(&vault, "create", "doomed").ok();
-    key(&vault, "schedule-deletion", "doomed --days 7").ok();
-    // Seven days but for four seconds.
-    let mounted = Mounted::try_mount_with(&vault, &[], |command| at("+604796", command));
-    let mut mount = mounted.unwrap();
+    let (vault, mut mount) = mounted_before_the_time();
     mount.allow(Allow::Warnings);
     thread::sleep(Duration::from_secs(5));
     key(&vault, "rotate", "").ok();
@@ -114,11 +118,7 @@ fn a_deletion_by_a_request() {
 #[test]
 fn a_deletion_during_a_request() {
     require_root();
-    let vault = Vault::init();
-    key(&vault, "create", "doomed").ok();
-    key(&vault, "schedule-deletion", "doomed --days 7").ok();
-    let mounted = Mounted::try_mount_with(&vault, &[], |command| at("+604796", command));
-    let mut mount = mounted.unwrap();
+    let (vault, mut mount) = mounted_before_the_time();
     mount.expect_line("destroyed the master key `doomed`");
     for file in 0..13 {
         fs::write(mount.join(file.to_string()), b"content").unwrap();
