@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Fs, FsError, Inode};
 use crate::format::MasterKeyId;

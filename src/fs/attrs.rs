@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::data::Origin;
 use super::nodes::Whereabouts;
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::{Caller, Change, Fs, FsError, Handle, Inode, Wanted};
 
 /// Where a write comes from.

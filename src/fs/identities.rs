@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use parking_lot::Mutex;
 
 use super::Inode;
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use crate::store::{Context, FileError, Identity};
 
 /// Files that are remembered at most: half a megabyte.

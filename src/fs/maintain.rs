@@ -10,7 +10,7 @@ use rustix::fs::Stat;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::walk::{Visited, walk};
 use super::{Fs, FsError};
 use crate::store::{Access, FileReport, VaultError};

@@ -1,121 +1,19 @@
 //! The sealed files that somebody has open, one for each inode however often it is opened.
 
 use std::io;
-use std::ops::Deref;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::attrs::{Change, Time, timestamps};
-use super::inode::modified;
+use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
 use super::{FsError, Inode};
-use crate::format::MasterKeyId;
-use crate::store::{Access, Context, FileError, RealFile, Rewrapped, SealedFile};
-
-/// A file of a real vault that somebody has open.
-pub struct OpenFile {
-    sealed: SealedFile<RealFile>,
-    mtime: Mutex<CachedMtime>,
-}
-
-/// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
-/// at all where a write found it as it should be; what it writes back later must not move it.
-#[derive(Debug, Default)]
-struct CachedMtime {
-    /// The time that the kernel last set, or found when it began to write back.
-    set: Option<SystemTime>,
-    /// Whether the kernel's cache was written from since.
-    passed: bool,
-}
-
-impl Deref for OpenFile {
-    type Target = SealedFile<RealFile>;
-
-    fn deref(&self) -> &Self::Target {
-        &self.sealed
-    }
-}
-
-impl OpenFile {
-    /// Sets attributes by `apply`, and notes the modification time that `change` names. Nothing
-    /// puts an older one back meanwhile.
-    pub fn change<E>(
-        &self,
-        change: &Change,
-        apply: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut mtime = self.mtime.lock();
-        apply()?;
-        match change.mtime {
-            Some(Time::At(time)) => *mtime = CachedMtime { set: Some(time), passed: false },
-            Some(Time::Now) => *mtime = CachedMtime::default(),
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// What stat says of it, never with the modification time of a header write.
-    pub fn stat(&self) -> rustix::io::Result<Stat> {
-        let _mtime = self.mtime.lock();
-        rustix::fs::fstat(self.sealed.backing())
-    }
-
-    /// Notes the modification time before a write out of the kernel's cache.
-    pub fn keep_mtime(&self) -> rustix::io::Result<()> {
-        let mut mtime = self.mtime.lock();
-        if mtime.set.is_none() {
-            mtime.set = Some(modified(&rustix::fs::fstat(self.sealed.backing())?));
-        }
-        Ok(())
-    }
-
-    /// Notes a write that was done, out of the kernel's cache or by a program.
-    pub fn note_write(&self, cached: bool) {
-        let mut mtime = self.mtime.lock();
-        mtime.passed = true;
-        if !cached {
-            mtime.set = None;
-        }
-    }
-
-    /// Brings the wrapped key to the newest version of the master key `to`, or of its own.
-    ///
-    /// # Errors
-    /// [`FsError`]: the header is then the old one.
-    pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
-        // Nobody sets the modification time, or learns it, while the write moves it.
-        let _mtime = self.mtime.lock();
-        if !self.backing().is_writable() {
-            match in_some_file(self.sealed.try_rewrap(to))? {
-                Rewrapped::Done => {}
-                nothing_to_do => return Ok(nothing_to_do),
-            }
-            self.backing().make_writable(reopen_writable(self.backing())?);
-        }
-        in_some_file(self.sealed.rewrap(to))
-    }
-
-    /// Brings the header on disk up to date, and the modification time back to what was set.
-    fn settle(&self) -> Result<(), FileError> {
-        let mut mtime = self.mtime.lock();
-        if let (Some(time), true) = (mtime.set, mtime.passed) {
-            let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
-            rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
-        }
-        mtime.passed = false;
-        drop(mtime);
-        self.sealed.commit()
-    }
-}
+use crate::store::{Access, Context, FileError, RealFile, SealedFile};
 
 /// The open files, by inode. Each is held open by as many users as acquired it.
 #[derive(Debug)]
@@ -297,7 +195,7 @@ impl OpenFiles {
     fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
         let file = RealFile::new(fd, writable);
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
-        Ok(Arc::new(OpenFile { sealed, mtime: Mutex::default() }))
+        Ok(Arc::new(OpenFile::new(sealed)))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read
@@ -334,11 +232,6 @@ impl OpenFiles {
     }
 }
 
-/// The error of a file whose path the caller knows.
-fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
-    result.map_err(|error| FsError::File { path: PathBuf::new(), error })
-}
-
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
 fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
@@ -348,23 +241,6 @@ fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), Fs
     let opened = rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty());
     chmod(mode)?;
     Ok((opened?, flags.contains(OFlags::RDWR)))
-}
-
-/// A writable descriptor of a file that is open for reading.
-fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
-    use std::os::fd::AsRawFd;
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let open = || rustix::fs::open(&*path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    match open() {
-        Err(Errno::ACCESS) => {
-            let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
-            rustix::fs::fchmod(file, mode | Mode::RUSR | Mode::WUSR)?;
-            let opened = open();
-            rustix::fs::fchmod(file, mode)?;
-            Ok(opened?)
-        }
-        opened => Ok(opened?),
-    }
 }
 
 /// The length of a file that nobody has open and whose size alone does not tell it.

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::maintain::{Failure, Look, Progress, failure};
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::{Fs, FsError};
 use crate::format::{FileId, MasterKeyId};
 use crate::keys::trail::Who;

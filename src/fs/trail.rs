@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::permission::{Wanted, empties};
 use super::{Caller, Fs, FsError, Inode};
 use crate::format::{KeyVersion, MasterKeyId};

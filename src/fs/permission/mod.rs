@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-use super::open_files::OpenFile;
+use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Caller, Fs, FsError, Inode};
 use crate::format::MasterKeyId;
