@@ -8,6 +8,7 @@ as_root() {
 }
 
 # need WHAT:PACKAGE...  Installs the Debian packages whose WHAT, a program or a file, is not there.
+# Two runs at once wait for each other.
 need() {
   local pair packages=()
   for pair in "$@"; do
@@ -19,8 +20,10 @@ need() {
     return 1
   fi
   echo "Installing ${packages[*]}" >&2
-  as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+  # shellcheck disable=SC2016 # The inner shell expands "$@".
+  as_root flock /run/lock sh -c 'apt-get update -qq &&
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "$@" >&2' \
+    sh "${packages[@]}"
 }
 
 need_rust() {

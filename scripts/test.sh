@@ -13,7 +13,7 @@ stage() {
   local name=$1 began=$SECONDS
   shift
   echo "== $name"
-  "$@" || failed+=("$name")
+  "$@" 8<&- || failed+=("$name")
   echo "== $name: $((SECONDS - began)) s"
 }
 
@@ -23,11 +23,39 @@ tmpfs=$(mktemp -d /dev/shm/atrest-tests.XXXXXX)
 chmod 755 "$disk" "$tmpfs"
 export ATREST_TEST_DISK=$disk ATREST_TEST_TMPFS=$tmpfs
 
+# The kernel's guard of sticky directories, as a stock Debian has it; a bare container often has
+# none. The tests hold with and without. Runs at the same time share a lock on the directory that
+# keeps the values from before: the first one in sets them, the last one out restores them.
+guards=(protected_symlinks=1 protected_hardlinks=1 protected_regular=2 protected_fifos=1)
+before=/run/atrest-tests
+set_sysctls() {
+  local guard
+  as_root mkdir -p -m 755 $before
+  exec 8<$before
+  if flock -x -n 8; then
+    for guard in "${guards[@]}"; do
+      # Values that a killed run has left are older, and stay.
+      [ -e "$before/${guard%=*}" ] || as_root cp "/proc/sys/fs/${guard%=*}" "$before/"
+      echo "${guard#*=}" | as_root tee "/proc/sys/fs/${guard%=*}" >/dev/null 2>&1 || true
+    done
+  fi
+  flock -s 8
+}
+restore_sysctls() {
+  local value
+  { true <&8 && flock -x -n 8; } 2>/dev/null || return 0
+  for value in "$before"/*; do
+    as_root cp "$value" "/proc/sys/fs/${value##*/}" 2>/dev/null || true
+    as_root rm -f "$value"
+  done
+}
+
 mounts_left() { awk -v disk="$disk/" -v tmpfs="$tmpfs/" 'index($2, disk) == 1 || index($2, tmpfs) == 1 { print $2 }' /proc/self/mounts; }
 # shellcheck disable=SC2329 # The trap calls it.
 clean_up() {
   mounts_left | while read -r mountpoint; do as_root umount -l "$mountpoint"; done
   as_root rm -rf "$disk" "$tmpfs"
+  restore_sysctls
 }
 trap clean_up EXIT
 nothing_left() {
@@ -36,8 +64,9 @@ nothing_left() {
   [ -z "$left" ] || { printf 'left behind by the tests:\n%s\n' "$left" >&2; return 1; }
 }
 
+set_sysctls
 need_rust
-need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime useradd:passwd getent:libc-bin script:bsdutils
+need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:util-linux find:findutils faketime:faketime useradd:passwd getent:libc-bin script:bsdutils strace:strace /usr/sbin/mkfs.ext4:e2fsprogs /usr/sbin/mkfs.xfs:xfsprogs /usr/sbin/mkfs.btrfs:btrfs-progs /usr/sbin/setquota:quota
 # The server's programs are not in the PATH, and their place names a version.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 

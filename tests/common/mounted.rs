@@ -13,8 +13,9 @@ use super::process::{Outcome, run_within, wait_until};
 use super::users::is_root;
 use super::vault::{Vault, bare};
 
-/// How long a mount, an unmount or a death may take.
-const LIMIT: Duration = Duration::from_secs(60);
+/// How long a mount, an unmount or a death may take: an unmount makes what was written durable, and
+/// other programs may write to the same disk meanwhile.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// What a test lets pass in the daemon's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
