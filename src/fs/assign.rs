@@ -48,15 +48,24 @@ impl Fs {
         if let Some(known) = self.assignments.get(&dir) {
             return Ok(*known);
         }
-        let key = match self.own_key_of(&self.places.of(&self.nodes, dir)?)? {
-            Some(key) => Some(key),
-            None if dir == Inode::ROOT => None,
-            None => match self.nodes.with_link(dir, |link| link.parent) {
-                Some(parent) => self.key_of_dir(parent)?,
-                None => None,
-            },
+        // Up to the nearest directory whose key is known.
+        let mut below = vec![dir];
+        let mut at = dir;
+        let key = loop {
+            if let Some(key) = self.own_key_of(&self.places.of(&self.nodes, at)?)? {
+                break Some(key);
+            }
+            let above = self.nodes.with_link(at, |link| link.parent);
+            let Some(parent) = above.filter(|_| at != Inode::ROOT) else { break None };
+            if let Some(known) = self.assignments.get(&parent) {
+                break *known;
+            }
+            below.push(parent);
+            at = parent;
         };
-        self.assignments.insert(dir, key);
+        for dir in below {
+            self.assignments.insert(dir, key);
+        }
         Ok(key)
     }
 
@@ -76,7 +85,12 @@ impl Fs {
     /// The key that a directory itself was given.
     pub(super) fn own_key_of(&self, dir: &Place) -> Result<Option<MasterKeyId>, FsError> {
         let mut value = [0; VALUE_LEN + 1];
-        match rustix::fs::lgetxattr(dir.proc_path(), ATTRIBUTE, &mut value) {
+        let path = dir.proc_path();
+        let got = match dir.is_itself() {
+            true => rustix::fs::getxattr(path, ATTRIBUTE, &mut value),
+            false => rustix::fs::lgetxattr(path, ATTRIBUTE, &mut value),
+        };
+        match got {
             Ok(len) => match self.vault.assigned(&value[..len]) {
                 Some(key) => Ok(Some(key)),
                 None => Err(FsError::ForgedAssignment(dir.name().into())),

@@ -3,13 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
-};
+use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 
 use super::data::Origin;
-use super::nodes::Whereabouts;
 use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
@@ -55,6 +52,10 @@ impl Fs {
     /// What the backing filesystem says; [`FsError::Denied`] and [`FsError::File`] where the length
     /// can't be changed.
     pub fn setattr(&self, inode: Inode, change: &Change, caller: &Caller) -> Result<Attr, FsError> {
+        // After each removal the kernel writes back the times of what it removed.
+        if let Some(left) = self.nodes.left(inode).filter(|left| change.keeps(left)) {
+            return Ok(left);
+        }
         if let Some(size) = change.size {
             let file = self.acquire(inode, true)?;
             let may = match change.through {
@@ -84,8 +85,6 @@ impl Fs {
         }
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
-        } else if let Whereabouts::Gone(_) = self.nodes.whereabouts(inode) {
-            self.nodes.update_gone(inode, |attr| change.apply_to(attr));
         } else if !change.is_empty() {
             let _tree = self.tree.read();
             let at_place =
@@ -203,8 +202,7 @@ impl Target<'_> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
             Self::Place(place) => {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::chownat(place.dir(), place.name(), uid, gid, flags)
+                rustix::fs::chownat(place.dir(), place.name(), uid, gid, place.at_flags())
             }
             Self::File(fd) => rustix::fs::fchown(fd, uid, gid),
         }
@@ -213,9 +211,7 @@ impl Target<'_> {
     fn chmod(&self, mode: u32) -> rustix::io::Result<()> {
         let mode = Mode::from_raw_mode(mode);
         match self {
-            Self::Place(place) => {
-                rustix::fs::chmodat(place.dir(), place.name(), mode, AtFlags::empty())
-            }
+            Self::Place(place) => place.chmod(mode),
             Self::File(fd) => rustix::fs::fchmod(fd, mode),
         }
     }
@@ -223,8 +219,7 @@ impl Target<'_> {
     fn set_times(&self, times: &Timestamps) -> rustix::io::Result<()> {
         match self {
             Self::Place(place) => {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::utimensat(place.dir(), place.name(), times, flags)
+                rustix::fs::utimensat(place.dir(), place.name(), times, place.at_flags())
             }
             Self::File(fd) => rustix::fs::futimens(fd, times),
         }
@@ -240,19 +235,15 @@ impl Change {
             && self.mtime.is_none()
     }
 
-    /// The same change to attributes that are only remembered.
-    fn apply_to(&self, attr: &mut Attr) {
-        let now = SystemTime::now();
-        let time = |time| match time {
-            Time::Now => now,
-            Time::At(time) => time,
-        };
-        attr.mode = self.mode.map_or(attr.mode, |mode| mode & 0o7777);
-        attr.uid = self.uid.unwrap_or(attr.uid);
-        attr.gid = self.gid.unwrap_or(attr.gid);
-        attr.atime = self.atime.map_or(attr.atime, time);
-        attr.mtime = self.mtime.map_or(attr.mtime, time);
-        attr.ctime = now;
+    /// Whether the attributes are as it wants them already, but for the time of the change itself.
+    fn keeps(&self, attr: &Attr) -> bool {
+        let is_mtime = |time| matches!(time, Time::At(time) if time == attr.mtime);
+        self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.size.is_none()
+            && self.atime.is_none()
+            && self.mtime.is_some_and(is_mtime)
     }
 }
 

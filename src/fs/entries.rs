@@ -2,13 +2,15 @@
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::lookup::Entry;
+use super::nodes::{Link, Pin};
 use super::place::Place;
-use super::{Caller, Fs, FsError, Handle, Inode, Wanted};
+use super::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
 
 impl Fs {
     /// Makes an empty file and opens it.
@@ -143,8 +145,7 @@ impl Fs {
         let to = self.place(parent, name)?;
         let may = self.may_link((inode, &from), (parent, name), caller);
         self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
-        let flags = AtFlags::empty();
-        rustix::fs::linkat(from.dir(), from.name(), to.dir(), to.name(), flags)?;
+        from.link(&to)?;
         // With the old name taken away, this is a move.
         self.note_move(parent, &to);
         self.entry(parent, &to)
@@ -200,41 +201,61 @@ impl Fs {
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<(), FsError> {
         let tree = self.tree.write();
         let place = self.place(parent, name)?;
-        let stat = place.stat()?;
-        let pin = pin_last_name(&place, &stat);
+        let going = self.before_removal(parent, place)?;
+        let place = &going.place;
         rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
-        let bulk = self.name_is_gone(parent, &place, &stat, pin)?;
+        let bulk = self.name_is_gone(going);
         drop(tree);
         bulk.into_iter().for_each(Bulk::give_back);
         Ok(())
     }
 
-    /// Notes that the name at `place`, which was of `stat`, is gone. Returns what there is to give
-    /// back at once, without the tree's lock.
-    pub(super) fn name_is_gone(
-        &self,
-        parent: Inode,
-        place: &Place,
-        stat: &Stat,
-        pin: Option<OwnedFd>,
-    ) -> Result<Option<Bulk>, FsError> {
-        let mut left = self.attr(place, stat)?;
-        left.nlink = match left.kind {
-            FileType::Directory => 0,
-            _ => left.nlink.saturating_sub(1),
+    /// Looks at a name that is about to go. All that can fail does so here, before it is gone.
+    pub(super) fn before_removal(&self, parent: Inode, place: Place) -> Result<Going, FsError> {
+        let stat = place.stat()?;
+        let mut left = self.attr(&place, &stat)?;
+        let is_dir = left.kind == FileType::Directory;
+        left.nlink = if is_dir { 0 } else { left.nlink.saturating_sub(1) };
+        let link = self.link_to(parent, &place);
+        let open = self.open.find(left.inode);
+        // Where no descriptor is left, the number may be given to a new file a moment too soon.
+        let pin = match open {
+            _ if left.nlink > 0 && !self.nodes.is_only_link(left.inode, &link) => None,
+            Some(file) => Some(Pin::File(file)),
+            None => {
+                let held = if is_dir { self.places.held_dir(left.inode) } else { None };
+                held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new)).map(Pin::Path)
+            }
         };
+        let is_bulk = left.kind == FileType::RegularFile && left.nlink == 0;
+        let bulk = match &pin {
+            Some(Pin::Path(fd)) if is_bulk && stat.st_size >= BULK => Some(Bulk(Arc::clone(fd))),
+            _ => None,
+        };
+        Ok(Going { place, link, left, pin, bulk })
+    }
+
+    /// Notes that the name is gone. Returns what there is to give back at once, without the tree's
+    /// lock.
+    pub(super) fn name_is_gone(&self, going: Going) -> Option<Bulk> {
+        let Going { link, left, pin, bulk, .. } = going;
         if left.kind == FileType::Directory {
             self.places.forget_dir(left.inode);
             self.assignments.remove(&left.inode);
         }
-        let is_bulk = left.kind == FileType::RegularFile
-            && left.nlink == 0
-            && stat.st_size >= BULK
-            && self.open.find(left.inode).is_none();
-        let bulk = if is_bulk { pin.as_ref().and_then(|pin| pin.try_clone().ok()) } else { None };
-        self.nodes.unlink(&self.link_to(parent, place), left, pin);
-        Ok(bulk.map(Bulk))
+        self.nodes.unlink(&link, left, pin);
+        bulk
     }
+}
+
+/// A name that is about to be removed.
+pub(super) struct Going {
+    pub place: Place,
+    link: Link,
+    /// What it names, as it will be.
+    left: Attr,
+    pin: Option<Pin>,
+    bulk: Option<Bulk>,
 }
 
 /// Bytes of a file that are worth giving back before the kernel forgets the file: whoever deletes
@@ -242,7 +263,7 @@ impl Fs {
 const BULK: i64 = 1024 * 1024;
 
 /// A large file without a name that nobody has open, nor can: its inode is pinned still.
-pub(super) struct Bulk(OwnedFd);
+pub(super) struct Bulk(Arc<OwnedFd>);
 
 impl Bulk {
     /// Gives its space back, as far as that is allowed; else it goes with the pin.
@@ -257,16 +278,6 @@ impl Bulk {
             let _ = rustix::fs::ftruncate(&file, 0);
         }
     }
-}
-
-/// Before the last name of an inode goes: a hold on the inode. Without one, as where too many
-/// files are open, the number may be given to a new file a moment too soon.
-pub(super) fn pin_last_name(place: &Place, stat: &Stat) -> Option<OwnedFd> {
-    let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    (directory || stat.st_nlink == 1)
-        .then(|| rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty()).ok())
-        .flatten()
 }
 
 fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {

@@ -2,9 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
-use rustix::fs::StatVfs;
+use rustix::fs::{FileType, StatVfs};
 
-use super::nodes::Whereabouts;
 use super::place::Place;
 use super::{Attr, Fs, FsError, Inode};
 use crate::store::Vault;
@@ -34,8 +33,12 @@ impl Fs {
 
     /// Takes back `lookups` of an inode.
     pub fn forget(&self, inode: Inode, lookups: u64) {
-        if let Some(hold) = self.nodes.forget(inode, lookups) {
-            self.reaper.let_go(hold);
+        let Some((kind, pin)) = self.nodes.forget(inode, lookups) else { return };
+        if kind == FileType::Directory {
+            self.assignments.remove(&inode);
+        }
+        if let Some(pin) = pin {
+            self.reaper.let_go(pin);
         }
     }
 
@@ -48,11 +51,12 @@ impl Fs {
             let stat = file.stat()?;
             return Ok(Attr::new(inode, &stat, file.len()));
         }
-        if let Whereabouts::Gone(attr) = self.nodes.whereabouts(inode) {
-            return Ok(*attr);
-        }
         let _tree = self.tree.read();
-        let place = self.places.of(&self.nodes, inode)?;
+        let place = match self.places.of(&self.nodes, inode) {
+            // Held by nothing, for want of descriptors: what is remembered is the truth.
+            Err(FsError::NotFound) => return self.nodes.left(inode).ok_or(FsError::NotFound),
+            place => place?,
+        };
         let attr = self.attr(&place, &self.stat(&place)?)?;
         if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
     }

@@ -1,14 +1,18 @@
 //! What is remembered of each inode that the kernel knows: where it is, and how often it asked.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use rustix::fs::FileType;
 
+use super::open_file::OpenFile;
 use super::{Attr, Inode};
 
-/// The inodes that the kernel knows, by number. None of them keeps a descriptor open.
+/// The inodes that the kernel knows, by number. Only those without a known name keep a descriptor
+/// open.
 #[derive(Debug, Default)]
 pub struct Nodes(DashMap<Inode, Node>);
 
@@ -30,25 +34,67 @@ struct Node {
     kind: FileType,
     /// Names that are known; the first is as good as any.
     links: Vec<Link>,
-    /// What is left after the removal of the last name.
-    gone: Option<Box<Gone>>,
+    /// Set while no name is known.
+    nameless: Option<Box<Nameless>>,
 }
 
-/// A file or directory without a name that the kernel still knows.
+/// A file or directory that the kernel still knows, without a known name.
 #[derive(Debug)]
-struct Gone {
-    attr: Attr,
-    /// Keeps the backing inode, so that its number names nothing else until the kernel forgets
-    /// it. Were the number given away, the kernel would fail what is under way on the old file.
-    pin: Option<OwnedFd>,
+struct Nameless {
+    /// `None` where no descriptor was left for it.
+    pin: Option<Pin>,
+    /// Its last name was removed. Otherwise it has names that nobody has looked up.
+    gone: bool,
+    /// The attributes after the removal, unless it was open then.
+    left: Option<Attr>,
+    /// Whether `pin` was used since, so that `left` may be out of date.
+    reached: AtomicBool,
+}
+
+/// A hold on an inode without a known name: by it the inode is reached, and its number names
+/// nothing else until the kernel forgets it. Were the number given away, the kernel would fail
+/// what is under way on the old file.
+#[derive(Clone)]
+pub enum Pin {
+    /// An `O_PATH` descriptor.
+    Path(Arc<OwnedFd>),
+    /// The descriptor of the file that was open when the name went.
+    File(Arc<OpenFile>),
+}
+
+impl std::fmt::Debug for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Path(_) => "an O_PATH descriptor",
+            Self::File(_) => "an open file",
+        })
+    }
+}
+
+impl Pin {
+    /// A descriptor of the inode.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn descriptor(self) -> std::io::Result<Arc<OwnedFd>> {
+        match self {
+            Self::Path(fd) => Ok(fd),
+            Self::File(file) => Ok(Arc::new(file.backing().as_fd().try_clone_to_owned()?)),
+        }
+    }
 }
 
 impl Node {
     fn new(kind: FileType, generation: u64) -> Self {
-        Self { lookups: 0, generation, kind, links: Vec::with_capacity(1), gone: None }
+        Self { lookups: 0, generation, kind, links: Vec::with_capacity(1), nameless: None }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.nameless.as_ref().is_some_and(|nameless| nameless.gone)
     }
 
     fn add_link(&mut self, link: Link) {
+        self.nameless = None;
         if !self.links.contains(&link) {
             // A directory has one name; an older one is of before a rename.
             if self.kind == FileType::Directory {
@@ -64,9 +110,11 @@ impl Node {
 pub enum Whereabouts {
     /// By this name.
     At(Link),
-    /// It has no name any more, and looked so at the end.
-    Gone(Box<Attr>),
-    /// Not by any name that is known.
+    /// By this alone.
+    Pinned(Pin),
+    /// It has no name any more, and nothing holds it.
+    Gone,
+    /// Not by anything that is known.
     Nowhere,
 }
 
@@ -74,7 +122,7 @@ impl Nodes {
     /// Notes one lookup that found `attr` under `link`; returns the generation to tell.
     pub fn remember(&self, attr: &Attr, link: Link) -> u64 {
         let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, 0));
-        if node.gone.is_some() || node.kind != attr.kind {
+        if node.is_gone() || node.kind != attr.kind {
             // The number was given to a new file while the kernel still knows the old one.
             let lookups = node.lookups;
             *node = Node::new(attr.kind, node.generation + 1);
@@ -87,37 +135,51 @@ impl Nodes {
 
     /// The generation that [`Nodes::remember`] would tell for `attr`.
     pub fn generation(&self, attr: &Attr) -> u64 {
-        self.0.get(&attr.inode).map_or(0, |node| {
-            node.generation + u64::from(node.gone.is_some() || node.kind != attr.kind)
-        })
+        self.0
+            .get(&attr.inode)
+            .map_or(0, |node| node.generation + u64::from(node.is_gone() || node.kind != attr.kind))
     }
 
-    /// Takes back `lookups`; an inode that is left with none is not remembered. Returns the hold on
-    /// one that has no name any more.
-    pub fn forget(&self, inode: Inode, lookups: u64) -> Option<OwnedFd> {
+    /// Takes back `lookups`; an inode that is left with none is not remembered. Returns what it was,
+    /// and the hold on it if it had one.
+    pub fn forget(&self, inode: Inode, lookups: u64) -> Option<(FileType, Option<Pin>)> {
         let forgotten = self.0.remove_if_mut(&inode, |_, node| {
             node.lookups = node.lookups.saturating_sub(lookups);
             node.lookups == 0
         });
-        forgotten?.1.gone?.pin
+        let (_, node) = forgotten?;
+        Some((node.kind, node.nameless.and_then(|nameless| nameless.pin)))
     }
 
     /// How the inode can be reached.
     pub fn whereabouts(&self, inode: Inode) -> Whereabouts {
-        match self.0.get(&inode) {
-            None => Whereabouts::Nowhere,
-            Some(node) => match (&node.gone, node.links.first()) {
-                (Some(gone), _) => Whereabouts::Gone(Box::new(gone.attr)),
-                (None, Some(link)) => Whereabouts::At(link.clone()),
-                (None, None) => Whereabouts::Nowhere,
+        let Some(node) = self.0.get(&inode) else { return Whereabouts::Nowhere };
+        match (node.links.first(), &node.nameless) {
+            (Some(link), _) => Whereabouts::At(link.clone()),
+            (None, Some(nameless)) => match &nameless.pin {
+                Some(pin) => {
+                    nameless.reached.store(true, Ordering::Relaxed);
+                    Whereabouts::Pinned(pin.clone())
+                }
+                None if nameless.gone => Whereabouts::Gone,
+                None => Whereabouts::Nowhere,
             },
+            (None, None) => Whereabouts::Nowhere,
         }
+    }
+
+    /// The attributes of an inode without a name, where they are known to be as they were when the
+    /// last name was removed.
+    pub fn left(&self, inode: Inode) -> Option<Attr> {
+        let node = self.0.get(&inode)?;
+        let nameless = node.nameless.as_ref().filter(|nameless| nameless.gone)?;
+        nameless.left.filter(|_| !nameless.reached.load(Ordering::Relaxed))
     }
 
     /// Shows `work` the name by which the inode can be reached, if it can; be brief.
     pub fn with_link<T>(&self, inode: Inode, work: impl FnOnce(&Link) -> T) -> Option<T> {
         let node = self.0.get(&inode)?;
-        node.links.first().filter(|_| node.gone.is_none()).map(work)
+        node.links.first().map(work)
     }
 
     /// All names of the inode that are known.
@@ -125,12 +187,21 @@ impl Nodes {
         self.0.get(&inode).map_or_else(Vec::new, |node| node.links.clone())
     }
 
-    /// One name less. `left` are the attributes afterwards, `pin` what keeps the inode.
-    pub fn unlink(&self, link: &Link, left: Attr, pin: Option<OwnedFd>) {
+    /// Whether no name of the inode but `link` is known.
+    pub fn is_only_link(&self, inode: Inode, link: &Link) -> bool {
+        self.0.get(&inode).is_some_and(|node| node.links.iter().all(|known| known == link))
+    }
+
+    /// One name less. `left` are the attributes afterwards; `pin` is what the inode is reached by
+    /// where that was its only known name.
+    pub fn unlink(&self, link: &Link, left: Attr, pin: Option<Pin>) {
         if let Some(mut node) = self.0.get_mut(&left.inode) {
-            node.links.retain(|known| known != link);
-            if left.nlink == 0 {
-                node.gone = Some(Box::new(Gone { attr: left, pin }));
+            let gone = left.nlink == 0;
+            node.links.retain(|known| known != link && !gone);
+            if node.links.is_empty() {
+                let left = (!matches!(pin, Some(Pin::File(_)))).then_some(left);
+                let reached = AtomicBool::new(false);
+                node.nameless = Some(Box::new(Nameless { pin, gone, left, reached }));
             }
         }
     }
@@ -140,15 +211,6 @@ impl Nodes {
         if let Some(mut node) = self.0.get_mut(&inode) {
             node.links.retain(|known| known != from);
             node.add_link(to);
-        }
-    }
-
-    /// Changes what is remembered of an inode without a name.
-    pub fn update_gone(&self, inode: Inode, change: impl FnOnce(&mut Attr)) {
-        if let Some(mut node) = self.0.get_mut(&inode)
-            && let Some(gone) = &mut node.gone
-        {
-            change(&mut gone.attr);
         }
     }
 

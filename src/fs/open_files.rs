@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
@@ -206,9 +206,8 @@ impl OpenFiles {
         access: Access,
         for_writing: bool,
     ) -> Result<(OwnedFd, bool), FsError> {
-        let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let open =
-            |access| rustix::fs::openat(place.dir(), place.name(), access | flags, Mode::empty());
+        let flags = OFlags::NONBLOCK;
+        let open = |access| place.open(access | flags);
         if access == Access::ReadOnly || self.access == Access::ReadOnly {
             return match open(OFlags::RDONLY) {
                 Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
@@ -236,10 +235,9 @@ impl OpenFiles {
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
 fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
     let mode = Mode::from_raw_mode(place.stat()?.st_mode);
-    let chmod = |mode| rustix::fs::chmodat(place.dir(), place.name(), mode, AtFlags::empty());
-    chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
-    let opened = rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty());
-    chmod(mode)?;
+    place.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
+    let opened = place.open(flags);
+    place.chmod(mode)?;
     Ok((opened?, flags.contains(OFlags::RDWR)))
 }
 
@@ -248,8 +246,6 @@ fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), Fs
 /// # Errors
 /// [`FileError`]; what the backing filesystem says.
 pub fn length_in_last_block(place: &Place, size: u64) -> Result<u64, FileError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let fd = rustix::fs::openat(place.dir(), place.name(), flags, Mode::empty())
-        .map_err(io::Error::from)?;
+    let fd = place.open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
     crate::store::plain_len(&RealFile::new(fd, false), size)
 }

@@ -1,5 +1,6 @@
 //! The choke point: an inode, or a directory and a name, becomes a directory descriptor and a
-//! stored name. Every path-based call goes through here.
+//! stored name; an inode without a known name becomes the descriptor that holds it. Every
+//! path-based call goes through here.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -9,17 +10,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::inode::InodeNumbers;
 use super::nodes::{Link, Nodes, Whereabouts};
 use super::{FsError, Inode};
 use crate::store::{Names, OWN_DIR, Vault};
 
-/// A stored name in an open directory.
+/// A stored name in an open directory, or a descriptor of the inode itself.
 #[derive(Debug, Clone)]
 pub struct Place {
     dir: Arc<OwnedFd>,
+    /// Empty where `dir` is the inode itself.
     name: Box<OsStr>,
 }
 
@@ -27,6 +30,17 @@ impl Place {
     /// A stored name in an open directory.
     pub fn new(dir: Arc<OwnedFd>, stored: &OsStr) -> Self {
         Self { dir, name: OsString::from(stored).into_boxed_os_str() }
+    }
+
+    /// What `fd` is open on, of any kind; `O_PATH` is enough.
+    pub fn itself(fd: Arc<OwnedFd>) -> Self {
+        Self { dir: fd, name: Box::default() }
+    }
+
+    /// Whether [`Place::dir`] is the inode itself, and [`Place::name`] empty. Calls with a directory
+    /// descriptor take that with `AT_EMPTY_PATH`.
+    pub fn is_itself(&self) -> bool {
+        self.name.is_empty()
     }
 
     /// The directory.
@@ -40,9 +54,19 @@ impl Place {
     }
 
     /// A path for the calls that have no form with a directory descriptor. It names what is at
-    /// the place, not what a symbolic link there points to, when used with an `l…` call.
+    /// the place, not what a symbolic link there points to: when used with an `l…` call, or for
+    /// [`Place::is_itself`] with one that follows links.
     pub fn proc_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd())).join(&*self.name)
+        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
+        if self.is_itself() { dir } else { dir.join(&*self.name) }
+    }
+
+    /// `AT_SYMLINK_NOFOLLOW`, and `AT_EMPTY_PATH` where that is needed.
+    pub fn at_flags(&self) -> AtFlags {
+        match self.is_itself() {
+            true => AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH,
+            false => AtFlags::SYMLINK_NOFOLLOW,
+        }
     }
 
     /// What lies there.
@@ -50,7 +74,48 @@ impl Place {
     /// # Errors
     /// What the backing filesystem says.
     pub fn stat(&self) -> rustix::io::Result<Stat> {
-        rustix::fs::statat(&self.dir, &*self.name, AtFlags::SYMLINK_NOFOLLOW)
+        rustix::fs::statat(&self.dir, &*self.name, self.at_flags())
+    }
+
+    /// Opens what lies there, with `O_CLOEXEC`; never what a symbolic link there points to.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn open(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        match self.is_itself() {
+            true => rustix::fs::open(self.proc_path(), flags, Mode::empty()),
+            false => {
+                rustix::fs::openat(&self.dir, &*self.name, flags | OFlags::NOFOLLOW, Mode::empty())
+            }
+        }
+    }
+
+    /// Sets the mode of what lies there, which is no symbolic link.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn chmod(&self, mode: Mode) -> rustix::io::Result<()> {
+        match self.is_itself() {
+            true => rustix::fs::chmod(self.proc_path(), mode),
+            false => rustix::fs::chmodat(&self.dir, &*self.name, mode, AtFlags::empty()),
+        }
+    }
+
+    /// Gives what lies there the name `to` as well.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn link(&self, to: &Place) -> rustix::io::Result<()> {
+        match self.is_itself() {
+            true => {
+                let path = self.proc_path();
+                rustix::fs::linkat(CWD, &path, &to.dir, &*to.name, AtFlags::SYMLINK_FOLLOW)
+            }
+            false => {
+                rustix::fs::linkat(&self.dir, &*self.name, &to.dir, &*to.name, AtFlags::empty())
+            }
+        }
     }
 }
 
@@ -61,8 +126,8 @@ pub struct Places {
     numbers: InodeNumbers,
     device: u64,
     names: Names,
-    /// Directories lately used. Forgotten all at once when there are too many: those still in
-    /// use are soon opened again.
+    /// Directories lately used. Where there are too many every second one is closed: of a deep
+    /// chain of them some stay at every depth, and what is missing is near to one that stays.
     dirs: DashMap<Inode, Arc<OwnedFd>>,
     most_dirs: usize,
 }
@@ -130,7 +195,8 @@ impl Places {
             Whereabouts::At(Link { parent, name }) => {
                 Ok(Place { dir: self.dir(nodes, parent)?, name })
             }
-            Whereabouts::Gone(_) => Err(FsError::NotFound),
+            Whereabouts::Pinned(pin) => Ok(Place::itself(pin.descriptor().map_err(backing)?)),
+            Whereabouts::Gone => Err(FsError::NotFound),
             Whereabouts::Nowhere => Err(FsError::Stale),
         }
     }
@@ -143,19 +209,58 @@ impl Places {
         if inode == Inode::ROOT {
             return Ok(Arc::clone(&self.root));
         }
-        if let Some(dir) = self.dirs.get(&inode) {
-            return Ok(Arc::clone(&dir));
+        // Up to the nearest directory that is open, and down again from there.
+        let mut below = Vec::new();
+        let mut at = inode;
+        let mut dir = loop {
+            if let Some(dir) = self.open_dir(at) {
+                break dir;
+            }
+            match nodes.whereabouts(at) {
+                Whereabouts::At(Link { parent, name }) => {
+                    below.push((at, name));
+                    at = parent;
+                }
+                Whereabouts::Pinned(pin) => break pin.descriptor().map_err(backing)?,
+                Whereabouts::Gone => return Err(FsError::NotFound),
+                Whereabouts::Nowhere => return Err(FsError::Stale),
+            }
+        };
+        let levels = below.len();
+        for (left, (inode, name)) in below.into_iter().enumerate().rev() {
+            dir = Arc::new(open_dir(dir.as_fd(), &name)?);
+            if is_kept(left, levels) {
+                if self.inode(&rustix::fs::fstat(&dir)?)? != inode {
+                    return Err(FsError::Stale);
+                }
+                self.keep(inode, &dir);
+            }
         }
-        let place = self.of(nodes, inode)?;
-        let dir = Arc::new(open_dir(place.dir(), place.name())?);
-        if self.inode(&rustix::fs::fstat(&dir)?)? != inode {
-            return Err(FsError::Stale);
-        }
-        if self.dirs.len() >= self.most_dirs {
-            self.dirs.clear();
-        }
-        self.dirs.insert(inode, Arc::clone(&dir));
         Ok(dir)
+    }
+
+    /// A directory that is open already.
+    fn open_dir(&self, inode: Inode) -> Option<Arc<OwnedFd>> {
+        match inode {
+            Inode::ROOT => Some(Arc::clone(&self.root)),
+            inode => self.dirs.get(&inode).map(|dir| Arc::clone(&dir)),
+        }
+    }
+
+    fn keep(&self, inode: Inode, dir: &Arc<OwnedFd>) {
+        if self.dirs.len() >= self.most_dirs {
+            let mut stays = false;
+            self.dirs.retain(|_, _| {
+                stays = !stays;
+                stays
+            });
+        }
+        self.dirs.insert(inode, Arc::clone(dir));
+    }
+
+    /// The directory `inode` if it is open, for [`Pin::Path`](super::nodes::Pin).
+    pub fn held_dir(&self, inode: Inode) -> Option<Arc<OwnedFd>> {
+        self.dirs.get(&inode).map(|dir| Arc::clone(&dir))
     }
 
     /// Closes a directory that was removed.
@@ -194,9 +299,14 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
         backwards.extend(name.as_bytes().iter().rev());
     };
     let mut at = inode;
-    // A rename meanwhile could close a circle: no path has more names than this.
-    for _ in 0..4096 {
-        if at == Inode::ROOT {
+    // Without the tree's lock a rename meanwhile could close a circle.
+    let mut most = 4096;
+    for level in 0.. {
+        if level == most {
+            // No chain is longer than all that is known.
+            most = nodes.len().max(most + 1);
+        }
+        if at == Inode::ROOT || level > most {
             break;
         }
         let above = nodes.with_link(at, |link| {
@@ -211,6 +321,19 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
     }
     backwards.reverse();
     OsString::from_vec(backwards).into()
+}
+
+/// Whether a directory that was opened on the way to one `left` levels below is kept open. The last
+/// ones are, since the next call is likely to be there, and some at even distances above, so that a
+/// walk up a deep chain goes on from one of those and not from the root.
+pub fn is_kept(left: usize, levels: usize) -> bool {
+    const LAST: usize = 64;
+    const ABOVE: usize = 64;
+    left < LAST || left.is_multiple_of((levels / ABOVE).max(LAST))
+}
+
+fn backing(error: std::io::Error) -> FsError {
+    Errno::from_io_error(&error).unwrap_or(Errno::IO).into()
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {

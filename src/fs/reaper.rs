@@ -1,23 +1,24 @@
 //! Letting go of removed files beside the threads that answer: the last hold on an inode gives its
 //! space back, which the filesystem below takes its time for.
 
-use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
+
+use super::nodes::Pin;
 
 /// Holds that wait at most; the next one is let go of by who brings it.
 const MOST: usize = 64;
 
 /// Lets go of what it is given; its thread begins with the first.
 #[derive(Debug, Default)]
-pub(super) struct Reaper(OnceLock<Option<SyncSender<OwnedFd>>>);
+pub(super) struct Reaper(OnceLock<Option<SyncSender<Pin>>>);
 
 impl Reaper {
-    pub fn let_go(&self, hold: OwnedFd) {
+    pub fn let_go(&self, hold: Pin) {
         let sender = self.0.get_or_init(|| {
             let (sender, receiver) = sync_channel(MOST);
-            let reap = move || receiver.into_iter().for_each(drop::<OwnedFd>);
+            let reap = move || receiver.into_iter().for_each(drop::<Pin>);
             thread::Builder::new().name("reaper".to_owned()).spawn(reap).ok().map(|_| sender)
         });
         if let Some(sender) = sender {

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use rustix::fs::{FileType, RenameFlags, Stat};
 
-use super::entries::{Bulk, pin_last_name};
+use super::entries::Bulk;
 use super::permission::Renamed;
 use super::{Caller, Fs, FsError, Inode};
 
@@ -39,7 +39,17 @@ impl Fs {
             caller,
         );
         self.record_refused("rename", || self.path_in(parent, name), || caller.who(), may)?;
-        let pin = replaced.as_ref().and_then(|stat| pin_last_name(&to, stat));
+        let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let any_dir = is_dir(&moved) || replaced.as_ref().is_some_and(is_dir);
+        // What can fail does so before the names have moved.
+        let moved = self.places.inode(&moved)?;
+        let other = replaced.map(|stat| self.places.inode(&stat)).transpose()?;
+        let going = match other {
+            Some(other) if !exchange && other != moved => {
+                Some(self.before_removal(new_parent, to.clone())?)
+            }
+            _ => None,
+        };
         if flags.is_empty() {
             rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;
         } else {
@@ -49,24 +59,18 @@ impl Fs {
         if exchange {
             self.note_move(parent, &from);
         }
-        let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_dir(&moved) || replaced.as_ref().is_some_and(is_dir) {
+        if any_dir {
             self.assignments.clear();
         }
-        let moved = self.places.inode(&moved)?;
-        let (from_link, to_link) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
-        let mut bulk = None;
-        match replaced {
-            Some(stat) if exchange => {
-                let other = self.places.inode(&stat)?;
-                self.nodes.rename(other, &to_link, from_link.clone());
+        let bulk = going.and_then(|going| self.name_is_gone(going));
+        // rename(2) of one of two names of a file to the other does nothing.
+        if other != Some(moved) {
+            let (from, to) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
+            if let Some(other) = other.filter(|_| exchange) {
+                self.nodes.rename(other, &to, from.clone());
             }
-            Some(stat) if self.places.inode(&stat)? != moved => {
-                bulk = self.name_is_gone(new_parent, &to, &stat, pin)?;
-            }
-            Some(_) | None => {}
+            self.nodes.rename(moved, &from, to);
         }
-        self.nodes.rename(moved, &from_link, to_link);
         drop(tree);
         bulk.into_iter().for_each(Bulk::give_back);
         Ok(())

@@ -23,6 +23,8 @@ const TRUSTED: &[u8] = b"trusted.";
 enum Target<'a> {
     File(BorrowedFd<'a>),
     Path(&'a Path),
+    /// What the path leads to in the end, for an inode without a known name.
+    Pinned(&'a Path),
 }
 
 impl Fs {
@@ -41,6 +43,7 @@ impl Fs {
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
             Target::Path(path) => rustix::fs::lsetxattr(*path, name, value, flags),
+            Target::Pinned(path) => rustix::fs::setxattr(*path, name, value, flags),
         })
     }
 
@@ -54,6 +57,7 @@ impl Fs {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::fgetxattr(fd, name, room),
                 Target::Path(path) => rustix::fs::lgetxattr(*path, name, room),
+                Target::Pinned(path) => rustix::fs::getxattr(*path, name, room),
             })
         })
     }
@@ -67,6 +71,7 @@ impl Fs {
             with_room(|room| match target {
                 Target::File(fd) => rustix::fs::flistxattr(fd, room),
                 Target::Path(path) => rustix::fs::llistxattr(*path, room),
+                Target::Pinned(path) => rustix::fs::listxattr(*path, room),
             })
         })?;
         let shown = |name: &&[u8]| {
@@ -87,6 +92,7 @@ impl Fs {
         self.on_target(inode, |target| match target {
             Target::File(fd) => rustix::fs::fremovexattr(fd, name),
             Target::Path(path) => rustix::fs::lremovexattr(*path, name),
+            Target::Pinned(path) => rustix::fs::removexattr(*path, name),
         })
     }
 
@@ -100,7 +106,9 @@ impl Fs {
         }
         let _tree = self.tree.read();
         let place = self.places.of(&self.nodes, inode)?;
-        Ok(call(&Target::Path(&place.proc_path()))?)
+        let path = place.proc_path();
+        let target = if place.is_itself() { Target::Pinned(&path) } else { Target::Path(&path) };
+        Ok(call(&target)?)
     }
 }
 

@@ -29,6 +29,7 @@ mod inodes;
 mod links;
 mod locks;
 mod mmap;
+mod nameless;
 mod open_flags;
 mod read_only;
 mod read_write;
