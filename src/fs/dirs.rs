@@ -126,15 +126,12 @@ impl Fs {
             let _tree = self.tree.read();
             let Ok(place) = self.place(inode, &listed.name) else { return true };
             // A name that went away meanwhile is not listed.
-            let Ok(attr) =
-                self.stat(&place).map_err(FsError::from).and_then(|s| self.attr(&place, &s))
-            else {
-                return true;
-            };
-            let generation = self.nodes.generation(&attr);
+            let Ok((stat, backing)) = self.stat(&place) else { return true };
+            let Ok(attr) = self.attr(&place, &stat) else { return true };
+            let generation = self.nodes.generation(&attr, backing);
             let taken = take(&DirEntryPlus { listed, entry: Some(Entry { attr, generation }) });
             if taken {
-                self.nodes.remember(&attr, self.link_to(inode, &place));
+                self.nodes.remember(&attr, backing, self.link_to(inode, &place));
             }
             taken
         })

@@ -36,8 +36,9 @@ impl Fs {
         self.trail_admits()?;
         match create_file(&place, mode) {
             Ok(fd) => {
-                let made = self.settle(&place, caller)?;
-                let attr = self.attr(&place, &made)?;
+                let made = Made::new(&place, AtFlags::empty());
+                let (stat, backing) = self.settle(&place, caller)?;
+                let attr = self.attr(&place, &stat)?;
                 let file = self.open.adopt(attr.inode, fd)?;
                 file.choose_key(key);
                 let recorded = self.record_create((parent, name), &file, key, wanted, caller);
@@ -45,10 +46,11 @@ impl Fs {
                 if let Err(error) = recorded {
                     // What is told is why it was not made.
                     let _ = self.open.release(attr.inode);
-                    let _ = rustix::fs::unlinkat(place.dir(), place.name(), AtFlags::empty());
                     return Err(error);
                 }
-                let generation = self.nodes.remember(&attr, self.link_to(parent, &place));
+                made.keep();
+                let link = self.link_to(parent, &place);
+                let generation = self.nodes.remember(&attr, backing, link);
                 let handle = self.handles.open(self, attr.inode, wanted, caller);
                 Ok((Entry { attr, generation }, handle))
             }
@@ -90,7 +92,7 @@ impl Fs {
             let may = self.may_create(parent, name, key, unopened, caller);
             self.record_refused("mknod", || self.path_in(parent, name), || caller.who(), may)?;
         }
-        self.make(parent, name, caller, |place| {
+        self.make(parent, name, caller, AtFlags::empty(), |place| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::mknodat(place.dir(), place.name(), kind, mode, rdev.into())
         })
@@ -107,7 +109,7 @@ impl Fs {
         mode: u32,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, |place| {
+        self.make(parent, name, caller, AtFlags::REMOVEDIR, |place| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::mkdirat(place.dir(), place.name(), mode)
         })
@@ -124,7 +126,7 @@ impl Fs {
         target: &OsStr,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, |place| {
+        self.make(parent, name, caller, AtFlags::empty(), |place| {
             rustix::fs::symlinkat(target, place.dir(), place.name())
         })
     }
@@ -146,9 +148,12 @@ impl Fs {
         let may = self.may_link((inode, &from), (parent, name), caller);
         self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
         from.link(&to)?;
+        let made = Made::new(&to, AtFlags::empty());
+        let entry = self.entry(parent, &to)?;
+        made.keep();
         // With the old name taken away, this is a move.
         self.note_move(parent, &to);
-        self.entry(parent, &to)
+        Ok(entry)
     }
 
     /// Takes a name away; the file lives on while it is open or has another.
@@ -167,35 +172,32 @@ impl Fs {
         self.remove(parent, name, AtFlags::REMOVEDIR)
     }
 
+    /// Makes a name; `undo` are the flags of the unlinkat(2) that takes it away again.
     fn make(
         &self,
         parent: Inode,
         name: &OsStr,
         caller: &Caller,
+        undo: AtFlags,
         make: impl FnOnce(&Place) -> rustix::io::Result<()>,
     ) -> Result<Entry, FsError> {
         let _tree = self.tree.read();
         let place = self.place(parent, name)?;
         make(&place)?;
-        let made = self.settle(&place, caller)?;
-        let attr = self.attr(&place, &made)?;
-        let generation = self.nodes.remember(&attr, self.link_to(parent, &place));
+        let made = Made::new(&place, undo);
+        let (stat, backing) = self.settle(&place, caller)?;
+        let attr = self.attr(&place, &stat)?;
+        made.keep();
+        let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &place));
         Ok(Entry { attr, generation })
     }
 
-    /// Gives what was just made at `place` to its caller; if that fails it is taken away again.
-    fn settle(&self, place: &Place, caller: &Caller) -> Result<Stat, FsError> {
-        let made = place.stat()?;
-        let given = self
-            .give_to(caller, place, &made)
-            .and_then(|changed| if changed { Ok(place.stat()?) } else { Ok(made) });
-        if given.is_err() {
-            let directory = FileType::from_raw_mode(made.st_mode) == FileType::Directory;
-            let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            // What is told is why it could not be given away.
-            let _ = rustix::fs::unlinkat(place.dir(), place.name(), flags);
-        }
-        given
+    /// Gives what was just made at `place` to its caller; returns what it then is, with its
+    /// generation.
+    fn settle(&self, place: &Place, caller: &Caller) -> Result<(Stat, u32), FsError> {
+        let made = self.places.stat(place)?;
+        let is_changed = self.give_to(caller, place, &made.0)?;
+        Ok(if is_changed { self.places.stat(place)? } else { made })
     }
 
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<(), FsError> {
@@ -245,6 +247,30 @@ impl Fs {
         }
         self.nodes.unlink(&link, left, pin);
         bulk
+    }
+}
+
+/// A name that was just made, and is taken away again unless it is kept: what fails leaves nothing
+/// behind. Only while `tree` is held, so that nobody has moved it.
+struct Made<'a> {
+    place: &'a Place,
+    undo: AtFlags,
+}
+
+impl<'a> Made<'a> {
+    fn new(place: &'a Place, undo: AtFlags) -> Self {
+        Self { place, undo }
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // What is told is why it could not be kept.
+        let _ = rustix::fs::unlinkat(self.place.dir(), self.place.name(), self.undo);
     }
 }
 

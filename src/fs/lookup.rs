@@ -14,7 +14,7 @@ pub struct Entry {
     /// What it names.
     pub attr: Attr,
     /// Tells this file from an earlier one of the same number.
-    pub generation: u64,
+    pub generation: u32,
 }
 
 impl Fs {
@@ -57,7 +57,7 @@ impl Fs {
             Err(FsError::NotFound) => return self.nodes.left(inode).ok_or(FsError::NotFound),
             place => place?,
         };
-        let attr = self.attr(&place, &self.stat(&place)?)?;
+        let attr = self.attr(&place, &self.stat(&place)?.0)?;
         if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
     }
 
@@ -84,8 +84,9 @@ impl Fs {
 
     /// Remembers what lies at `place` in `parent`, and shows it.
     pub(super) fn entry(&self, parent: Inode, place: &Place) -> Result<Entry, FsError> {
-        let attr = self.attr(place, &self.stat(place).map_err(not_found)?)?;
-        let generation = self.nodes.remember(&attr, self.link_to(parent, place));
+        let (stat, generation) = self.stat(place).map_err(not_found)?;
+        let attr = self.attr(place, &stat)?;
+        let generation = self.nodes.remember(&attr, generation, self.link_to(parent, place));
         Ok(Entry { attr, generation })
     }
 }

@@ -77,7 +77,7 @@ impl Fs {
             &|visited| {
                 let report =
                     self.on_visited(visited, Access::ReadOnly, |file, _| Ok(file.verify()));
-                summary.lock().add(&visited.path(), report);
+                summary.lock().add(&|| visited.path(), report);
                 count.one()
             },
             &|path, error| {
@@ -226,23 +226,23 @@ impl Counter<'_> {
 }
 
 impl VerifySummary {
-    fn add(&mut self, path: &Path, report: Result<FileReport, FsError>) {
+    fn add(&mut self, path: &dyn Fn() -> PathBuf, report: Result<FileReport, FsError>) {
         self.files += 1;
         match report {
             Ok(report) => {
                 self.blocks += report.extent.blocks;
                 self.bytes += report.extent.bytes;
                 if report.left_by_crash {
-                    self.left_by_crash.push(path.to_path_buf());
+                    self.left_by_crash.push(path());
                 }
                 let damage = report
                     .damage
                     .iter()
-                    .map(|error| Failure { path: path.to_path_buf(), reason: error.to_string() });
+                    .map(|error| Failure { path: path(), reason: error.to_string() });
                 self.damaged.extend(damage);
             }
             Err(FsError::Backing(Errno::NOENT) | FsError::Stale) => {}
-            Err(error) => self.damaged.push(failure(path, &error)),
+            Err(error) => self.damaged.push(failure(&path(), &error)),
         }
     }
 }

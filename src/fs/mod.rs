@@ -180,17 +180,19 @@ impl Fs {
         }
     }
 
-    /// What stat says of `place`. A rewrap, which moves a modification time for a moment, must not
-    /// be caught at that: the kernel would keep what it is told.
-    fn stat(&self, place: &Place) -> rustix::io::Result<Stat> {
+    /// What stat says of `place`, and the generation of its inode number. A rewrap, which moves a
+    /// modification time for a moment, must not be caught at that: the kernel would keep what it is
+    /// told.
+    fn stat(&self, place: &Place) -> rustix::io::Result<(Stat, u32)> {
         let quiet = self.rewraps.quiet();
-        let stat = place.stat()?;
+        let (stat, generation) = self.places.stat(place)?;
         if quiet.is_some() && self.rewraps.quiet() == quiet {
-            return Ok(stat);
+            return Ok((stat, generation));
         }
-        match self.open.while_closed(self.places.number(stat.st_ino), || place.stat()) {
-            Ok(stat) => stat,
-            Err(file) => file.stat(),
+        let number = self.places.number(stat.st_ino);
+        match self.open.while_closed(number, || self.places.stat(place)) {
+            Ok(found) => found,
+            Err(file) => Ok((file.stat()?, generation)),
         }
     }
 

@@ -30,7 +30,7 @@ struct Node {
     /// Lookups that the kernel has not yet taken back.
     lookups: u64,
     /// Told to the kernel with the number, which alone may come to mean another file.
-    generation: u64,
+    generation: u32,
     kind: FileType,
     /// Names that are known; the first is as good as any.
     links: Vec<Link>,
@@ -85,8 +85,18 @@ impl Pin {
 }
 
 impl Node {
-    fn new(kind: FileType, generation: u64) -> Self {
+    fn new(kind: FileType, generation: u32) -> Self {
         Self { lookups: 0, generation, kind, links: Vec::with_capacity(1), nameless: None }
+    }
+
+    /// The generation to tell of `attr`: another one than the node's own where the number was given
+    /// to a new file while the kernel still knows the old one.
+    fn generation_of(&self, attr: &Attr, backing: u32) -> u32 {
+        match self.is_gone() || self.kind != attr.kind {
+            true if backing == self.generation => backing.wrapping_add(1),
+            true => backing,
+            false => self.generation,
+        }
     }
 
     fn is_gone(&self) -> bool {
@@ -119,25 +129,24 @@ pub enum Whereabouts {
 }
 
 impl Nodes {
-    /// Notes one lookup that found `attr` under `link`; returns the generation to tell.
-    pub fn remember(&self, attr: &Attr, link: Link) -> u64 {
-        let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, 0));
-        if node.is_gone() || node.kind != attr.kind {
-            // The number was given to a new file while the kernel still knows the old one.
+    /// Notes one lookup that found `attr` under `link`, with the generation that the backing
+    /// filesystem gives; returns the one to tell.
+    pub fn remember(&self, attr: &Attr, backing: u32, link: Link) -> u32 {
+        let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, backing));
+        let generation = node.generation_of(attr, backing);
+        if generation != node.generation {
             let lookups = node.lookups;
-            *node = Node::new(attr.kind, node.generation + 1);
+            *node = Node::new(attr.kind, generation);
             node.lookups = lookups;
         }
         node.lookups += 1;
         node.add_link(link);
-        node.generation
+        generation
     }
 
-    /// The generation that [`Nodes::remember`] would tell for `attr`.
-    pub fn generation(&self, attr: &Attr) -> u64 {
-        self.0
-            .get(&attr.inode)
-            .map_or(0, |node| node.generation + u64::from(node.is_gone() || node.kind != attr.kind))
+    /// The generation that [`Nodes::remember`] would tell.
+    pub fn generation(&self, attr: &Attr, backing: u32) -> u32 {
+        self.0.get(&attr.inode).map_or(backing, |node| node.generation_of(attr, backing))
     }
 
     /// Takes back `lookups`; an inode that is left with none is not remembered. Returns what it was,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::inode::InodeNumbers;
@@ -124,7 +124,8 @@ impl Place {
 pub struct Places {
     root: Arc<OwnedFd>,
     numbers: InodeNumbers,
-    device: u64,
+    /// What stat said of the vault's directory.
+    root_stat: Stat,
     names: Names,
     /// Directories lately used. Where there are too many every second one is closed: of a deep
     /// chain of them some stay at every depth, and what is missing is near to one that stays.
@@ -143,7 +144,7 @@ impl Places {
         Ok(Self {
             root: Arc::new(root),
             numbers: InodeNumbers::new(stat.st_ino),
-            device: stat.st_dev,
+            root_stat: stat,
             names: vault.names(),
             dirs: DashMap::new(),
             most_dirs,
@@ -155,12 +156,41 @@ impl Places {
         self.names
     }
 
+    /// What lies at a place, and the [`generation`] of its inode number.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn stat(&self, place: &Place) -> rustix::io::Result<(Stat, u32)> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        let found = rustix::fs::statx(place.dir(), place.name(), place.at_flags(), wanted)?;
+        let mut stat = self.root_stat;
+        stat.st_dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor) as _;
+        stat.st_ino = found.stx_ino;
+        stat.st_nlink = found.stx_nlink as _;
+        stat.st_mode = found.stx_mode.into();
+        stat.st_uid = found.stx_uid;
+        stat.st_gid = found.stx_gid;
+        stat.st_rdev = rustix::fs::makedev(found.stx_rdev_major, found.stx_rdev_minor) as _;
+        stat.st_size = found.stx_size as _;
+        stat.st_blksize = found.stx_blksize as _;
+        stat.st_blocks = found.stx_blocks as _;
+        stat.st_atime = found.stx_atime.tv_sec;
+        stat.st_atime_nsec = found.stx_atime.tv_nsec.into();
+        stat.st_mtime = found.stx_mtime.tv_sec;
+        stat.st_mtime_nsec = found.stx_mtime.tv_nsec.into();
+        stat.st_ctime = found.stx_ctime.tv_sec;
+        stat.st_ctime_nsec = found.stx_ctime.tv_nsec.into();
+        let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let born = &found.stx_btime;
+        Ok((stat, if has_birth { generation(born.tv_sec, born.tv_nsec) } else { 0 }))
+    }
+
     /// The inode of a backing stat.
     ///
     /// # Errors
     /// [`FsError::Unsupported`] for what lies on another filesystem than the vault.
     pub fn inode(&self, stat: &Stat) -> Result<Inode, FsError> {
-        if stat.st_dev != self.device {
+        if stat.st_dev != self.root_stat.st_dev {
             return Err(FsError::Unsupported);
         }
         Ok(self.numbers.of_backing(stat.st_ino))
@@ -330,6 +360,15 @@ pub fn is_kept(left: usize, levels: usize) -> bool {
     const LAST: usize = 64;
     const ABOVE: usize = 64;
     left < LAST || left.is_multiple_of((levels / ABOVE).max(LAST))
+}
+
+/// Tells two files of one inode number apart, by the time of their birth: the same for as long as a
+/// file lives, in every mount, and another for the next file of the number unless both were made
+/// within one tick of the clock. The kernel keeps 32 bits (`i_generation`).
+fn generation(seconds: i64, nanoseconds: u32) -> u32 {
+    let born = (seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(nanoseconds.into());
+    // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper half depends on all bits.
+    (born.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
 fn backing(error: std::io::Error) -> FsError {

@@ -1,24 +1,29 @@
 //! Visiting every file of the vault, on all processors.
+//!
+//! Directories are opened from the one above, not by path, which the kernel takes no more than 4095
+//! bytes of, and nothing recurses: a tree may be as deep as it likes.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::FsError;
-use super::place::Place;
+use super::place::{Place, is_kept};
 use crate::store::OWN_DIR;
 
 /// A file that the walk came by. Nothing was asked of it yet but that it is a regular one.
 #[derive(Debug)]
 pub struct Visited<'a> {
     dir: &'a Arc<OwnedFd>,
-    dir_path: &'a Path,
+    folder: &'a Folder,
     name: &'a OsStr,
 }
 
@@ -28,9 +33,48 @@ impl Visited<'_> {
         Place::new(Arc::clone(self.dir), self.name)
     }
 
-    /// Its stored path, from the vault's directory.
+    /// Its stored path, from the vault's directory. It may be long: not for every file.
     pub fn path(&self) -> PathBuf {
-        child(self.dir_path, self.name)
+        self.folder.path().join(self.name)
+    }
+}
+
+/// A directory that the walk came by, in the one above.
+#[derive(Debug)]
+struct Folder {
+    id: u64,
+    /// `None` for the one where the walk starts.
+    above: Option<Arc<Folder>>,
+    /// Its stored name; the path of the one where the walk starts, empty for the vault's own.
+    name: Box<OsStr>,
+}
+
+impl Folder {
+    fn is_root(&self) -> bool {
+        self.above.is_none() && self.name.is_empty()
+    }
+
+    /// The stored path.
+    fn path(&self) -> PathBuf {
+        let mut names = Vec::new();
+        let mut at = self;
+        loop {
+            names.push(&*at.name);
+            match &at.above {
+                Some(above) => at = above,
+                None => return names.into_iter().rev().collect(),
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    /// One after the other: each would drop the one above from within its own drop.
+    fn drop(&mut self) {
+        let mut above = self.above.take();
+        while let Some(mut folder) = above.and_then(Arc::into_inner) {
+            above = folder.above.take();
+        }
     }
 }
 
@@ -40,29 +84,37 @@ struct Work {
     changed: Condvar,
     /// More batches than this are not kept waiting: each keeps a descriptor open.
     most_batches: usize,
+    /// Where the walk starts.
+    start: Arc<OwnedFd>,
+    /// Directories lately opened, by the id of their folder.
+    opened: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    last_id: AtomicU64,
 }
 
 struct Queue {
     /// Files of directories that were read.
     batches: Vec<Batch>,
-    /// By path rather than by descriptor: there may be more than a process may have open.
-    dirs: Vec<PathBuf>,
+    /// Without descriptors: there may be more than a process may have open.
+    dirs: Vec<Arc<Folder>>,
     busy: usize,
     stopped: bool,
 }
 
 enum Task {
     Files(Batch),
-    Dir(PathBuf),
+    Dir(Arc<Folder>),
 }
 
 /// Files of one directory, so that several threads can share a large one.
 struct Batch {
     dir: Arc<OwnedFd>,
-    path: Arc<Path>,
+    folder: Arc<Folder>,
     /// Their names, each with a NUL behind it.
     names: Vec<u8>,
 }
+
+/// Directories that are kept open at most.
+const MOST_OPENED: usize = 160;
 
 /// Bytes of names in a batch, about: some hundred files.
 const BATCH: usize = 4096;
@@ -79,28 +131,33 @@ pub fn walk(
     file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
     failed: &(dyn Fn(&Path, FsError) + Sync),
 ) -> Result<(), FsError> {
-    let start = if start.as_os_str().is_empty() { Path::new(".") } else { start };
-    let stat = rustix::fs::statat(root, start, AtFlags::SYMLINK_NOFOLLOW)?;
-    match FileType::from_raw_mode(stat.st_mode) {
+    let name = start.file_name().unwrap_or_default();
+    let above = start.parent().unwrap_or(Path::new(""));
+    let (dir, kind) = if name.is_empty() {
+        (open_dir(root, Path::new(""))?, FileType::Directory)
+    } else {
+        let dir = open_dir(root, above)?;
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        (dir, FileType::from_raw_mode(stat.st_mode))
+    };
+    let folder = |path: &Path| Folder { id: 0, above: None, name: path.as_os_str().into() };
+    match kind {
         FileType::RegularFile => {
-            let parent = start.parent().filter(|path| !path.as_os_str().is_empty());
-            let dir = Arc::new(open_dir(root, parent.unwrap_or(Path::new(".")))?);
-            let dir_path = parent.unwrap_or(Path::new("."));
-            let name = start.file_name().unwrap_or_default();
-            file(&Visited { dir: &dir, dir_path, name });
+            file(&Visited { dir: &Arc::new(dir), folder: &folder(above), name });
         }
         FileType::Directory => {
+            let dir = if name.is_empty() { dir } else { open_below(dir.as_fd(), name)? };
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            let work = Work::starting_at(start, 4 * threads);
+            let work = Work::starting_at(dir, folder(start), 4 * threads);
             std::thread::scope(|scope| {
                 for _ in 0..threads {
                     scope.spawn(|| {
                         while let Some(task) = work.next() {
                             let go_on = match task {
                                 Task::Files(batch) => batch.visit(file),
-                                Task::Dir(path) => {
-                                    visit(root, &path, &work, file).unwrap_or_else(|error| {
-                                        failed(&path, error);
+                                Task::Dir(folder) => {
+                                    visit(&folder, &work, file).unwrap_or_else(|error| {
+                                        failed(&folder.path(), error);
                                         true
                                     })
                                 }
@@ -117,10 +174,55 @@ pub fn walk(
 }
 
 impl Work {
-    fn starting_at(start: &Path, most_batches: usize) -> Self {
-        let dirs = vec![start.to_path_buf()];
+    fn starting_at(start: OwnedFd, folder: Folder, most_batches: usize) -> Self {
+        let dirs = vec![Arc::new(folder)];
         let queue = Queue { batches: Vec::new(), dirs, busy: 0, stopped: false };
-        Self { queue: Mutex::new(queue), changed: Condvar::new(), most_batches }
+        Self {
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+            most_batches,
+            start: Arc::new(start),
+            opened: Mutex::default(),
+            last_id: AtomicU64::new(0),
+        }
+    }
+
+    /// Opens a directory to read it, from the nearest one above that is open.
+    fn open(&self, folder: &Arc<Folder>) -> Result<Arc<OwnedFd>, FsError> {
+        let mut below = Vec::new();
+        let mut at = folder;
+        let mut dir = loop {
+            if let Some(dir) = self.opened.lock().get(&at.id) {
+                break Arc::clone(dir);
+            }
+            let Some(above) = &at.above else { break Arc::clone(&self.start) };
+            below.push(at);
+            at = above;
+        };
+        let levels = below.len();
+        for (left, folder) in below.into_iter().enumerate().rev() {
+            dir = Arc::new(match left {
+                0 => open_below(dir.as_fd(), &folder.name)?,
+                _ => open_to_pass(dir.as_fd(), &folder.name)?,
+            });
+            if left > 0 && is_kept(left, levels) {
+                self.keep(folder, &dir);
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Keeps a directory open for those below it.
+    fn keep(&self, folder: &Folder, dir: &Arc<OwnedFd>) {
+        let mut opened = self.opened.lock();
+        if opened.len() >= MOST_OPENED {
+            let mut stays = false;
+            opened.retain(|_, _| {
+                stays = !stays;
+                stays
+            });
+        }
+        opened.insert(folder.id, Arc::clone(dir));
     }
 
     /// The next task; `None` when there is none left and none can come any more.
@@ -143,8 +245,10 @@ impl Work {
         }
     }
 
-    fn add(&self, dir: PathBuf) {
-        self.queue.lock().dirs.push(dir);
+    fn add(&self, above: &Arc<Folder>, name: &OsStr) {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let folder = Folder { id, above: Some(Arc::clone(above)), name: name.into() };
+        self.queue.lock().dirs.push(Arc::new(folder));
         self.changed.notify_one();
     }
 
@@ -172,33 +276,27 @@ impl Batch {
         let names = self.names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
         names
             .map(OsStr::from_bytes)
-            .all(|name| file(&Visited { dir: &self.dir, dir_path: &self.path, name }))
+            .all(|name| file(&Visited { dir: &self.dir, folder: &self.folder, name }))
     }
 }
 
-fn child(dir: &Path, name: &OsStr) -> PathBuf {
-    if dir == Path::new(".") { PathBuf::from(name) } else { dir.join(name) }
-}
-
 fn visit(
-    root: BorrowedFd<'_>,
-    path: &Path,
+    folder: &Arc<Folder>,
     work: &Work,
     file: &(dyn Fn(&Visited<'_>) -> bool + Sync),
 ) -> Result<bool, FsError> {
-    let at_root = path == Path::new(".");
-    let dir = match open_dir(root, path) {
+    let dir = match work.open(folder) {
         // Gone or moved, and perhaps something else in its place.
         Err(FsError::Backing(Errno::NOENT | Errno::NOTDIR)) => return Ok(true),
-        dir => Arc::new(dir?),
+        dir => dir?,
     };
-    let path: Arc<Path> = Arc::from(path);
-    let batch = || Batch { dir: Arc::clone(&dir), path: Arc::clone(&path), names: Vec::new() };
+    let batch = || Batch { dir: Arc::clone(&dir), folder: Arc::clone(folder), names: Vec::new() };
     let mut files = batch();
+    let mut has_below = false;
     for entry in Dir::read_from(dir.as_fd())? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." || (at_root && name == OWN_DIR) {
+        if name == "." || name == ".." || (folder.is_root() && name == OWN_DIR) {
             continue;
         }
         let kind = match entry.file_type() {
@@ -209,7 +307,13 @@ fn visit(
             kind => kind,
         };
         match kind {
-            FileType::Directory => work.add(child(&path, name)),
+            FileType::Directory => {
+                if !has_below {
+                    work.keep(folder, &dir);
+                    has_below = true;
+                }
+                work.add(folder, name);
+            }
             FileType::RegularFile => {
                 files.names.extend_from_slice(entry.file_name().to_bytes_with_nul())
             }
@@ -225,9 +329,36 @@ fn visit(
     Ok(files.visit(file))
 }
 
-/// Opens the directory at `path` below `root`; the root itself for an empty path.
+/// Opens the directory at `path` below `root`, by no symbolic link; the root itself for an empty
+/// path.
+///
+/// # Errors
+/// EINVAL for a path that leads upwards; what the backing filesystem says.
 pub fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::CurDir => {}
+            _ => return Err(Errno::INVAL.into()),
+        }
+    }
+    let Some((last, above)) = names.split_last() else { return open_below(root, OsStr::new(".")) };
+    let mut passed: Option<OwnedFd> = None;
+    for name in above {
+        passed = Some(open_to_pass(passed.as_ref().map_or(root, AsFd::as_fd), name)?);
+    }
+    open_below(passed.as_ref().map_or(root, AsFd::as_fd), last)
+}
+
+/// Opens a directory to read it.
+fn open_below(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    Ok(rustix::fs::openat(root, path, flags, Mode::empty())?)
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+/// Opens a directory on the way to one below.
+fn open_to_pass(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }

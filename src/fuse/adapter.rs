@@ -322,7 +322,7 @@ impl Filesystem for Adapter {
                 None => (convert::dot(found.listed.inode), 0),
             };
             let (next, name) = (found.listed.next, &found.listed.name);
-            !reply.add(attr.ino, next, name, &TTL, &attr, Generation(generation))
+            !reply.add(attr.ino, next, name, &TTL, &attr, Generation(generation.into()))
         });
         match listed {
             Ok(()) => reply.ok(),
@@ -405,7 +405,7 @@ impl Filesystem for Adapter {
             Ok((entry, handle)) => reply.created(
                 &TTL,
                 &convert::attr(&entry.attr),
-                Generation(entry.generation),
+                Generation(entry.generation.into()),
                 FileHandle(handle.0),
                 FopenFlags::FOPEN_KEEP_CACHE,
             ),

@@ -23,7 +23,7 @@ pub(super) fn refuse(error: &FsError) -> Errno {
 pub(super) fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
     match entry {
         Ok(entry) => {
-            reply.entry(&TTL, &convert::attr(&entry.attr), Generation(entry.generation));
+            reply.entry(&TTL, &convert::attr(&entry.attr), Generation(entry.generation.into()));
         }
         Err(error) => reply.error(refuse(&error)),
     }

@@ -22,6 +22,7 @@ mod attrs;
 mod bench_command;
 mod concurrent;
 mod copies;
+mod deep;
 mod fallocate;
 mod harness;
 mod holes;

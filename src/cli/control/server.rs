@@ -19,7 +19,7 @@ use crate::fs::Progress;
 /// How long a client may take over its request, and over taking the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request in bytes: a path takes up to 4096, escaped six times as much.
-const LONGEST: u64 = 32 * 1024;
+const LONGEST: u64 = 512 * 1024;
 /// How often a client hears of progress.
 const RHYTHM: Duration = Duration::from_millis(50);
 
