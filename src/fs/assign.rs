@@ -105,5 +105,6 @@ impl Fs {
 
 /// Whether an attribute is one of atrest's own, which the mount neither shows nor lets be set.
 pub fn is_own(attribute: &OsStr) -> bool {
-    attribute.as_encoded_bytes().starts_with(b"user.atrest.")
+    let attribute = attribute.as_encoded_bytes();
+    attribute.starts_with(b"user.atrest.") || attribute.starts_with(b"trusted.atrest.")
 }

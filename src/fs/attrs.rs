@@ -96,7 +96,8 @@ impl Fs {
                     .change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?,
             }
         }
-        self.getattr(inode)
+        // With times that it writes back the kernel takes no answer.
+        self.attr_and_tell(inode, change.size.is_some())
     }
 
     /// Gives an open file the length that `change` names.

@@ -8,12 +8,29 @@ use super::{Caller, Change, Fs, FsError, Handle, Inode, Wanted};
 /// Where a write comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// The kernel's cache, which keeps the modification time.
+    /// The kernel's writeback cache, which keeps the modification time.
     Cache,
+    /// A shared mapping where there is no writeback cache: the kernel keeps no time of it.
+    Mapping,
     /// A program.
     Program,
     /// A program that waits until it is durable.
     ProgramSync,
+}
+
+impl Origin {
+    /// Whether the content may be that of any writer, whose handle ever it comes by.
+    pub(super) fn is_shared(self) -> bool {
+        matches!(self, Self::Cache | Self::Mapping)
+    }
+}
+
+/// What follows from a write that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The space that the kernel was last told of is far less than what the file has: the kernel
+    /// must ask for the attributes again.
+    pub blocks_outgrown: bool,
 }
 
 /// How [`Fs::allocate`] treats a range.
@@ -42,6 +59,9 @@ impl Fs {
     /// filesystem says.
     pub fn open(&self, inode: Inode, wanted: Wanted, caller: &Caller) -> Result<Handle, FsError> {
         let file = self.acquire(inode, wanted.changes())?;
+        if wanted.write {
+            file.told_blocks().expect_writes();
+        }
         let opened = self
             .may_open(inode, &file, wanted, caller)
             .and_then(|()| self.require_key(inode, &file, wanted, caller));
@@ -93,7 +113,7 @@ impl Fs {
         offset: u64,
         data: &[u8],
         origin: Origin,
-    ) -> Result<(), FsError> {
+    ) -> Result<Written, FsError> {
         let file = self.opened(inode)?;
         if origin == Origin::Cache {
             file.keep_mtime()?;
@@ -101,10 +121,12 @@ impl Fs {
         self.choose_key(inode, &file)?;
         self.in_file(inode, file.write(offset, data))?;
         file.note_write(origin == Origin::Cache);
-        match origin {
-            Origin::ProgramSync => self.in_file(inode, file.sync(false)),
-            Origin::Cache | Origin::Program => Ok(()),
+        if origin == Origin::ProgramSync {
+            self.in_file(inode, file.sync(false))?;
         }
+        // Without its writeback cache the kernel asks for the space after each write by itself.
+        let blocks_outgrown = origin == Origin::Cache && file.outgrows_told_blocks(data.len());
+        Ok(Written { blocks_outgrown })
     }
 
     /// Makes an open file's content durable, and with `metadata` its times and modes too.

@@ -38,8 +38,12 @@ impl Fs {
             Ok(fd) => {
                 let made = Made::new(&place, AtFlags::empty());
                 let (stat, backing) = self.settle(&place, caller)?;
-                let attr = self.attr(&place, &stat)?;
+                let mut attr = self.attr(&place, &stat)?;
                 let file = self.open.adopt(attr.inode, fd)?;
+                if wanted.write {
+                    file.told_blocks().expect_writes();
+                    attr.blocks = file.told_blocks().tell(attr.blocks);
+                }
                 file.choose_key(key);
                 let recorded = self.record_create((parent, name), &file, key, wanted, caller);
                 drop(file);

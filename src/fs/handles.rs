@@ -93,7 +93,7 @@ impl Fs {
         let Some(opener) = self.handles.opener(handle) else { return Ok(()) };
         let may = |opener: &Opener| self.may_still(inode, opener, Action::GenerateDataKey);
         let refused = match may(&opener) {
-            Err(error) if origin == Origin::Cache => error,
+            Err(error) if origin.is_shared() => error,
             answer => return answer,
         };
         let writers = self.handles.openers.iter();

@@ -47,9 +47,16 @@ impl Fs {
     /// # Errors
     /// [`FsError::Stale`] where no place of it is known; what the backing filesystem says.
     pub fn getattr(&self, inode: Inode) -> Result<Attr, FsError> {
+        self.attr_and_tell(inode, true)
+    }
+
+    /// [`Fs::getattr`]; unless `told`, the kernel does not take what it is told of the space.
+    pub(super) fn attr_and_tell(&self, inode: Inode, told: bool) -> Result<Attr, FsError> {
         if let Some(file) = self.open.find(inode) {
-            let stat = file.stat()?;
-            return Ok(Attr::new(inode, &stat, file.len()));
+            let mut attr = Attr::new(inode, &file.stat()?, file.len());
+            let blocks = file.told_blocks();
+            attr.blocks = if told { blocks.tell(attr.blocks) } else { blocks.shown(attr.blocks) };
+            return Ok(attr);
         }
         let _tree = self.tree.read();
         let place = match self.places.of(&self.nodes, inode) {

@@ -24,6 +24,7 @@ mod references;
 mod rename;
 mod rewrap;
 mod simulate;
+mod told_blocks;
 mod trail;
 mod walk;
 mod xattrs;
@@ -53,7 +54,7 @@ use rewrap::Rewraps;
 
 pub use attrs::{Change, Time};
 pub use caller::Caller;
-pub use data::{Allocate, Origin};
+pub use data::{Allocate, Origin, Written};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use handles::Handle;
@@ -160,6 +161,12 @@ impl Fs {
             _ => stat.st_size as u64,
         };
         let mut attr = Attr::new(inode, stat, size);
+        if attr.blocks == 0
+            && attr.kind == FileType::RegularFile
+            && let Some(file) = self.open.find(inode)
+        {
+            attr.blocks = file.told_blocks().tell(0);
+        }
         // Where subdirectories count, the vault's own is one that the mount does not have.
         if inode == Inode::ROOT && attr.nlink > 2 {
             attr.nlink -= 1;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::FsError;
 use super::attrs::{Change, Time, timestamps};
 use super::inode::modified;
+use super::told_blocks::ToldBlocks;
 use crate::format::MasterKeyId;
 use crate::store::{FileError, RealFile, Rewrapped, SealedFile};
 
@@ -19,6 +20,7 @@ use crate::store::{FileError, RealFile, Rewrapped, SealedFile};
 pub struct OpenFile {
     sealed: SealedFile<RealFile>,
     mtime: Mutex<CachedMtime>,
+    told_blocks: ToldBlocks,
 }
 
 /// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
@@ -40,9 +42,21 @@ impl Deref for OpenFile {
 }
 
 impl OpenFile {
-    /// A file that was just opened.
-    pub fn new(sealed: SealedFile<RealFile>) -> Self {
-        Self { sealed, mtime: Mutex::default() }
+    /// A file that was just opened and has so many blocks of 512 bytes.
+    pub fn new(sealed: SealedFile<RealFile>, blocks: u64) -> Self {
+        Self { sealed, mtime: Mutex::default(), told_blocks: ToldBlocks::new(blocks) }
+    }
+
+    /// What the kernel was told of its space.
+    pub fn told_blocks(&self) -> &ToldBlocks {
+        &self.told_blocks
+    }
+
+    /// Whether the file has by now far more space than the kernel was told of, after a write of so
+    /// many bytes out of its cache. It is then as good as told.
+    pub fn outgrows_told_blocks(&self, bytes: usize) -> bool {
+        let blocks = || Ok(rustix::fs::fstat(self.sealed.backing())?.st_blocks as u64);
+        self.told_blocks.outgrown(bytes as u64, blocks)
     }
 
     /// Sets attributes by `apply`, and notes the modification time that `change` names. Nothing

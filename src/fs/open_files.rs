@@ -71,7 +71,7 @@ impl OpenFiles {
                 if !is_inode(&stat)? {
                     return Err(FsError::Stale);
                 }
-                let file = self.seal(fd, writable, stat.st_size as u64)?;
+                let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
             }
@@ -95,8 +95,8 @@ impl OpenFiles {
             }
             Entry::Vacant(vacant) => {
                 // It may have grown since it was found.
-                let size = rustix::fs::fstat(&fd)?.st_size as u64;
-                let file = self.seal(fd, writable, size)?;
+                let stat = rustix::fs::fstat(&fd)?;
+                let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
             }
@@ -138,7 +138,7 @@ impl OpenFiles {
     /// # Errors
     /// None that a new file gives: those of [`SealedFile::open`].
     pub fn adopt(&self, inode: Inode, fd: OwnedFd) -> Result<Arc<OpenFile>, FsError> {
-        let file = self.seal(fd, true, 0)?;
+        let file = self.seal(fd, true, 0, 0)?;
         let shared = Shared { file: Arc::clone(&file), users: AtomicU64::new(1) };
         self.files.insert(inode, shared);
         Ok(file)
@@ -192,10 +192,16 @@ impl OpenFiles {
             .collect()
     }
 
-    fn seal(&self, fd: OwnedFd, writable: bool, size: u64) -> Result<Arc<OpenFile>, FsError> {
+    fn seal(
+        &self,
+        fd: OwnedFd,
+        writable: bool,
+        size: u64,
+        blocks: u64,
+    ) -> Result<Arc<OpenFile>, FsError> {
         let file = RealFile::new(fd, writable);
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
-        Ok(Arc::new(OpenFile::new(sealed)))
+        Ok(Arc::new(OpenFile::new(sealed, blocks)))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read

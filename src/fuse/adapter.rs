@@ -235,17 +235,27 @@ impl Filesystem for Adapter {
         let _turn = self.connection.begin(Operation::write, convert::writer(request, write_flags));
         let inode = convert::inode(inode);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
-        let origin = match flags.0 & libc::O_DSYNC {
-            _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => Origin::Cache,
-            0 => Origin::Program,
-            _ => Origin::ProgramSync,
-        };
+        let origin =
+            match flags.0 & libc::O_DSYNC {
+                _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
+                    if self.settings.writeback { Origin::Cache } else { Origin::Mapping }
+                }
+                0 => Origin::Program,
+                _ => Origin::ProgramSync,
+            };
         let may = self.fs.may_still_write(inode, convert::handle(handle), origin);
         let mut written = may.and_then(|()| self.fs.write(inode, offset, data, origin));
-        if written.is_ok() && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            written = self.fs.drop_privilege_bits(inode, &convert::caller(request));
+        if let Ok(done) = written
+            && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
+        {
+            let dropped = self.fs.drop_privilege_bits(inode, &convert::caller(request));
+            written = dropped.map(|()| done);
         }
-        reply_written(reply, written.map(|()| data.len() as u64));
+        let outgrown = written.as_ref().is_ok_and(|done| done.blocks_outgrown);
+        reply_written(reply, written.map(|_| data.len() as u64));
+        if outgrown {
+            self.connection.invalidate_attributes(inode);
+        }
     }
 
     /// Answered once with «no such operation»: the kernel then writes back at close all the same

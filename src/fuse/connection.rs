@@ -74,6 +74,15 @@ impl Connection {
         self.notifier.get()
     }
 
+    /// Has the kernel ask for the attributes of a file when somebody wants them next. Not before
+    /// the request about the file that is in work is answered: the kernel may wait for it.
+    pub(super) fn invalidate_attributes(&self, file: Inode) {
+        let Some(notifier) = self.notifier.get() else { return };
+        if let Err(error) = notifier.inval_inode(INodeNo(file.0), -1, 0) {
+            log::debug!("the kernel keeps attributes of inode {}: {error}", file.0);
+        }
+    }
+
     /// Has the kernel write back what it keeps of these files, and then give it up.
     pub fn drop_cached(&self, files: &[Inode]) {
         let Some(notifier) = self.notifier.get() else { return };

@@ -5,8 +5,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use rustix::fs::{FallocateFlags, SeekFrom, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
+
+/// A program's capabilities, which any write takes away (capabilities(7)).
+const CAPABILITY: &str = "security.capability";
+/// Bytes of the longest value that it has (linux/capability.h: vfs_ns_cap_data).
+const CAPABILITY_LEN: usize = 24;
 
 /// One file of the backing directory. Offsets and lengths are in bytes of that file.
 pub trait Backing: Send + Sync {
@@ -22,7 +27,8 @@ pub trait Backing: Send + Sync {
     /// What the backing filesystem says; part of `buf` may have been written.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
-    /// [`Backing::write_at`] that leaves the file's modification time and mode as they were.
+    /// [`Backing::write_at`] that leaves the file's modification time, mode and capabilities as
+    /// they were.
     ///
     /// # Errors
     /// What the backing filesystem says.
@@ -130,7 +136,16 @@ impl Backing for RealFile {
 
     fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let before = rustix::fs::fstat(&self.opened)?;
+        let mut room = [0; CAPABILITY_LEN];
+        // Only a program can have any.
+        let capability = match before.st_mode & 0o111 {
+            0 => None,
+            _ => rustix::fs::fgetxattr(&self.opened, CAPABILITY, &mut room).ok(),
+        };
         self.write_at(buf, offset)?;
+        if let Some(len) = capability {
+            rustix::fs::fsetxattr(&self.opened, CAPABILITY, &room[..len], XattrFlags::empty())?;
+        }
         let keep_mtime = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
             last_modification: Timespec {

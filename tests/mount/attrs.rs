@@ -1,14 +1,22 @@
 //! Mode, owner, size, and what a change of them leaves behind. Other users' part is in tests/root.
 
 use std::fs::{self, File, Permissions};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, chmod, fchmod, statfs, statx};
 
-use crate::common::files::{ctime_ns, errno, lstat, mode, mtime_ns};
+use crate::common::files::{assert_same, ctime_ns, errno, lstat, mode, mtime_ns};
 use crate::common::{Mounted, Vault, pattern};
 
-each_cache!(chmod_sets_every_bit, modes_survive_a_remount, size_and_blocks_follow_the_content);
+each_cache!(
+    chmod_sets_every_bit,
+    modes_survive_a_remount,
+    size_and_blocks_follow_the_content,
+    a_file_that_is_being_written_has_blocks,
+    sparse_aware_programs_copy_a_file_that_is_being_written,
+);
 
 fn chmod_sets_every_bit(mount: Mounted) {
     let (file, dir) = (mount.join("file"), mount.join("dir"));
@@ -56,6 +64,58 @@ fn size_and_blocks_follow_the_content(mount: Mounted) {
             meta.blocks() * 512 <= length + 8192 + length / 16,
             "blocks of a file of {length} bytes"
         );
+    }
+}
+
+/// Programs take a file without blocks for one of zeros, however long.
+fn a_file_that_is_being_written_has_blocks(mount: Mounted) {
+    let (made, touched, emptied) = (mount.join("made"), mount.join("touched"), mount.join("cut"));
+    let content = pattern(0, 2_000_000);
+    fs::write(&touched, b"").unwrap();
+    fs::write(&emptied, &content).unwrap();
+    let open = [
+        (made.clone(), File::create(&made).unwrap()),
+        (touched.clone(), File::options().append(true).open(&touched).unwrap()),
+        (emptied.clone(), File::create(&emptied).unwrap()),
+    ];
+    for (path, file) in &open {
+        let mut file = file;
+        lstat(path);
+        file.write_all(&content).unwrap();
+        for sync in [false, true] {
+            if sync {
+                file.sync_all().unwrap();
+            }
+            assert_ne!(lstat(path).blocks(), 0, "{} synced: {sync}", path.display());
+            fs::read_dir(mount.path()).unwrap().for_each(|entry| {
+                let entry = entry.unwrap();
+                assert_ne!(entry.metadata().unwrap().blocks(), 0, "{entry:?} synced: {sync}");
+            });
+        }
+    }
+    // A log that grows: its space is about right while it does.
+    let mut log = &open[0].1;
+    for _ in 0..30 {
+        log.write_all(&content).unwrap();
+        log.sync_all().unwrap();
+        let (len, blocks) = (lstat(&made).len(), lstat(&made).blocks());
+        assert!(blocks * 512 >= len / 3, "{blocks} blocks of a file of {len} bytes");
+    }
+}
+
+fn sparse_aware_programs_copy_a_file_that_is_being_written(mount: Mounted) {
+    let path = mount.join("file");
+    let content = pattern(7, 2_000_000);
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&content).unwrap();
+    let run = |command: &str| {
+        let status = Command::new("sh").args(["-c", command]).current_dir(mount.path()).status();
+        assert!(status.unwrap().success(), "{command}");
+    };
+    run("tar -cSf archive file && mkdir out && tar -xf archive -C out");
+    run("cp --sparse=auto file copy");
+    for copy in ["out/file", "copy"] {
+        assert_same(&fs::read(mount.join(copy)).unwrap(), &content, copy);
     }
 }
 

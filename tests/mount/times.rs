@@ -24,6 +24,7 @@ each_cache!(
     writes_move_mtime_on,
     directories_follow_their_entries,
     a_read_moves_no_mtime,
+    a_store_through_a_mapping_moves_mtime,
 );
 
 const TICK: Duration = Duration::from_millis(30);
@@ -232,4 +233,19 @@ fn a_read_moves_no_mtime(mount: Mounted) {
     fs::read(&path).unwrap();
     fs::read_dir(mount.path()).unwrap().count();
     assert_eq!((mtime_ns(&path), ctime_ns(&path)), (mtime, ctime));
+}
+
+fn a_store_through_a_mapping_moves_mtime(mount: Mounted) {
+    let path = mount.join("file");
+    fs::write(&path, pattern(0, 8192)).unwrap();
+    set(&path, spec(1000, 0), spec(1000, 0));
+    let file = open_rw(&path);
+    let mut mapping = Mapping::shared(&file, 8192).unwrap();
+    mapping.bytes_mut()[5000] = 0xAA;
+    mapping.sync().unwrap();
+    assert!(times(&path).1.0 > 1_000_000, "after msync");
+    drop(mapping);
+    drop(file);
+    let mount = mount.remount(&[]);
+    assert!(times(&mount.join("file")).1.0 > 1_000_000, "after a remount");
 }

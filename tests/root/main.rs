@@ -4,6 +4,7 @@
 mod common;
 
 mod access;
+mod capabilities;
 mod devices;
 mod directories;
 mod forget;

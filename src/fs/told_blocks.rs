@@ -1,0 +1,115 @@
+//! What the kernel was told of an open file's space.
+//!
+//! With the writeback cache the kernel asks for the space of a file again only after a close, so
+//! that of a new file would be none for as long as its writer keeps it open. Programs that copy
+//! sparse files (`tar -S`, `cp --sparse`) take none for a file of zeros.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::format::BLOCK_LEN;
+
+/// Bytes that a unit of st_blocks stands for (stat(2)).
+const UNIT: u64 = 512;
+
+/// What a file that may have content in the kernel's cache has at least: its first block.
+const LEAST: u64 = BLOCK_LEN as u64 / UNIT;
+
+/// Growth below this is left to the next close, so that a file of ordinary size costs no
+/// notification. In bytes.
+const SMALL: u64 = 1024 * 1024;
+
+/// What the kernel was last told, and how much was written since.
+#[derive(Debug)]
+pub struct ToldBlocks {
+    /// In units of 512 bytes.
+    told: AtomicU64,
+    /// Bytes written out of the kernel's cache since.
+    written: AtomicU64,
+    /// Somebody opened the file for writing.
+    writers: AtomicBool,
+}
+
+impl ToldBlocks {
+    /// For a file that was just opened and has so many blocks. What the kernel knows is of a stat
+    /// before, and no more.
+    pub fn new(blocks: u64) -> Self {
+        Self {
+            told: AtomicU64::new(blocks),
+            written: AtomicU64::new(0),
+            writers: AtomicBool::new(false),
+        }
+    }
+
+    /// Somebody opened the file for writing.
+    pub fn expect_writes(&self) {
+        self.writers.store(true, Ordering::Relaxed);
+    }
+
+    /// What stat says of a file that has so many blocks: never that it has none while the kernel
+    /// may hold content of it.
+    pub fn shown(&self, blocks: u64) -> u64 {
+        match self.writers.load(Ordering::Relaxed) {
+            true => blocks.max(LEAST),
+            false => blocks,
+        }
+    }
+
+    /// [`ToldBlocks::shown`], which the kernel then knows.
+    pub fn tell(&self, blocks: u64) -> u64 {
+        let shown = self.shown(blocks);
+        self.told.store(shown, Ordering::Relaxed);
+        self.written.store(0, Ordering::Relaxed);
+        shown
+    }
+
+    /// Notes a write of so many bytes. Whether the kernel must ask again: once for each doubling
+    /// of a file that grows. `blocks` says what the file has; it is asked about as seldom.
+    pub fn outgrown(&self, bytes: u64, blocks: impl FnOnce() -> rustix::io::Result<u64>) -> bool {
+        let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let told = self.told.load(Ordering::Relaxed);
+        if told != 0 && written <= SMALL.max(told * UNIT) {
+            return false;
+        }
+        self.written.store(0, Ordering::Relaxed);
+        let Ok(blocks) = blocks() else { return false };
+        // Less than double: the last blocks of a file are shared by several writes.
+        let outgrown = blocks > told + told / 2;
+        if outgrown {
+            self.told.store(blocks, Ordering::Relaxed);
+        }
+        outgrown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_writers_never_has_none() {
+        let blocks = ToldBlocks::new(0);
+        assert_eq!(blocks.tell(0), 0);
+        blocks.expect_writes();
+        assert_eq!(blocks.tell(0), LEAST);
+        assert_eq!(blocks.tell(100), 100);
+    }
+
+    #[test]
+    fn the_kernel_asks_again_once_a_doubling() {
+        let blocks = ToldBlocks::new(0);
+        let (mut size, mut times) = (0, 0);
+        for _ in 0..1024 {
+            size += SMALL;
+            times += u32::from(blocks.outgrown(SMALL, || Ok(size / UNIT)));
+        }
+        assert!((8..=12).contains(&times), "{times}");
+    }
+
+    #[test]
+    fn a_small_new_file_costs_nothing() {
+        let blocks = ToldBlocks::new(0);
+        blocks.expect_writes();
+        blocks.tell(0);
+        assert!((0..16).all(|_| !blocks.outgrown(4096, || panic!("asked about"))));
+    }
+}
