@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
 
+use super::descriptors::is_spare;
 use super::lookup::Entry;
 use super::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
@@ -71,6 +72,9 @@ impl DirStreams {
     }
 
     fn leave(&self, mut stream: DirStream) {
+        if !is_spare(&stream.fd) {
+            return;
+        }
         stream.left_at = Instant::now();
         let mut streams = self.0.lock();
         if streams.len() == Self::MOST {

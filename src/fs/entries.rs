@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::descriptors;
 use super::lookup::Entry;
 use super::nodes::{Link, Pin};
 use super::place::Place;
@@ -34,7 +35,14 @@ impl Fs {
             .and_then(|()| Ok(self.vault.context().require_enabled(key)?));
         self.record_refused("create", || self.path_in(parent, name), || caller.who(), may)?;
         self.trail_admits()?;
-        match create_file(&place, mode) {
+        let created = match create_file(&place, mode) {
+            Err(errno) if descriptors::are_short(errno) => {
+                self.places.close_dirs();
+                create_file(&place, mode)
+            }
+            created => created,
+        };
+        match created {
             Ok(fd) => {
                 let made = Made::new(&place, AtFlags::empty());
                 let (stat, backing) = self.settle(&place, caller)?;
@@ -230,7 +238,8 @@ impl Fs {
             Some(file) => Some(Pin::File(file)),
             None => {
                 let held = if is_dir { self.places.held_dir(left.inode) } else { None };
-                held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new)).map(Pin::Path)
+                let open = || place.open(OFlags::PATH).ok().filter(|fd| descriptors::is_spare(fd));
+                held.or_else(|| open().map(Arc::new)).map(Pin::Path)
             }
         };
         let is_bulk = left.kind == FileType::RegularFile && left.nlink == 0;
@@ -312,5 +321,33 @@ impl Bulk {
 
 fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(place.dir(), place.name(), flags, Mode::from_raw_mode(mode & 0o7777))
+    let mode = Mode::from_raw_mode(mode & 0o7777);
+    let fd = rustix::fs::openat(place.dir(), place.name(), flags, mode)?;
+    let made = Made::new(place, AtFlags::empty());
+    let fd = descriptors::for_program(fd)?;
+    made.keep();
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_taken_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(scratch.path()).unwrap();
+        let dir = Arc::new(OwnedFd::from(dir));
+        let place = |name: &str| Place::new(Arc::clone(&dir), OsStr::new(name));
+        let names = ["file", "dir", "kept"].map(place);
+        let fds = [&names[0], &names[2]].map(|place| create_file(place, 0o600).unwrap());
+        rustix::fs::mkdirat(&dir, "dir", Mode::RWXU).unwrap();
+        drop(Made::new(&names[0], AtFlags::empty()));
+        drop(Made::new(&names[1], AtFlags::REMOVEDIR));
+        Made::new(&names[2], AtFlags::empty()).keep();
+        let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert!(scratch.path().join("kept").exists());
+        drop(fds);
+    }
 }

@@ -5,6 +5,7 @@ mod assign;
 mod attrs;
 mod caller;
 mod data;
+mod descriptors;
 mod dirs;
 mod entries;
 mod error;
@@ -224,12 +225,21 @@ impl Fs {
     /// The file's one shared [`OpenFile`], for one more user.
     fn acquire(&self, inode: Inode, for_writing: bool) -> Result<Arc<OpenFile>, FsError> {
         let _tree = self.tree.read();
-        let acquired = self.open.acquire(
-            inode,
-            || self.places.of(&self.nodes, inode),
-            for_writing,
-            |stat| Ok(self.places.inode(stat)? == inode),
-        );
+        let acquire = || {
+            self.open.acquire(
+                inode,
+                || self.places.of(&self.nodes, inode),
+                for_writing,
+                |stat| Ok(self.places.inode(stat)? == inode),
+            )
+        };
+        let acquired = match acquire() {
+            Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {
+                self.places.close_dirs();
+                acquire()
+            }
+            acquired => acquired,
+        };
         acquired.map_err(|error| match error {
             FsError::File { error, .. } => {
                 FsError::File { path: self.places.path(&self.nodes, inode), error }

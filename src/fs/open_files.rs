@@ -10,6 +10,7 @@ use dashmap::mapref::entry::Entry;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::descriptors::for_program;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
 use super::{FsError, Inode};
@@ -60,13 +61,15 @@ impl OpenFiles {
             Entry::Occupied(shared) => {
                 let shared = shared.get();
                 if for_writing && !shared.file.backing().is_writable() {
-                    shared.file.backing().make_writable(reopen_writable(shared.file.backing())?);
+                    let writable = for_program(reopen_writable(shared.file.backing())?)?;
+                    shared.file.backing().make_writable(writable);
                 }
                 shared.users.fetch_add(1, Ordering::Relaxed);
                 Ok(Arc::clone(&shared.file))
             }
             Entry::Vacant(vacant) => {
                 let (fd, writable) = self.open_backing(&place()?, self.access, for_writing)?;
+                let fd = for_program(fd)?;
                 let stat = rustix::fs::fstat(&fd)?;
                 if !is_inode(&stat)? {
                     return Err(FsError::Stale);

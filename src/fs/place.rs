@@ -13,6 +13,7 @@ use dashmap::DashMap;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
+use super::descriptors::is_spare;
 use super::inode::InodeNumbers;
 use super::nodes::{Link, Nodes, Whereabouts};
 use super::{FsError, Inode};
@@ -277,7 +278,15 @@ impl Places {
         }
     }
 
+    /// Closes all directories that can be opened again.
+    pub fn close_dirs(&self) {
+        self.dirs.clear();
+    }
+
     fn keep(&self, inode: Inode, dir: &Arc<OwnedFd>) {
+        if !is_spare(dir) {
+            return;
+        }
         if self.dirs.len() >= self.most_dirs {
             let mut stays = false;
             self.dirs.retain(|_, _| {

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::FsError;
+use super::descriptors::is_spare;
 use super::place::{Place, is_kept};
 use crate::store::OWN_DIR;
 
@@ -214,6 +215,9 @@ impl Work {
 
     /// Keeps a directory open for those below it.
     fn keep(&self, folder: &Folder, dir: &Arc<OwnedFd>) {
+        if !is_spare(dir) {
+            return;
+        }
         let mut opened = self.opened.lock();
         if opened.len() >= MOST_OPENED {
             let mut stays = false;

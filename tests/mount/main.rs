@@ -23,6 +23,7 @@ mod bench_command;
 mod concurrent;
 mod copies;
 mod deep;
+mod descriptors;
 mod fallocate;
 mod harness;
 mod holes;

@@ -4,6 +4,7 @@
 mod common;
 
 mod bad_input;
+mod deep;
 mod drop_box;
 mod load;
 mod matrix;
