@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -11,14 +12,16 @@ use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::keys::trail::{EventName, Who};
 use crate::store::Access;
-use crate::sys::{self, Background, BlockedSignals};
+use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit};
 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure, tell};
 use super::logging;
 use super::mount::Plan;
+use super::mountpoint::lies_in;
 use super::own_mount::OwnMount;
 use super::served::Served;
+use super::target::would_be;
 use super::trail;
 use super::vault::{self, Keys, Turn};
 
@@ -30,18 +33,41 @@ use super::vault::{self, Keys, Turn};
 ///
 /// # Errors
 /// What kept it from being mounted, or from ending cleanly.
-pub fn run(plan: &Plan, turn: Turn, background: Option<Background>) -> Result<Exit, Failure> {
-    sys::prepare_daemon();
+pub fn run(
+    plan: &Plan,
+    turn: Turn,
+    background: Option<Background>,
+    inherited: InheritedDescriptors,
+) -> Result<Exit, Failure> {
+    sys::prepare_daemon().map_err(refusal)?;
     let log_is_kept = logging::start(plan.log())?;
     let id = vault::describe(&plan.vault)?.vault;
     let keys = Keys::open(&id, plan.options.key_file.as_deref(), &plan.options.unlock)?;
+    // A passphrase may have come through one of them.
+    inherited.close();
+    let below = |dir: &Path| lies_in(&would_be(dir), &plan.mountpoint.path);
+    sys::limit_path(|dir| !below(dir))?;
+    sys::serve_memory();
     plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
-    let signals = BlockedSignals::block()?;
+    let signals = BlockedSignals::block(plan.foreground)?;
     let (mount, device) = OwnMount::make(plan)?;
     let mount = Arc::new(mount);
     let start = Start { plan, turn, keys, background, log_is_kept, device, signals };
     open_and_serve(start, &mount).map(|()| Exit::Done)
+}
+
+/// The refusal of a mount that a limit of this user would end, or fail in the middle of its work.
+fn refusal(limit: Limit) -> Failure {
+    let Limit { option, of, value, needs } = limit;
+    let needs = match needs {
+        Some(needs) => format!("the daemon needs {needs} bytes"),
+        None => "the daemon would be killed at its end".to_owned(),
+    };
+    let sentence = format!(
+        "the limit on {of} is {value}, and {needs}: have the hard limit raised (ulimit -H {option})"
+    );
+    Failure::new(Exit::Mount, sentence)
 }
 
 /// What a session begins with.
@@ -61,6 +87,11 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
     let opened = vault::open(vault, &start.keys, access).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
+    for lack in fs.vault().lacks() {
+        let sentence = format!("the filesystem of the vault {} has {lack}", vault.display());
+        log::info!("{sentence}");
+        tell(&sentence);
+    }
     if start.plan.options.strict {
         fs.be_strict();
     }
@@ -101,8 +132,10 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
     }
     drop(turn);
-    if let Some(background) = background {
-        background.detach()?;
+    match background {
+        Some(background) => background.detach()?,
+        // Else the directory in which it was started could not be unmounted.
+        None => std::env::set_current_dir("/")?,
     }
     record(fs, EventName::Mount, plan);
     log::info!("mounted {} on {mountpoint}", plan.vault.display());

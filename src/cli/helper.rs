@@ -2,7 +2,9 @@
 //! as mount.fuse3 does for `mount -t fuse.atrest`: `atrest VAULT MOUNTPOINT -o …`.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::sys::told_to_mount;
 
 use super::exit::{Exit, Failure};
 use super::mount;
@@ -77,13 +79,36 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
     if pretend {
         return Ok(Helper::Pretend);
     }
-    let (vault, mountpoint) = (vault.into(), mountpoint.into());
+    let (vault, mountpoint) = (PathBuf::from(vault), PathBuf::from(mountpoint));
+    if let Some(told) = told_to_mount(&vault, &mountpoint) {
+        options.extend(asked(&options, &told));
+    }
     Ok(Helper::Mount(Box::new(mount::Args {
         foreground,
         read_only,
         options,
         ..mount::Args::of(vault, mountpoint)
     })))
+}
+
+/// What mount(8) was told of `suid` and `dev`, where the `options` that it, or mount.fuse3(8), passes
+/// don't say: a vault honours neither unless it is asked to, and a remount leaves them alone.
+fn asked(options: &[String], told: &str) -> Vec<String> {
+    let has = |list: &str, name: &str| list.split(',').any(|option| option == name);
+    let passed = |name: &str| options.iter().any(|list| has(list, name));
+    let settle = |(yes, no): (&'static str, &'static str)| {
+        let last = told.split(',').rfind(|option| *option == yes || *option == no);
+        match last {
+            Some(last) if last == yes && !passed(no) => Some(yes),
+            None if passed("remount") && !passed(no) => None,
+            _ => Some(no),
+        }
+    };
+    [("suid", "nosuid"), ("dev", "nodev")]
+        .into_iter()
+        .filter_map(settle)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn usage(sentence: &str) -> Failure {
@@ -117,6 +142,18 @@ mod tests {
             }
         }
         assert!(matches!(parsed("mount.atrest /v /m -f"), Some(Ok(Helper::Pretend))));
+    }
+
+    #[test]
+    fn suid_and_dev_are_what_mount_was_told() {
+        let asked = |passed: &str, told: &str| asked(&[passed.to_owned()], told).join(",");
+        assert_eq!(asked("rw", ""), "nosuid,nodev");
+        assert_eq!(asked("rw", "suid,dev"), "suid,dev");
+        assert_eq!(asked("rw,dev,suid", "defaults"), "nosuid,nodev");
+        assert_eq!(asked("rw,nosuid,nodev,noexec", "suid,user"), "nosuid,nodev");
+        assert_eq!(asked("rw", "suid,nosuid,dev"), "nosuid,dev");
+        assert_eq!(asked("ro,remount", "remount,ro"), "");
+        assert_eq!(asked("ro,remount", "remount,ro,suid"), "suid");
     }
 
     #[test]

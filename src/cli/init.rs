@@ -9,7 +9,9 @@ use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
 use crate::store::{NameMode, Vault, VaultError};
 
 use super::exit::{Context, Exit, Failure, print};
+use super::mountpoint::lies_in;
 use super::passphrase::NewPassphraseArgs;
+use super::target::would_be;
 use super::vault;
 
 /// Make a vault and its key file.
@@ -40,7 +42,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     check_directory(&dir)?;
     let id = VolumeId::random();
     let key_file = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
-    if real(&key_file).starts_with(real(&dir)) {
+    if lies_in(&would_be(&key_file), &would_be(&dir)) {
         let sentence = format!(
             "the key file {} would lie in its own vault: who has the one would have the other",
             key_file.display()
@@ -79,35 +81,5 @@ fn check_directory(dir: &Path) -> Result<(), Failure> {
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(vault::failure(dir, VaultError::Unreachable(error))),
-    }
-}
-
-/// The path with the symlinks resolved in as much of it as there is.
-fn real(path: &Path) -> PathBuf {
-    let found = path.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    match found {
-        Some((above, real)) => match path.strip_prefix(above) {
-            Ok(rest) if rest.as_os_str().is_empty() => real,
-            Ok(rest) => real.join(rest),
-            Err(_) => path.to_owned(),
-        },
-        None => path.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
-
-    use super::*;
-
-    #[test]
-    fn a_symlink_does_not_hide_where_a_path_leads() {
-        let scratch = tempfile::tempdir().unwrap();
-        let root = scratch.path().canonicalize().unwrap();
-        fs::create_dir(root.join("vault")).unwrap();
-        symlink("vault", root.join("link")).unwrap();
-        assert_eq!(real(&root.join("link/deep/key")), root.join("vault/deep/key"));
-        assert_eq!(real(&root.join("link")), root.join("vault"));
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand. Parse, call, print; exit codes.
 
+mod below;
 mod bench;
 mod control;
 mod daemon;
@@ -16,6 +17,7 @@ mod passphrase;
 mod policy;
 mod principals;
 mod progress;
+mod remount;
 mod served;
 mod spin;
 mod status;
@@ -76,6 +78,7 @@ pub fn run(arguments: &[OsString]) -> Exit {
 }
 
 fn execute(arguments: &[OsString]) -> Result<Exit, Failure> {
+    sys::reset_process();
     sys::keep_secrets().or_fail(Exit::Failed, || "core dumps can't be turned off".to_owned())?;
     match helper::parse(arguments) {
         Some(Ok(Helper::Mount(args))) => return mount::run(&args),

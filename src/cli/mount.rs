@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::{Forked, Starting, fork_to_background};
+use crate::sys::{Forked, InheritedDescriptors, Starting, fork_to_background};
 
+use super::below;
 use super::daemon;
 use super::exit::{Context, Exit, Failure};
 use super::logging::Destination;
@@ -11,9 +12,10 @@ use super::mountpoint::Mountpoint;
 use super::options::Options;
 use super::passphrase::UnlockArgs;
 use super::principals;
+use super::remount;
 use super::spin::{self, Spin};
 use super::target::{mount_table, resolve};
-use super::trail::{self, TrailArgs};
+use super::trail::TrailArgs;
 use super::vault::{self, Turn};
 
 /// Mount a vault on an empty directory.
@@ -55,8 +57,8 @@ pub struct Args {
     pub spin: Option<u32>,
     #[command(flatten)]
     pub trail: TrailArgs,
-    /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, allow_other,
-    /// default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
+    /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, sync, remount,
+    /// allow_other, default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
     /// admin-group=G, spin=USECS, trail=DIR, no-trail, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
@@ -131,10 +133,10 @@ impl Plan {
         vault::describe(&vault)?;
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
-        let trail = options.trail.directory.as_deref();
-        trail::refuse_inside(trail, [&vault, &mountpoint.path])?;
         refuse_second_mount(&vault)?;
-        Ok((Self { vault, mountpoint, options, foreground: args.foreground }, turn))
+        let plan = Self { vault, mountpoint, options, foreground: args.foreground };
+        below::refuse(&plan)?;
+        Ok((plan, turn))
     }
 
     /// Where the log goes.
@@ -152,12 +154,16 @@ impl Plan {
 /// # Errors
 /// What kept it from being mounted; nothing is then.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let inherited = InheritedDescriptors::note();
+    if args.combined()?.remount {
+        return remount::run(args);
+    }
     let (plan, turn) = Plan::of(args)?;
     if plan.foreground {
-        return daemon::run(&plan, turn, None);
+        return daemon::run(&plan, turn, None, inherited);
     }
     match fork_to_background()? {
-        Forked::Child(background) => daemon::run(&plan, turn, Some(background)),
+        Forked::Child(background) => daemon::run(&plan, turn, Some(background), inherited),
         Forked::Parent(starting) => wait_for_mount(starting, &plan.mountpoint.path),
     }
 }

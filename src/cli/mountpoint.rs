@@ -93,7 +93,7 @@ impl Mountpoint {
 
 /// Whether a path is a directory or lies below it: by the names, and by the identity of each
 /// directory above, which sees through bind mounts.
-fn lies_in(path: &Path, directory: &Path) -> bool {
+pub fn lies_in(path: &Path, directory: &Path) -> bool {
     if path.starts_with(directory) {
         return true;
     }

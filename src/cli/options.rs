@@ -1,6 +1,6 @@
 //! `-o`: the options of mount(8) and of fstab(5).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::sys::Flags;
 
@@ -33,6 +33,8 @@ pub struct Options {
     pub spin: Spin,
     /// How the trail is kept.
     pub trail: TrailOptions,
+    /// What is mounted gets other flags.
+    pub remount: bool,
     /// Where the daemon's log goes, if not to syslog.
     pub log_file: Option<PathBuf>,
 }
@@ -62,6 +64,14 @@ impl Options {
             ("noexec", None) => self.flags.exec = false,
             ("atime" | "relatime" | "strictatime", None) => self.flags.atime = true,
             ("noatime", None) => self.flags.atime = false,
+            ("sync", None) => self.flags.sync = true,
+            ("async", None) => self.flags.sync = false,
+            ("remount", None) => self.remount = true,
+            ("dirsync", None) => {
+                let sentence = "the mount option 'dirsync' can't be kept: FUSE does not pass it on; \
+                                fsync(2) of a directory makes its names durable";
+                return Err(Failure::new(Exit::Usage, sentence));
+            }
             ("allow_other", None) => self.allow_other = true,
             ("default_permissions", None) => self.check_permissions = true,
             ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
@@ -82,11 +92,17 @@ impl Options {
             // For mount(8), systemd and fusermount3; or what a vault's mount does anyway.
             (
                 "" | "defaults" | "auto" | "noauto" | "user" | "nouser" | "users" | "owner"
-                | "group" | "nofail" | "_netdev" | "async" | "diratime" | "nodiratime"
-                | "norelatime" | "lazytime" | "nolazytime" | "silent" | "loud",
+                | "group" | "nofail" | "_netdev" | "diratime" | "nodiratime"
+                | "norelatime" | "lazytime" | "nolazytime" | "silent" | "loud"
+                // Without effect in the kernel, on any filesystem or on this one.
+                | "mand" | "nomand" | "iversion" | "noiversion",
                 None,
             )
-            | ("comment" | "subtype" | "fsname" | "uhelper", Some(_)) => {}
+            // The last two mount(8) takes from the kernel for a remount.
+            | ("comment" | "subtype" | "fsname" | "uhelper" | "user_id" | "group_id", Some(_)) => {}
+            // As mount(8): labels of SELinux mean nothing where there is none.
+            ("context" | "fscontext" | "defcontext" | "rootcontext", Some(_))
+                if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
             _ => match self.trail.apply(name, value) {
                 Some(applied) => applied?,

@@ -7,7 +7,7 @@ use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, UnmountEr
 
 use super::exit::{Exit, Failure};
 use super::mount::Plan;
-use super::umount::list;
+use super::umount::{list, look};
 
 /// The mount that this daemon made.
 pub struct OwnMount {
@@ -76,10 +76,20 @@ impl OwnMount {
         }
         let shown = self.mountpoint.display();
         match sys::unmount(&self.mountpoint, false) {
-            Ok(()) | Err(UnmountError::NotMounted) => {}
+            Ok(()) | Err(UnmountError::NotMounted) => {
+                let (vault, device) = (self.vault.clone(), self.device);
+                let elsewhere = look(move || sys::holders_elsewhere(&vault, device));
+                if !elsewhere.is_empty() {
+                    let holders = list(&elsewhere);
+                    log::warn!("{shown} is unmounted here, and goes on for {holders}");
+                }
+            }
             Err(error) => {
                 let holders = match error {
-                    UnmountError::Busy => list(&sys::holders(&self.mountpoint, self.device)),
+                    UnmountError::Busy => {
+                        let (at, device) = (self.mountpoint.clone(), self.device);
+                        list(&look(move || sys::holders(&at, device)))
+                    }
                     error => error.to_string(),
                 };
                 log::warn!("{shown} is in use by {holders}: unmounted as soon as they leave");

@@ -1,6 +1,7 @@
 //! `atrest umount`: returns when the vault is quiet.
 
 use std::path::PathBuf;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,12 @@ use super::exit::{Context, Exit, Failure, tell};
 use super::target::{Target, clear_socket};
 use super::vault::{self, Turn};
 
-/// How long the daemon may take to write back the last of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After how long a daemon that still writes back the last of it is spoken of.
+const NOTICE: Duration = Duration::from_secs(5);
+/// How long a search through /proc may take.
+const SEARCH: Duration = Duration::from_secs(5);
+/// How often to look who else may keep it from ending.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a mount may be busy without anybody to be found who holds it: one who just left.
 const FLEETING: Duration = Duration::from_secs(1);
 
@@ -41,6 +46,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
     };
     let mountpoint = mounted.mountpoint.display();
+    // Before it ends: another daemon may serve the vault the moment after.
+    let daemon = vault::holder(&mounted.vault).ok().flatten().flatten();
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
         let _turn = Turn::take(&mounted.vault)?;
@@ -52,7 +59,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     } else {
         unmount(&mounted)?;
     }
-    wait_until_free(&mounted)?;
+    wait_until_free(&mounted, daemon)?;
     Ok(Exit::Done)
 }
 
@@ -70,12 +77,26 @@ fn unmount(mounted: &MountedVault) -> Result<(), Failure> {
                 return Err(Failure::new(Exit::Failed, format!("{mountpoint}: {error}")));
             }
         }
-        let holders = sys::holders(&mounted.mountpoint, mounted.device);
-        if !holders.is_empty() || started.elapsed() > FLEETING {
+        let waited = started.elapsed();
+        let (at, device) = (mounted.mountpoint.clone(), mounted.device);
+        let holders = look(move || sys::holders(&at, device));
+        if !holders.is_empty() || waited > FLEETING {
             let sentence = format!("{mountpoint} is in use by {}", list(&holders));
             return Err(Failure::new(Exit::Busy, sentence));
         }
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Looks for holders, for a while: a process that is stuck keeps waiting who reads of it in /proc,
+/// and is not to keep a mount from going.
+pub fn look(search: impl FnOnce() -> Vec<Holder> + Send + 'static) -> Vec<Holder> {
+    let (found, finds) = mpsc::channel();
+    // A search that comes too late tells nobody.
+    let search = move || drop(found.send(search()));
+    match thread::Builder::new().name("holders".to_owned()).spawn(search) {
+        Ok(_) => finds.recv_timeout(SEARCH).unwrap_or_default(),
+        Err(_) => Vec::new(),
     }
 }
 
@@ -93,18 +114,38 @@ pub fn list(holders: &[Holder]) -> String {
     shown.join(", ")
 }
 
-fn wait_until_free(mounted: &MountedVault) -> Result<(), Failure> {
+/// Waits as long as the daemon lives: on a slow disk it takes what it takes, and whoever is told
+/// that it has ended relies on it. Only where the mount goes on in another mount namespace, which
+/// may be for ever, that is told instead.
+fn wait_until_free(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
     let started = Instant::now();
+    let vault = mounted.vault.display();
     let mut pause = Duration::from_millis(1);
+    let (mut next_look, mut told) = (LOOK, false);
     loop {
-        let Some(pid) = vault::holder(&mounted.vault)? else { return Ok(()) };
-        if started.elapsed() > PATIENCE {
-            let (vault, pid) = (mounted.vault.display(), vault::named(pid));
-            let sentence = format!(
-                "unmounted, but after {} s the vault {vault} is still in use by {pid}",
-                PATIENCE.as_secs()
-            );
-            return Err(Failure::new(Exit::Busy, sentence));
+        let Some(holder) = vault::holder(&mounted.vault)? else { return Ok(()) };
+        let is_next = daemon.is_some() && holder.is_some() && holder != daemon;
+        if is_next {
+            return Ok(());
+        }
+        if started.elapsed() > next_look {
+            next_look += LOOK;
+            let (of, device) = (mounted.vault.clone(), mounted.device);
+            let elsewhere = look(move || sys::holders_elsewhere(&of, device));
+            if !elsewhere.is_empty() {
+                let sentence = format!(
+                    "unmounted here, but the vault {vault} is still mounted for {}",
+                    list(&elsewhere)
+                );
+                return Err(Failure::new(Exit::Busy, sentence));
+            }
+        }
+        if started.elapsed() > NOTICE && !told {
+            told = true;
+            let daemon = vault::named(holder);
+            tell(&format!(
+                "unmounted; waiting until {daemon} has written the last of the vault {vault}"
+            ));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));

@@ -220,6 +220,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::NotEmpty
         | VaultError::Unmade(_)
         | VaultError::Unreachable(_)
+        | VaultError::Unfit(_)
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,
         VaultError::OtherKeyFile { .. } => Exit::KeyFile,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::description::{Description, NameMode};
 use super::own_files::OwnFiles;
+use super::probe::{Lack, ProbeError, Unfit, probe};
 use super::{Context, EpochRecord, Names};
 use crate::crypto::{MacKey, Secret, VaultKeys};
 use crate::format::{Epoch, FORMAT_VERSION, FileId, HEADER_LEN, Header, MasterKeyId, VolumeId};
@@ -62,6 +63,9 @@ pub enum VaultError {
     /// Somebody has it open.
     #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
     Locked(Option<u32>),
+    /// The filesystem that it is on can't carry a vault.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     /// Work on all its files was told to stop.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
@@ -71,6 +75,15 @@ pub enum VaultError {
     /// The master key can't be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+impl From<ProbeError> for VaultError {
+    fn from(error: ProbeError) -> Self {
+        match error {
+            ProbeError::Unfit(unfit) => Self::Unfit(unfit),
+            ProbeError::Io(error) => Self::Io(error),
+        }
+    }
 }
 
 impl From<Errno> for VaultError {
@@ -95,6 +108,7 @@ pub struct Vault {
     own: OwnFiles,
     _lock: File,
     access: Access,
+    lacks: Vec<Lack>,
     description: Mutex<Description>,
     vault_key: Secret,
     context: Arc<Context>,
@@ -178,9 +192,11 @@ impl Vault {
         let lock = lock(&own)?;
         let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
         let record = read_state(&own, &state_key)?;
+        let mut lacks = Vec::new();
         let record = match access {
             Access::ReadOnly => record.observe(),
             Access::ReadWrite => {
+                lacks = probe(&own)?;
                 let begun = record.begin();
                 write_state(&own, &state_key, &begun)?;
                 note_holder(&lock)?;
@@ -193,6 +209,7 @@ impl Vault {
             own,
             _lock: lock,
             access,
+            lacks,
             description: Mutex::new(description),
             vault_key,
             context,
@@ -271,6 +288,11 @@ impl Vault {
         self.description.lock().clone()
     }
 
+    /// What its filesystem lacks; nothing where it is only read.
+    pub fn lacks(&self) -> &[Lack] {
+        &self.lacks
+    }
+
     /// How it was opened.
     pub fn access(&self) -> Access {
         self.access
@@ -301,6 +323,7 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
 fn write_own_files(own: &OwnFiles, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
     let (description, vault_key) = Description::create(ring, names)?;
     let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
+    probe(own)?;
     own.open_lock(LOCK)?;
     write_state(own, &state_key, &EpochRecord::default())?;
     description.write(own, &vault_key)

@@ -3,14 +3,16 @@
 use std::fs;
 use std::io;
 
+use super::cgroup::memory_limit;
 use super::mountinfo::Device;
 
-/// FUSE mounts start with a strict limit of 1 % of the dirty memory: writers then wait for the
-/// daemon although memory is free. The vault's mount is as trusted as a disk. A read-ahead of
-/// several requests keeps every thread at work while the program takes what it has.
-/// (Linux Documentation/ABI/testing/sysfs-class-bdi)
-const SETTINGS: [(&str, &str); 3] =
-    [("strict_limit", "0"), ("max_ratio", "100"), ("read_ahead_kb", "4096")];
+/// A read-ahead of several requests keeps every thread at work while the program takes what it has.
+const READ_AHEAD_KIB: &str = "4096";
+
+/// Of a control group's memory, the part that may be dirty pages of the mount. The kernel knows no
+/// limit of dirty pages for a control group on FUSE: where writer and daemon share a group whose
+/// memory is all dirty, the daemon has none left to write them back, and is killed.
+const DIRTY_PART: u64 = 8;
 
 /// A setting that the kernel, or the lack of privilege, did not allow.
 #[derive(Debug)]
@@ -21,12 +23,32 @@ pub struct Refused {
     pub error: io::Error,
 }
 
-/// Frees a mount from the limits that FUSE mounts start with. It is to be called after the FUSE
-/// handshake, which sets the read-ahead. Works as root only; returns what stayed as it was.
+/// Frees a mount from the limits that FUSE mounts start with, as far as this process's control
+/// group has memory for it. It is to be called after the FUSE handshake, which sets the read-ahead.
+/// Works as root only; returns what stayed as it was.
 pub fn tune(device: Device) -> Vec<Refused> {
-    let write = |(setting, value)| {
-        let path = format!("/sys/class/bdi/{device}/{setting}");
-        fs::write(path, value).err().map(|error| Refused { setting, error })
+    let mut refused = set_dirty_limit(device, None);
+    refused.extend(set(device, "read_ahead_kb", READ_AHEAD_KIB));
+    refused
+}
+
+/// Limits the dirty pages of a mount to so many bytes, whatever memory is free; `None` sets what a
+/// mount has after [`tune`]. Returns what stayed as it was.
+///
+/// FUSE mounts start with a strict limit of 1 % of the dirty memory: writers then wait for the
+/// daemon although memory is free. The vault's mount is as trusted as a disk.
+/// (Linux Documentation/ABI/testing/sysfs-class-bdi)
+pub fn set_dirty_limit(device: Device, bytes: Option<u64>) -> Vec<Refused> {
+    let of_group = memory_limit().map(|limit| limit / DIRTY_PART);
+    let settings = match bytes.into_iter().chain(of_group).min() {
+        // First the limit itself: between the two, the one that was in force is.
+        Some(bytes) => [("max_bytes", bytes.to_string()), ("strict_limit", "1".to_owned())],
+        None => [("strict_limit", "0".to_owned()), ("max_ratio", "100".to_owned())],
     };
-    SETTINGS.into_iter().filter_map(write).collect()
+    settings.iter().filter_map(|(setting, value)| set(device, setting, value)).collect()
+}
+
+fn set(device: Device, setting: &'static str, value: &str) -> Option<Refused> {
+    let path = format!("/sys/class/bdi/{device}/{setting}");
+    fs::write(path, value).err().map(|error| Refused { setting, error })
 }

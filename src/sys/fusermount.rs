@@ -99,7 +99,7 @@ fn wait(child: Child) -> Option<String> {
 
 /// The value of `-o`. Commas and backslashes in the vault's path are escaped.
 fn options(request: &MountRequest<'_>) -> OsString {
-    let Flags { read_only, suid, dev, exec, atime } = request.flags;
+    let Flags { read_only, suid, dev, exec, atime, sync } = request.flags;
     let mut options = b"fsname=".to_vec();
     for byte in request.vault.as_os_str().as_bytes() {
         if matches!(byte, b',' | b'\\') {
@@ -116,6 +116,7 @@ fn options(request: &MountRequest<'_>) -> OsString {
         (dev, "dev"),
         (!exec, "noexec"),
         (!atime, "noatime"),
+        (sync, "sync"),
     ] {
         if is_set {
             options.push(b',');
@@ -168,10 +169,16 @@ mod tests {
             mountpoint: Path::new("/m"),
             allow_other: true,
             check_permissions: true,
-            flags: Flags { read_only: true, suid: true, dev: true, exec: false, atime: false },
+            flags: Flags {
+                read_only: true,
+                suid: true,
+                dev: true,
+                exec: false,
+                atime: false,
+                sync: true,
+            },
         };
-        let expected =
-            "fsname=/v,subtype=atrest,default_permissions,allow_other,ro,suid,dev,noexec,noatime";
+        let expected = "fsname=/v,subtype=atrest,default_permissions,allow_other,ro,suid,dev,noexec,noatime,sync";
         assert_eq!(options(&request), expected);
     }
 }

@@ -1,5 +1,6 @@
 //! Who keeps a mount busy: a search through `/proc`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,13 @@ pub enum Holder {
     },
     /// Another file system, mounted below.
     Mount(PathBuf),
+    /// A process in another mount namespace, in which it is mounted too.
+    Elsewhere {
+        /// Its number.
+        pid: u32,
+        /// Its name.
+        command: String,
+    },
 }
 
 impl fmt::Display for Holder {
@@ -27,6 +35,9 @@ impl fmt::Display for Holder {
         match self {
             Self::Process { pid, command } => write!(f, "{command} (process {pid})"),
             Self::Mount(path) => write!(f, "the mount on {}", path.display()),
+            Self::Elsewhere { pid, command } => {
+                write!(f, "{command} (process {pid}, in another mount namespace)")
+            }
         }
     }
 }
@@ -38,16 +49,39 @@ pub fn holders(mountpoint: &Path, device: Device) -> Vec<Holder> {
     if let Ok(table) = MountTable::read() {
         holders.extend(table.below(mountpoint).map(|path| Holder::Mount(path.to_owned())));
     }
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    for (pid, process) in processes
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())))
-    {
+    for (pid, process) in processes() {
         if holds(&process, device) {
-            let command = fs::read_to_string(process.join("comm")).unwrap_or_default();
-            holders.push(Holder::Process { pid, command: command.trim_end().to_owned() });
+            holders.push(Holder::Process { pid, command: command(&process) });
         }
     }
     holders
+}
+
+/// Who has a vault's mount in another mount namespace, one process for each: there it stays when it
+/// is unmounted here, and its daemon goes on. Of other users' processes only root learns, and of a
+/// namespace without processes nobody. (mount_namespaces(7))
+pub fn holders_elsewhere(vault: &Path, device: Device) -> Vec<Holder> {
+    let namespace = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
+    let mut seen: HashSet<PathBuf> = namespace(Path::new("/proc/self")).into_iter().collect();
+    let mut holders = Vec::new();
+    for (pid, process) in processes() {
+        let is_new = namespace(&process).is_some_and(|namespace| seen.insert(namespace));
+        let table = || fs::read(process.join("mountinfo")).map(|bytes| MountTable::parse(&bytes));
+        if is_new && table().is_ok_and(|table| table.has_mount_of(vault, device)) {
+            holders.push(Holder::Elsewhere { pid, command: command(&process) });
+        }
+    }
+    holders
+}
+
+fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+}
+
+fn command(process: &Path) -> String {
+    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+    name.trim_end().to_owned()
 }
 
 fn holds(process: &Path, device: Device) -> bool {

@@ -5,25 +5,33 @@
 #![allow(unsafe_code)]
 
 mod bdi;
+mod cgroup;
 mod fusermount;
 mod holders;
+mod inherited;
 mod locked;
+mod memory;
 mod mount;
+mod mount_command;
 mod mountinfo;
 mod peer;
 mod power;
 mod process;
 
-pub use bdi::{Refused, tune};
-pub use holders::{Holder, holders};
+pub use bdi::{Refused, set_dirty_limit, tune};
+pub use cgroup::memory_limit;
+pub use holders::{Holder, holders, holders_elsewhere};
+pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use locked::{LockedBytes, LockedMemory, locked_memory};
+pub use memory::serve_memory;
 pub use mount::{
-    FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, unmount,
+    FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, remount,
+    unmount,
 };
+pub use mount_command::told_to_mount;
 pub use mountinfo::{Device, MountTable, MountedVault};
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
-    Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, prepare_daemon,
-    processor_of,
+    Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, processor_of,
 };

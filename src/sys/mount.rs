@@ -49,11 +49,13 @@ pub struct Flags {
     pub exec: bool,
     /// Times of access are kept.
     pub atime: bool,
+    /// A write returns when it is durable.
+    pub sync: bool,
 }
 
 impl Default for Flags {
     fn default() -> Self {
-        Self { read_only: false, suid: false, dev: false, exec: true, atime: true }
+        Self { read_only: false, suid: false, dev: false, exec: true, atime: true, sync: false }
     }
 }
 
@@ -156,17 +158,26 @@ fn open_device() -> Result<File, MountError> {
 }
 
 fn kernel_flags(flags: Flags) -> MountFlags {
-    let Flags { read_only, suid, dev, exec, atime } = flags;
+    let Flags { read_only, suid, dev, exec, atime, sync } = flags;
     [
         (read_only, MountFlags::RDONLY),
         (!suid, MountFlags::NOSUID),
         (!dev, MountFlags::NODEV),
         (!exec, MountFlags::NOEXEC),
         (!atime, MountFlags::NOATIME),
+        (sync, MountFlags::SYNCHRONOUS),
     ]
     .into_iter()
     .filter_map(|(is_set, flag)| is_set.then_some(flag))
     .collect()
+}
+
+/// Gives a mount other flags.
+///
+/// # Errors
+/// What mount(2) says.
+pub fn remount(mountpoint: &Path, flags: Flags) -> io::Result<()> {
+    Ok(rustix::mount::mount_remount(mountpoint, kernel_flags(flags), c"")?)
 }
 
 /// Unmounts. `lazily` takes the mount point out of the tree at once and lets those who are
@@ -198,8 +209,10 @@ mod tests {
     #[test]
     fn a_mount_honours_neither_set_user_id_nor_devices_unless_told_to() {
         assert_eq!(kernel_flags(Flags::default()), MountFlags::NOSUID | MountFlags::NODEV);
-        let all = Flags { read_only: true, suid: true, dev: true, exec: false, atime: false };
-        let expected = MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOATIME;
+        let all =
+            Flags { read_only: true, suid: true, dev: true, exec: false, atime: false, sync: true };
+        let expected =
+            MountFlags::SYNCHRONOUS | MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOATIME;
         assert_eq!(kernel_flags(all), expected);
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mount::FILE_SYSTEM_TYPE;
+use super::mount::{FILE_SYSTEM_TYPE, Flags};
 
 /// The number of a mounted file system, as stat(2) gives it for each file on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +48,7 @@ struct Entry {
     device: Device,
     root: Vec<u8>,
     mountpoint: PathBuf,
+    options: Vec<u8>,
     file_system_type: Vec<u8>,
     source: PathBuf,
     super_options: Vec<u8>,
@@ -62,7 +63,7 @@ impl MountTable {
         Ok(Self::parse(&fs::read("/proc/self/mountinfo")?))
     }
 
-    fn parse(bytes: &[u8]) -> Self {
+    pub(super) fn parse(bytes: &[u8]) -> Self {
         Self { entries: bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect() }
     }
 
@@ -77,9 +78,45 @@ impl MountTable {
         self.entries.iter().rfind(|entry| entry.mountpoint == mountpoint)?.as_vault()
     }
 
+    /// The flags of what is mounted on a path, by its own options and those of its filesystem.
+    pub fn flags_at(&self, mountpoint: &Path) -> Option<Flags> {
+        let entry = self.entries.iter().rfind(|entry| entry.mountpoint == mountpoint)?;
+        let among = |options: &[u8], name: &str| {
+            options.split(|byte| *byte == b',').any(|option| option == name.as_bytes())
+        };
+        let has = |name| among(&entry.options, name);
+        Some(Flags {
+            read_only: has("ro") || among(&entry.super_options, "ro"),
+            suid: !has("nosuid"),
+            dev: !has("nodev"),
+            exec: !has("noexec"),
+            atime: !has("noatime"),
+            sync: among(&entry.super_options, "sync"),
+        })
+    }
+
     /// The mounts of one vault, by the path of its directory.
     pub fn mounts_of(&self, vault: &Path) -> impl Iterator<Item = MountedVault> {
         self.vaults().filter(move |mounted| mounted.vault == vault)
+    }
+
+    /// The root within it, the mount point and the filesystem's own options of each mount of a type.
+    pub(super) fn of_type(&self, kind: &str) -> impl Iterator<Item = (PathBuf, PathBuf, &[u8])> {
+        let matching =
+            self.entries.iter().filter(move |entry| entry.file_system_type == kind.as_bytes());
+        matching.map(|entry| {
+            let root = OsString::from_vec(entry.root.clone()).into();
+            (root, entry.mountpoint.clone(), entry.super_options.as_slice())
+        })
+    }
+
+    /// Whether a vault's mount, or a part of it, is in the table.
+    pub(super) fn has_mount_of(&self, vault: &Path, device: Device) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.device == device
+                && entry.source == vault
+                && entry.file_system_type == FILE_SYSTEM_TYPE.as_bytes()
+        })
     }
 
     /// Whether anything is mounted on a path.
@@ -119,12 +156,14 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let device = fields.nth(2)?;
     let root = unescape(fields.next()?);
     let mountpoint = path(fields.next()?);
+    let options = fields.next()?.to_vec();
     fields.find(|field| *field == b"-")?;
     let colon = device.iter().position(|byte| *byte == b':')?;
     Some(Entry {
         device: Device { major: number(&device[..colon])?, minor: number(&device[colon + 1..])? },
         root,
         mountpoint,
+        options,
         file_system_type: unescape(fields.next()?),
         source: path(fields.next()?),
         super_options: unescape(fields.next()?),
@@ -141,7 +180,7 @@ fn path(field: &[u8]) -> PathBuf {
 
 /// Undoes the kernel's escapes: space, tab, newline and backslash (and more in a source) are
 /// written as a backslash and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
+pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {
@@ -184,6 +223,7 @@ mod tests {
             }]
         );
         assert_eq!(table.vault_at(Path::new("/mnt/my vault")).as_ref(), vaults.first());
+        assert_eq!(table.flags_at(Path::new("/mnt/my vault")), Some(Flags::default()));
         assert_eq!(table.mounts_of(Path::new("/srv/a\\b\tc")).count(), 1);
     }
 

@@ -1,13 +1,15 @@
-//! The daemon's process: into the background, its limits, its signals.
+//! The daemon's process: into the background, its secrets, its signals.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem::MaybeUninit;
 use std::{fs, ptr};
 
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, getrlimit, set_dumpable_behavior,
-    setrlimit, setsid, umask, waitpid,
+    DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, set_dumpable_behavior, setrlimit, setsid,
+    waitpid,
 };
+
+use super::inherited::is_ignored;
 
 /// Which of the two processes this is, after [`fork_to_background`].
 pub enum Forked {
@@ -109,32 +111,28 @@ pub fn keep_secrets() -> io::Result<()> {
     Ok(())
 }
 
-/// Sets what a daemon needs: file modes as the callers give them (umask 0) and as many
-/// descriptors as the hard limit allows.
-pub fn prepare_daemon() {
-    umask(rustix::fs::Mode::empty());
-    let limit = getrlimit(Resource::Nofile);
-    // Not raised, the limit is the one that the daemon was started with: it works within it.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
 /// SIGTERM, SIGINT and SIGHUP, kept from ending the process: they wait until somebody asks.
 pub struct BlockedSignals {
     set: libc::sigset_t,
 }
 
 impl BlockedSignals {
-    /// Blocks the three signals in this thread and in every thread that it starts from now on.
+    /// Blocks the three signals in this thread and in every thread that it starts from now on. In
+    /// the `foreground` SIGINT and SIGHUP stay ignored if they were: the program was started by
+    /// nohup(1), or by a shell's `&`, to outlive its terminal.
     ///
     /// # Errors
     /// That of pthread_sigmask(3).
-    pub fn block() -> io::Result<Self> {
+    pub fn block(foreground: bool) -> io::Result<Self> {
         let mut set = MaybeUninit::uninit();
         // SAFETY: sigemptyset initialises the set that it is given; the calls after it have a
         // pointer to an initialised set, and the old mask is not asked for.
         unsafe {
             libc::sigemptyset(set.as_mut_ptr());
             for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                if foreground && signal != libc::SIGTERM && is_ignored(signal) {
+                    continue;
+                }
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) {

@@ -1,6 +1,8 @@
 //! Bad input to the command line: one sentence that says what is wrong, the documented exit code,
 //! and nothing changed on disk.
 
+mod below;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

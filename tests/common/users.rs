@@ -16,6 +16,15 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether this root has CAP_SYS_RESOURCE: in a container it may not.
+pub fn may_raise_limits() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("CapEff");
+    let effective = u64::from_str_radix(line.trim(), 16).expect("a mask");
+    effective & (1 << CAP_SYS_RESOURCE) != 0
+}
+
 /// Somebody: a user, their group and their other groups. No entry in /etc/passwd is needed.
 #[derive(Clone, Debug)]
 pub struct User {

@@ -5,20 +5,27 @@ mod common;
 
 mod access;
 mod capabilities;
+mod cgroup;
 mod devices;
 mod directories;
 mod forget;
 mod full_disk;
 mod generations;
+mod idle;
+mod inherited;
 mod memory;
+mod mount_program;
 mod mounted_below;
 mod names_and_holds;
+mod namespaces;
 mod no_sharing;
 mod non_root_mount;
+mod odd_backing;
 mod ownership;
 mod privileges;
 mod read_only_vault;
 mod set_id;
+mod slow_end;
 mod small_disk;
 
 use std::path::Path;

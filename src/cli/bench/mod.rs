@@ -54,7 +54,7 @@ struct Interrupt(Arc<AtomicBool>);
 impl Interrupt {
     /// Catches SIGINT, SIGTERM and SIGHUP from here on.
     fn watch() -> io::Result<Self> {
-        let signals = BlockedSignals::block()?;
+        let signals = BlockedSignals::block(true)?;
         let interrupt = Self::default();
         let seen = interrupt.clone();
         let wait = move || {

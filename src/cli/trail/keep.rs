@@ -15,7 +15,6 @@ use crate::store::{Access, TrailSeal, Vault};
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure, tell};
 use super::super::mount::Plan;
-use super::super::target::resolve;
 use super::super::vault::{self, Keys};
 use super::events;
 use super::options::{OnFailure, TrailOptions};
@@ -204,27 +203,4 @@ fn ensure_key(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
         Ok(())
     })
     .or_fail(Exit::Trail, || TrailError::NoKey.to_string())
-}
-
-/// The daemon would wait for itself, or leave in the vault what was not sealed. To be asked before
-/// the vault is opened.
-///
-/// # Errors
-/// [`Exit::Usage`] for a directory in one of the places.
-pub fn refuse_inside(directory: Option<&Path>, places: [&Path; 2]) -> Result<(), Failure> {
-    let Some(directory) = directory else { return Ok(()) };
-    let existing = directory.ancestors().find_map(|above| {
-        let rest = directory.strip_prefix(above).ok()?;
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        Some(resolve(above).ok()?.join(rest))
-    });
-    let real = existing.unwrap_or_else(|| directory.to_owned());
-    if places.iter().any(|place| real.starts_with(place)) {
-        let sentence = format!(
-            "the trail can't lie in the vault or the mount: {} is in one of them; name another place with --trail",
-            directory.display()
-        );
-        return Err(Failure::new(Exit::Usage, sentence));
-    }
-    Ok(())
 }

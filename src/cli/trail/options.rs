@@ -1,6 +1,6 @@
 //! How a mount keeps its trail.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::keys::trail::{Settings, Sink};
 
@@ -132,6 +132,11 @@ impl TrailOptions {
         }
     }
 
+    /// The socket of a syslog that is told too.
+    pub fn syslog(&self) -> Option<&Path> {
+        self.syslog.as_deref()
+    }
+
     /// Who else is told each line.
     ///
     /// # Errors
@@ -139,7 +144,8 @@ impl TrailOptions {
     pub fn sinks(&self) -> Result<Vec<Box<dyn Sink>>, Failure> {
         let mut all: Vec<Box<dyn Sink>> = Vec::new();
         if let Some(socket) = &self.syslog {
-            all.push(Box::new(sinks::Syslog::open(socket)?));
+            // The daemon's working directory is another when it connects again.
+            all.push(Box::new(sinks::Syslog::open(&std::path::absolute(socket)?)?));
         }
         if self.journald {
             all.push(Box::new(sinks::Journal::open()?));

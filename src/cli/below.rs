@@ -1,0 +1,70 @@
+//! Nothing that the daemon needs may lie below its own mount point: an answer would wait for
+//! itself, and neither SIGTERM nor umount would end that.
+
+use std::path::{Path, PathBuf};
+
+use crate::keys::KeyFile;
+
+use super::control::Place;
+use super::exit::{Exit, Failure};
+use super::mount::Plan;
+use super::mountpoint::lies_in;
+use super::target::would_be;
+use super::{trail, vault};
+
+/// Looks where the daemon's files lie, or would be made, before anything is made or mounted. Links
+/// are followed, also those that lead nowhere yet, and directories compared by device and inode, so
+/// that bind mounts hide nothing.
+///
+/// # Errors
+/// [`Exit::Mount`] for what lies below the mount point; [`Exit::Usage`] for a trail that is named
+/// there, and for one in the vault, where it would not be sealed.
+pub fn refuse(plan: &Plan) -> Result<(), Failure> {
+    let mountpoint = &plan.mountpoint.path;
+    for (what, path, remedy) in needed(plan)? {
+        let real = would_be(&path);
+        let (shown, below) = (path.display(), mountpoint.display());
+        if lies_in(&real, mountpoint) {
+            let sentence = format!(
+                "{what} {shown} would lie below the mount point {below}, where the daemon waits \
+                 for itself: {remedy}"
+            );
+            let is_named = what == TRAIL && plan.options.trail.directory.is_some();
+            let exit = if is_named { Exit::Usage } else { Exit::Mount };
+            return Err(Failure::new(exit, sentence));
+        }
+        if what == TRAIL && lies_in(&real, &plan.vault) {
+            let sentence = format!("the trail can't lie in the vault: {shown} does; {remedy}");
+            return Err(Failure::new(Exit::Usage, sentence));
+        }
+    }
+    Ok(())
+}
+
+const TRAIL: &str = "the trail";
+
+/// What the daemon opens by path while it serves, with what to do where it can't be there.
+fn needed(plan: &Plan) -> Result<Vec<(&'static str, PathBuf, &'static str)>, Failure> {
+    let options = &plan.options;
+    let id = vault::describe(&plan.vault)?.vault;
+    let user = rustix::process::geteuid().as_raw();
+    let mut needed = Vec::new();
+    let mut add = |what, path: Option<PathBuf>, remedy| {
+        needed.extend(path.map(|path| (what, path, remedy)));
+    };
+    let key_file = KeyFile::locate(&id, options.key_file.as_deref()).ok();
+    add("the key file", key_file, "keep it elsewhere and name it with --key-file");
+    let passphrase = options.unlock.passphrase_file.clone();
+    add("the passphrase file", passphrase, "keep it elsewhere and name it with --passphrase-file");
+    add("the log file", options.log_file.clone(), "name another place with --log-file");
+    if !options.trail.off {
+        // Where there is no place for it, the mount goes on without, or says why it does not.
+        let directory = trail::directory(&plan.vault, options.trail.directory.as_deref()).ok();
+        add(TRAIL, directory, "name another place with --trail, or keep none with --no-trail");
+        let syslog = options.trail.syslog().map(Path::to_owned);
+        add("the socket of syslog", syslog, "name another one with --trail-syslog");
+    }
+    let socket = Place::of(&plan.vault, user).ok().map(|place| place.path().to_owned());
+    add("the control socket", socket, "mount the vault on another directory");
+    Ok(needed)
+}
