@@ -13,31 +13,15 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::connection::{Connection, Settings};
 use super::convert;
 use super::counters::Operation;
+use super::dispatch::Adapter;
 use super::handshake;
 use super::reply::{
-    TTL, refuse, reply_attr, reply_empty, reply_entry, reply_statfs, reply_written, reply_xattr,
+    TTL, refuse, reply_attr, reply_created, reply_empty, reply_entry, reply_statfs, reply_xattr,
 };
-use super::seek::{Seek, Seeker, Sought};
-use crate::fs::{Caller, Change, Fs, FsError, Inode, Origin};
-
-/// Answers the kernel out of a file system.
-#[derive(Debug)]
-pub struct Adapter {
-    fs: Arc<Fs>,
-    connection: Arc<Connection>,
-    settings: Settings,
-    seeker: Seeker,
-}
-
-impl Adapter {
-    /// Answers out of `fs`, counting in `connection`.
-    pub fn new(fs: Arc<Fs>, connection: Arc<Connection>, settings: Settings) -> Self {
-        Self { fs, connection, settings, seeker: Seeker::default() }
-    }
-}
+use super::slow::{Sought, WriteRequest};
+use crate::fs::{Caller, Change, FsError, Inode, Origin};
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -53,8 +37,10 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn forget(&self, request: &Request, inode: INodeNo, lookups: u64) {
-        let _turn = self.connection.begin(Operation::forget, request.pid());
+    /// No turn of its own: `fuser` calls this for each entry of a FUSE_BATCH_FORGET, and a thread
+    /// that stood by between two of them would keep the rest.
+    fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
+        self.connection.counters().count(Operation::forget);
         self.fs.forget(convert::inode(inode), lookups);
     }
 
@@ -91,8 +77,7 @@ impl Filesystem for Adapter {
             mtime: mtime.map(convert::time),
             through: handle.map(convert::handle),
         };
-        let caller = convert::caller(request);
-        reply_attr(reply, self.fs.setattr(convert::inode(inode), &change, &caller));
+        self.resize(convert::inode(inode), change, convert::caller(request), reply);
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -187,12 +172,17 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.connection.begin(Operation::open, request.pid());
-        let caller = convert::caller(request);
-        match self.fs.open(convert::inode(inode), convert::wanted(flags), &caller) {
-            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE),
+        let turn = self.connection.begin(Operation::open, request.pid());
+        let (inode, caller) = (convert::inode(inode), convert::caller(request));
+        let wanted = convert::wanted(flags);
+        let writers = Arc::clone(&self.writers);
+        self.run(&turn, move |fs| match fs.open(inode, wanted, &caller) {
+            Ok(handle) => {
+                writers.opened(inode, wanted.write);
+                reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
+            }
             Err(error) => reply.error(refuse(&error)),
-        }
+        });
     }
 
     fn read(
@@ -206,18 +196,19 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _turn = self.connection.begin(Operation::read, convert::reader(request, size));
-        let mut reply = Some(reply);
-        let inode = convert::inode(inode);
-        let may = self.fs.may_still_read(inode, convert::handle(handle));
-        let read = may.and_then(|()| {
-            self.fs.read(inode, offset, size as usize, |content| {
-                reply.take().into_iter().for_each(|reply| reply.data(content));
-            })
+        let turn = self.connection.begin(Operation::read, convert::reader(request, size));
+        let (inode, handle) = (convert::inode(inode), convert::handle(handle));
+        self.run(&turn, move |fs| {
+            let mut reply = Some(reply);
+            let read = fs.may_still_read(inode, handle).and_then(|()| {
+                fs.read(inode, offset, size as usize, |content| {
+                    reply.take().into_iter().for_each(|reply| reply.data(content));
+                })
+            });
+            if let (Err(error), Some(reply)) = (read, reply) {
+                reply.error(refuse(&error));
+            }
         });
-        if let (Err(error), Some(reply)) = (read, reply) {
-            reply.error(refuse(&error));
-        }
     }
 
     fn write(
@@ -232,30 +223,23 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let _turn = self.connection.begin(Operation::write, convert::writer(request, write_flags));
-        let inode = convert::inode(inode);
+        let turn = self.connection.begin(Operation::write, convert::writer(request, write_flags));
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
-        let origin =
-            match flags.0 & libc::O_DSYNC {
-                _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => {
-                    if self.settings.writeback { Origin::Cache } else { Origin::Mapping }
-                }
-                0 => Origin::Program,
-                _ => Origin::ProgramSync,
-            };
-        let may = self.fs.may_still_write(inode, convert::handle(handle), origin);
-        let mut written = may.and_then(|()| self.fs.write(inode, offset, data, origin));
-        if let Ok(done) = written
-            && write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID)
-        {
-            let dropped = self.fs.drop_privilege_bits(inode, &convert::caller(request));
-            written = dropped.map(|()| done);
-        }
-        let outgrown = written.as_ref().is_ok_and(|done| done.blocks_outgrown);
-        reply_written(reply, written.map(|_| data.len() as u64));
-        if outgrown {
-            self.connection.invalidate_attributes(inode);
-        }
+        let cached = if self.settings.writeback { Origin::Cache } else { Origin::Mapping };
+        let origin = match flags.0 & libc::O_DSYNC {
+            _ if write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) => cached,
+            0 => Origin::Program,
+            _ => Origin::ProgramSync,
+        };
+        let write = WriteRequest {
+            inode: convert::inode(inode),
+            handle: convert::handle(handle),
+            offset,
+            origin,
+            kills_privilege: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            caller: convert::caller(request),
+        };
+        self.write_from(&turn, write, data, reply);
     }
 
     /// Answered once with «no such operation»: the kernel then writes back at close all the same
@@ -270,14 +254,18 @@ impl Filesystem for Adapter {
         request: &Request,
         inode: INodeNo,
         handle: FileHandle,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::release, request.pid());
-        self.fs.forget_opener(convert::handle(handle));
-        reply_empty(reply, self.fs.release(convert::inode(inode)));
+        let turn = self.connection.begin(Operation::release, request.pid());
+        let (inode, handle) = (convert::inode(inode), convert::handle(handle));
+        self.writers.released(inode, convert::wanted(flags).write);
+        self.run(&turn, move |fs| {
+            fs.forget_opener(handle);
+            reply_empty(reply, fs.release(inode));
+        });
     }
 
     fn fsync(
@@ -289,7 +277,8 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.connection.begin(Operation::fsync, request.pid());
-        reply_empty(reply, self.fs.fsync(convert::inode(inode), !datasync));
+        let inode = convert::inode(inode);
+        self.sync(request.pid(), reply, move |fs| fs.fsync(inode, !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.
@@ -349,12 +338,13 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let _turn = self.connection.begin(Operation::fsyncdir, request.pid());
-        reply_empty(reply, self.fs.fsync_dir(convert::inode(inode)));
+        let inode = convert::inode(inode);
+        self.sync(request.pid(), reply, move |fs| fs.fsync_dir(inode));
     }
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let _turn = self.connection.begin(Operation::statfs, request.pid());
-        reply_statfs(reply, self.fs.statfs());
+        let turn = self.connection.begin(Operation::statfs, request.pid());
+        self.run(&turn, move |fs| reply_statfs(reply, fs.statfs()));
     }
 
     fn setxattr(
@@ -412,13 +402,10 @@ impl Filesystem for Adapter {
         let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
         let how = (convert::wanted(OpenFlags(flags)), flags & libc::O_EXCL != 0);
         match self.fs.create(parent, name, mode, how, &caller) {
-            Ok((entry, handle)) => reply.created(
-                &TTL,
-                &convert::attr(&entry.attr),
-                Generation(entry.generation.into()),
-                FileHandle(handle.0),
-                FopenFlags::FOPEN_KEEP_CACHE,
-            ),
+            Ok((entry, handle)) => {
+                self.writers.opened(entry.attr.inode, how.0.write);
+                reply_created(reply, &entry, handle);
+            }
             Err(error) => reply.error(refuse(&error)),
         }
     }
@@ -457,10 +444,8 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.connection.begin(Operation::fallocate, request.pid());
         let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
-        let (inode, caller) = (convert::inode(inode), convert::caller(request));
-        let may = self.fs.may_still_write(inode, convert::handle(handle), Origin::Program);
-        let allocate = || self.fs.allocate(inode, offset, length, how, &caller);
-        reply_empty(reply, may.and_then(|()| allocate()));
+        let file = (convert::inode(inode), convert::handle(handle));
+        self.allocate(file, (offset, length), how, convert::caller(request), reply);
     }
 
     fn lseek(
@@ -479,9 +464,7 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
-        let notifier = self.connection.notifier().filter(|_| self.settings.writeback);
-        let seek = Seek { inode: convert::inode(inode), offset, sought, reply };
-        self.seeker.answer(&self.fs, notifier, seek);
+        self.seek(request.pid(), convert::inode(inode), offset, sought, reply);
     }
 
     fn copy_file_range(
@@ -501,9 +484,7 @@ impl Filesystem for Adapter {
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }
-        // The count in the reply has 32 bits; the caller asks again for the rest.
-        let len = len.min(1 << 30);
         let (from, to) = ((convert::inode(from), from_offset), (convert::inode(to), to_offset));
-        reply_written(reply, self.fs.copy(from, to, len, &convert::caller(request)));
+        self.copy(from, to, len, convert::caller(request), reply);
     }
 }

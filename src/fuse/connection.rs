@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use fuser::{INodeNo, Notifier};
 
 use super::counters::{Counters, Operation};
+use super::killed::CallerWatch;
 use super::lookout::Lookout;
+use super::worker_pool::WorkerPool;
 use crate::fs::Inode;
 
 /// How the mount behaves.
@@ -20,11 +22,36 @@ pub struct Settings {
 }
 
 /// What the daemon keeps of a mount while [`Adapter`](super::Adapter) belongs to the session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connection {
     counters: Counters,
     notifier: OnceLock<Notifier>,
     lookout: OnceLock<Arc<Lookout>>,
+    /// For requests that wait for a disk, or for requests that the kernel makes meanwhile.
+    pub(super) slow: Arc<WorkerPool>,
+    /// For what there are too few threads left for. Nothing that runs here waits for another
+    /// request, so that those in `slow` may wait for one of these.
+    pub(super) spill: Arc<WorkerPool>,
+    /// Who waits for what `slow` does.
+    pub(super) callers: Arc<CallerWatch>,
+}
+
+/// Slow requests that are worked on at once.
+const MAX_SLOW: usize = 64;
+/// The same of those for which the session has too few threads; each has buffers of its own.
+const MAX_SPILLED: usize = 16;
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self {
+            counters: Counters::default(),
+            notifier: OnceLock::new(),
+            lookout: OnceLock::new(),
+            slow: WorkerPool::new(MAX_SLOW),
+            spill: WorkerPool::new(MAX_SPILLED),
+            callers: Arc::default(),
+        }
+    }
 }
 
 /// A request being answered. When it is, the thread looks out for the next.
@@ -32,6 +59,14 @@ pub(super) struct Turn<'a> {
     connection: &'a Connection,
     operation: Operation,
     begun: Instant,
+    short: bool,
+}
+
+impl Turn<'_> {
+    /// Whether hardly any thread is left for other requests.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
 }
 
 impl Drop for Turn<'_> {
@@ -63,10 +98,23 @@ impl Connection {
     /// Counts a request, whose answer ends the turn. Who asks is a thread; 0 is the kernel.
     pub(super) fn begin(&self, operation: Operation, caller: u32) -> Turn<'_> {
         self.counters.count(operation);
+        let begun = Instant::now();
+        let short = self.lookout.get().is_some_and(|lookout| lookout.took(caller, begun))
+            && !self.spill.is_full();
+        Turn { connection: self, operation, begun, short }
+    }
+
+    /// Something was synced by another thread than the session's.
+    pub(super) fn synced(&self) {
         if let Some(lookout) = self.lookout.get() {
-            lookout.took(caller);
+            lookout.synced();
         }
-        Turn { connection: self, operation, begun: Instant::now() }
+    }
+
+    /// Waits for the work of requests that were handed on. No request comes any more.
+    pub(super) fn drain(&self) {
+        self.spill.drain();
+        self.slow.drain();
     }
 
     /// The way to tell the kernel something unasked.

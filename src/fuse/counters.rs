@@ -43,6 +43,11 @@ impl Counters {
         self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How often something was read.
+    pub(super) fn reads(&self) -> u64 {
+        self.0[Operation::read as usize].load(Ordering::Relaxed)
+    }
+
     /// The operations that were asked for at least once, by the protocol's name in small letters.
     pub fn snapshot(&self) -> BTreeMap<String, u64> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));

@@ -4,10 +4,14 @@ use fuser::{InitFlags, KernelConfig};
 
 /// Bytes of the largest request.
 const MAX_REQUEST: u32 = 1024 * 1024;
-/// Requests that the kernel may have under way without anybody waiting for them.
-const MAX_BACKGROUND: u16 = 64;
+/// Requests that the kernel may have under way without anybody waiting for them: what it writes
+/// back and reads ahead. Fewer than the session has threads, so that a slow disk leaves some.
+pub(super) const MAX_BACKGROUND: u16 = 8;
 
 /// Asks for each capability by itself, since a kernel that lacks one refuses all at once.
+///
+/// Not for FUSE_ASYNC_DIO: with it the kernel drops the pages that a direct write has made stale
+/// only before the write, so that one which a reader brings in meanwhile stays.
 pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
     let mut wanted = vec![
         InitFlags::FUSE_PARALLEL_DIROPS,
@@ -16,7 +20,6 @@ pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
         InitFlags::FUSE_CACHE_SYMLINKS,
         InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-        InitFlags::FUSE_ASYNC_DIO,
     ];
     if writeback {
         wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);

@@ -8,6 +8,10 @@
 //! request, though another is looking for it already. They are called when requests have to
 //! wait, and step in by themselves when all others are held up, so that an answer may depend on
 //! another request's.
+//!
+//! Where requests are few, or some were slow lately, two threads read the device: a request that
+//! waits for a disk then delays no other, and nothing has to watch for that. In a run of requests
+//! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
 
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
@@ -24,13 +28,29 @@ use super::sharing::Sharing;
 const SLOW: Duration = Duration::from_micros(50);
 /// This many requests on end beside which another waits are more than one thread can do.
 const BACKLOG: u32 = 4;
-/// How often a thread that stands by sees whether the others get on.
+/// How often a thread that stands by sees whether the others get on. After so long without a
+/// request a run of them has ended.
 const WATCH: Duration = Duration::from_millis(5);
+/// So many requests one after the other are a run.
+const RUN: u32 = 32;
+/// An answer that took so long has waited for a disk, as the next ones may.
+const STALL: Duration = Duration::from_millis(20);
+/// For so many requests after a stall another thread is kept ready.
+const AFTER_STALL: u32 = 256;
+/// As many threads work at once where none waits for a disk: more only wake each other, and each
+/// has buffers of its own.
+const ENOUGH: usize = 4;
+/// So many threads are kept for requests that wait for nothing: others are handed on.
+const KEPT_FREE: usize = 4;
 
 /// The threads of a session that look for requests, and those that stand by.
 #[derive(Debug)]
 pub(super) struct Lookout {
     device: OwnedFd,
+    /// How many threads the session has.
+    threads: usize,
+    /// [`WATCH`], other than in tests.
+    watch: Duration,
     /// How long to look before sleeping, in nanoseconds.
     limit: AtomicU64,
     /// Whether a thread looks, of which there is need of one.
@@ -65,8 +85,16 @@ struct Crew {
     /// Of those, how many are to go back to work.
     called: usize,
     watch: Watch,
+    /// Threads that are at a request.
+    busy: usize,
     /// Requests taken.
     taken: u64,
+    /// When the last one was.
+    last: Option<Instant>,
+    /// How many followed each other.
+    run: u32,
+    /// For how many requests more another thread is kept ready.
+    stalled: u32,
     /// Requests on end beside which another waited.
     backlog: u32,
     /// Whether the last answer was slow.
@@ -82,8 +110,13 @@ struct Crew {
 impl Crew {
     /// Notes a request of `caller` that was taken while another waited, or none. Returns whether
     /// that is more than one thread should do.
-    fn note(&mut self, caller: u32, waits: bool) -> bool {
+    fn note(&mut self, caller: u32, now: Instant, waits: bool) -> bool {
         self.taken += 1;
+        self.busy += 1;
+        let follows = self.last.is_some_and(|last| now.saturating_duration_since(last) <= WATCH);
+        self.run = if follows { self.run.saturating_add(1) } else { 0 };
+        self.last = Some(now);
+        self.stalled = self.stalled.saturating_sub(1);
         self.backlog = if waits { self.backlog + 1 } else { 0 };
         let is_other = caller == 0 || caller != self.caller;
         if caller != 0 {
@@ -91,6 +124,11 @@ impl Crew {
         }
         let held_up = std::mem::take(&mut self.held_up) && is_other;
         held_up || self.backlog >= BACKLOG || waits && self.slow
+    }
+
+    /// Whether one thread is to read the device, and not two.
+    fn is_run(&self) -> bool {
+        self.run >= RUN && self.stalled == 0
     }
 }
 
@@ -110,11 +148,18 @@ thread_local! {
 }
 
 impl Lookout {
-    /// For a session's `device`; a thread looks for at most `limit` before it sleeps, and zero
+    /// For the `device` of a session that has so many threads; a thread looks for at most `limit` before it sleeps, and zero
     /// is never. Where there is `sharing`, a processor is shared for as long instead.
-    pub(super) fn new(device: OwnedFd, limit: Duration, sharing: Option<Sharing>) -> Arc<Self> {
+    pub(super) fn new(
+        device: OwnedFd,
+        threads: usize,
+        limit: Duration,
+        sharing: Option<Sharing>,
+    ) -> Arc<Self> {
         let lookout = Self {
             device,
+            threads,
+            watch: WATCH,
             limit: AtomicU64::new(0),
             looking: AtomicBool::new(false),
             sharing,
@@ -138,7 +183,8 @@ impl Lookout {
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
-    pub(super) fn took(self: &Arc<Self>, caller: u32) {
+    /// Returns whether hardly any thread is left for others.
+    pub(super) fn took(self: &Arc<Self>, caller: u32, now: Instant) -> bool {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
@@ -147,20 +193,27 @@ impl Lookout {
         if !is_new {
             crew.ready -= 1;
         }
-        let is_much = crew.note(caller, waits);
+        let is_much = crew.note(caller, now, waits);
+        let is_run = crew.is_run();
         let is_spare = crew.standing_by > crew.called;
-        let call = is_much && is_spare && crew.ready == 0;
+        // In a run, and where enough work, the one that watches calls; else somebody must be there
+        // at once.
+        let may_call = crew.busy + crew.called < ENOUGH || crew.stalled > 0;
+        let is_missed = is_much || !is_run && crew.called == 0;
+        let call = is_spare && crew.ready == 0 && may_call && is_missed;
         if call {
             crew.called += 1;
-            self.sharing.iter().for_each(Sharing::rise);
+            self.sharing().into_iter().for_each(Sharing::rise);
         }
         let sit = !call
             && is_spare
-            && self.sharing.as_ref().is_some_and(|sharing| sharing.took(caller, self.limit()));
-        let watch = is_spare && crew.watch == Watch::Off;
+            && is_run
+            && self.sharing().is_some_and(|sharing| sharing.took(caller, self.limit()));
+        let watch = is_spare && (is_run || !call && crew.ready == 0) && crew.watch == Watch::Off;
         if watch {
             crew.watch = Watch::Wanted;
         }
+        let is_short = crew.busy + KEPT_FREE > self.threads;
         drop(crew);
         if call || sit {
             self.stir.notify_one();
@@ -168,21 +221,28 @@ impl Lookout {
         if call || watch {
             self.call.notify_one();
         }
+        is_short
     }
 
-    /// This thread has answered a request that it took at `taken`, and which asked to have something
-    /// `synced`, or not. Returns when it should read the device.
+    /// This thread has answered a request that it took at `taken`, or has handed it on. Returns when
+    /// it should read the device.
     pub(super) fn answered(&self, taken: Instant, synced: bool) {
-        let slow = taken.elapsed() > SLOW;
+        let elapsed = taken.elapsed();
+        let slow = elapsed > SLOW;
         let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
         (crew.slow, crew.held_up) = (slow, held_up);
-        if crew.ready > 0 && crew.backlog < BACKLOG && !held_up {
+        crew.busy -= 1;
+        if elapsed >= STALL {
+            crew.stalled = AFTER_STALL;
+        }
+        let enough = if crew.is_run() { 1 } else { 2 };
+        if crew.ready >= enough && crew.backlog < BACKLOG && !held_up {
             self.stand_by(&mut crew);
         }
         crew.ready += 1;
         drop(crew);
-        match &self.sharing {
+        match self.sharing() {
             Some(sharing) => sharing.answered(slow, synced),
             // After a slow answer the processor belongs to what it waited for.
             None if slow => {}
@@ -190,13 +250,22 @@ impl Lookout {
         }
     }
 
+    /// A request that another thread had taken over, to have something synced, was answered.
+    pub(super) fn synced(&self) {
+        self.sharing().into_iter().for_each(|sharing| sharing.answered(true, true));
+    }
+
+    fn sharing(&self) -> Option<&Sharing> {
+        self.sharing.as_ref().filter(|sharing| sharing.is_on())
+    }
+
     /// Waits until this thread is needed.
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {
             match crew.watch {
-                Watch::Kept => self.call.wait(crew),
-                Watch::Off | Watch::Wanted => self.watch(crew),
+                Watch::Off | Watch::Kept => self.call.wait(crew),
+                Watch::Wanted => self.watch(crew),
             }
         }
         crew.called = crew.called.saturating_sub(1);
@@ -210,24 +279,29 @@ impl Lookout {
     fn watch(&self, crew: &mut MutexGuard<'_, Crew>) {
         crew.watch = Watch::Kept;
         let taken = crew.taken;
-        let seat = self.sharing.as_ref().filter(|sharing| sharing.is_seated());
+        let seat = self.sharing().filter(|sharing| sharing.is_seated());
         let timed_out = match seat {
             Some(sharing) => {
                 MutexGuard::unlocked(crew, || sharing.sit(self.limit()));
                 false
             }
-            None => self.stir.wait_for(crew, WATCH).timed_out(),
+            None => self.stir.wait_for(crew, self.watch).timed_out(),
         };
         crew.watch = Watch::Wanted;
         if !timed_out || crew.taken != taken {
             return;
         }
         // Nothing was taken for a while: for want of requests, or of threads.
-        if crew.ready == 0 {
-            crew.called += 1;
-        } else {
-            crew.watch = Watch::Off;
-            self.call.wait(crew);
+        match crew.ready {
+            0 => {
+                crew.called += 1;
+                crew.stalled = AFTER_STALL;
+            }
+            1 => {
+                crew.called += 1;
+                crew.watch = Watch::Off;
+            }
+            _ => crew.watch = Watch::Off,
         }
     }
 
@@ -266,10 +340,13 @@ mod tests {
     /// Long enough for a thread that should not go on to do so all the same.
     const A_WHILE: Duration = Duration::from_millis(100);
 
-    /// A device on which a request waits when told.
-    fn lookout() -> (Arc<Lookout>, OwnedFd) {
+    /// A device on which a request waits when told, and a session of `threads` threads.
+    fn lookout(threads: usize, watch: Duration) -> (Arc<Lookout>, OwnedFd) {
         let device = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-        (Lookout::new(device.try_clone().unwrap(), Duration::ZERO, None), device)
+        let lookout = Lookout::new(device.try_clone().unwrap(), threads, Duration::ZERO, None);
+        let mut lookout = Arc::into_inner(lookout).unwrap();
+        lookout.watch = watch;
+        (Arc::new(lookout), device)
     }
 
     /// A thread that takes a request when told, answers it when told, and tells when it is ready.
@@ -284,9 +361,12 @@ mod tests {
             let (steps, told) = channel();
             let (tell, ready) = channel();
             let lookout = Arc::clone(lookout);
+            let now = Instant::now();
             let thread = thread::spawn(move || {
                 while told.recv().is_ok() {
-                    lookout.took(0);
+                    // To the lookout one request follows the other.
+                    let short = lookout.took(0, now);
+                    assert_eq!(short, lookout.crew.lock().busy + KEPT_FREE > lookout.threads);
                     tell.send(()).unwrap();
                     told.recv().unwrap();
                     lookout.answered(Instant::now(), false);
@@ -315,87 +395,112 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_thread_without_work_stands_by_until_the_session_ends() {
-        let (lookout, _device) = lookout();
-        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
-        first.take();
-        first.answer();
-        assert!(first.is_ready_within(LONG));
-        second.take();
-        second.answer();
-        assert!(!second.is_ready_within(A_WHILE));
-        first.end();
-        assert!(second.is_ready_within(LONG));
-        second.end();
-    }
-
-    #[test]
-    fn a_thread_that_stands_by_steps_in_when_the_other_is_held_up() {
-        let (lookout, _device) = lookout();
-        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
-        first.take();
-        first.answer();
-        assert!(first.is_ready_within(LONG));
-        second.take();
-        second.answer();
-        assert!(!second.is_ready_within(A_WHILE));
-        first.take();
-        assert!(second.is_ready_within(LONG));
-        first.answer();
-        second.end();
-        assert!(first.is_ready_within(LONG));
-        first.end();
-    }
-
-    #[test]
-    fn all_that_stand_by_step_in_one_after_the_other() {
-        let (lookout, _device) = lookout();
-        let hands: Vec<_> = (0..3).map(|_| Hand::of(&lookout)).collect();
+    /// `hands` of which the first `ready` read the device and the others stand by.
+    fn hands(lookout: &Arc<Lookout>, ready: usize, hands: usize) -> Vec<Hand> {
+        let hands: Vec<_> = (0..hands).map(|_| Hand::of(lookout)).collect();
         for (number, hand) in hands.iter().enumerate() {
             hand.take();
             hand.answer();
-            assert_eq!(hand.is_ready_within(if number == 0 { LONG } else { A_WHILE }), number == 0);
+            let time = if number < ready { LONG } else { A_WHILE };
+            assert_eq!(hand.is_ready_within(time), number < ready, "thread {number}");
         }
-        let mut left: Vec<_> = hands.iter().skip(1).collect();
+        hands
+    }
+
+    #[test]
+    fn threads_without_work_stand_by_until_the_session_ends() {
+        let (lookout, _device) = lookout(3, WATCH);
+        let mut hands = hands(&lookout, 2, 3);
+        hands.remove(0).end();
+        assert!(hands[1].is_ready_within(LONG));
+        hands.into_iter().for_each(Hand::end);
+    }
+
+    #[test]
+    fn another_is_called_as_soon_as_nobody_reads_the_device() {
+        let (lookout, _device) = lookout(4, LONG);
+        let hands = hands(&lookout, 2, 4);
         hands[0].take();
-        while !left.is_empty() {
-            let begun = Instant::now();
-            let ready = loop {
-                let ready = left.iter().position(|hand| hand.is_ready_within(WATCH));
-                assert!(begun.elapsed() < LONG, "nobody steps in");
-                if let Some(ready) = ready {
-                    break ready;
-                }
-            };
-            assert!(!left.iter().any(|hand| hand.is_ready_within(A_WHILE)), "one is enough");
-            left.remove(ready).take();
+        assert!(!hands[2].is_ready_within(A_WHILE) && !hands[3].is_ready_within(A_WHILE));
+        hands[1].take();
+        let called = wait_for_one(&hands[2..]) + 2;
+        let left = 5 - called;
+        assert!(!hands[left].is_ready_within(A_WHILE), "one is enough");
+        hands[called].take();
+        assert!(hands[left].is_ready_within(LONG));
+        [0, 1, called].into_iter().for_each(|number| hands[number].answer());
+        hands.into_iter().for_each(Hand::end);
+    }
+
+    /// The number of the first that is ready.
+    fn wait_for_one(hands: &[Hand]) -> usize {
+        let begun = Instant::now();
+        loop {
+            let ready = hands.iter().position(|hand| hand.is_ready_within(WATCH));
+            if let Some(ready) = ready {
+                return ready;
+            }
+            assert!(begun.elapsed() < LONG, "nobody steps in");
         }
-        hands.iter().for_each(Hand::answer);
-        let (ready, standing_by): (Vec<_>, Vec<_>) =
-            hands.into_iter().partition(|hand| hand.is_ready_within(A_WHILE));
-        assert_eq!(ready.len(), 1);
-        ready.into_iter().chain(standing_by).for_each(Hand::end);
+    }
+
+    #[test]
+    fn in_a_run_one_reads_and_another_steps_in_when_it_is_held_up() {
+        let (lookout, _device) = lookout(2, WATCH * 40);
+        lookout.crew.lock().run = RUN;
+        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
+        hands[0].take();
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        hands[1].take();
+        hands[1].answer();
+        assert!(!hands[1].is_ready_within(A_WHILE));
+        hands[0].take();
+        assert!(hands[1].is_ready_within(LONG));
+        assert_eq!(lookout.crew.lock().stalled, AFTER_STALL);
+        hands[0].answer();
+        hands.into_iter().for_each(Hand::end);
+    }
+
+    #[test]
+    fn after_a_run_two_read_the_device_again() {
+        let (lookout, _device) = lookout(2, WATCH);
+        lookout.crew.lock().run = RUN;
+        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
+        hands[0].take();
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        hands[1].take();
+        hands[1].answer();
+        hands[0].take();
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        assert!(hands[1].is_ready_within(LONG));
+        assert_eq!(lookout.crew.lock().watch, Watch::Off);
+        hands.into_iter().for_each(Hand::end);
     }
 
     #[test]
     fn a_thread_that_stands_by_is_called_when_requests_wait() {
-        let (lookout, device) = lookout();
-        let (first, second) = (Hand::of(&lookout), Hand::of(&lookout));
-        first.take();
-        first.answer();
-        assert!(first.is_ready_within(LONG));
-        second.take();
-        second.answer();
-        assert!(!second.is_ready_within(A_WHILE));
+        let (lookout, device) = lookout(2, LONG);
+        lookout.crew.lock().run = RUN;
+        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
+        hands[0].take();
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        hands[1].take();
+        hands[1].answer();
+        assert!(!hands[1].is_ready_within(A_WHILE));
         rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
         for _ in 0..BACKLOG {
-            first.take();
-            first.answer();
-            assert!(first.is_ready_within(LONG));
+            hands[0].take();
+            hands[0].answer();
+            assert!(hands[0].is_ready_within(LONG));
         }
-        assert!(second.is_ready_within(LONG));
-        first.end();
-        second.end();
+        assert!(hands[1].is_ready_within(LONG));
+        hands.into_iter().for_each(Hand::end);
     }
 }

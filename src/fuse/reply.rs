@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use fuser::{
-    Errno, Generation, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry,
+    ReplyStatfs, ReplyXattr,
 };
 use rustix::fs::StatVfs;
 
 use super::convert;
 use super::errno::errno;
-use crate::fs::{Attr, Entry, FsError};
+use crate::fs::{Attr, Entry, FsError, Handle};
 
 /// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
 /// every change comes through the kernel, so it is never wrong.
@@ -29,17 +30,15 @@ pub(super) fn reply_entry(reply: ReplyEntry, entry: Result<Entry, FsError>) {
     }
 }
 
+pub(super) fn reply_created(reply: ReplyCreate, entry: &Entry, handle: Handle) {
+    let (attr, generation) = (convert::attr(&entry.attr), Generation(entry.generation.into()));
+    let handle = FileHandle(handle.0);
+    reply.created(&TTL, &attr, generation, handle, FopenFlags::FOPEN_KEEP_CACHE);
+}
+
 pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
     match result {
         Ok(()) => reply.ok(),
-        Err(error) => reply.error(refuse(&error)),
-    }
-}
-
-/// `written` bytes, of at most what a request can ask for.
-pub(super) fn reply_written(reply: ReplyWrite, written: Result<u64, FsError>) {
-    match written {
-        Ok(bytes) => reply.written(bytes as u32),
         Err(error) => reply.error(refuse(&error)),
     }
 }

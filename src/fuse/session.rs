@@ -3,14 +3,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread;
 
 use fuser::SessionACL;
 
+use super::handshake::MAX_BACKGROUND;
 use super::lookout::Lookout;
 use super::sharing::Sharing;
 use super::{Adapter, Connection, Settings};
 use crate::fs::Fs;
+
+/// As many as the kernel may have requests under way that nobody waits for, and some for the others.
+/// Most stand by; what one of them costs is what it has touched of its buffer.
+const THREADS: usize = MAX_BACKGROUND as usize + 4;
 
 /// A session after its handshake. The kernel keeps requests waiting until [`Session::run`].
 #[derive(Debug)]
@@ -27,10 +31,10 @@ impl Session {
     /// When the kernel does not speak a protocol that is known, or the mount is gone already.
     pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
         let connection = Arc::new(Connection::default());
-        let lookout = Lookout::new(device.try_clone()?, settings.spin, Sharing::here());
+        let lookout = Lookout::new(device.try_clone()?, THREADS, settings.spin, Sharing::here());
         let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
         let mut config = fuser::Config::default();
-        config.n_threads = Some(threads());
+        config.n_threads = Some(THREADS);
         // Who may enter is for the kernel to say, by allow_other and default_permissions.
         let inner = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
         connection.attach(inner.notifier(), lookout);
@@ -47,16 +51,14 @@ impl Session {
     /// # Errors
     /// When a thread can't be started, or the device fails.
     pub fn run(self) -> io::Result<()> {
-        match self.inner.run() {
+        let ended = self.inner.run();
+        // Work that nobody waits for any more is to end before the vault does.
+        self.connection.drain();
+        match ended {
             // What a thread reads that was taking a request when the mount went: one that nobody
             // waits for, as the kernel closes and forgets after the program.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
             ended => ended,
         }
     }
-}
-
-/// One for each processor, and one that stands by; many only wake each other.
-fn threads() -> usize {
-    thread::available_parallelism().map_or(2, |processors| processors.get() + 1).clamp(2, 4)
 }

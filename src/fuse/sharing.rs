@@ -9,11 +9,16 @@
 //! of the time, since two processors are often one core, gives way to all that wants to run there,
 //! and leaves where something does. What follows an fsync(2) that took its time is left to the
 //! scheduler: a disk may be near to one processor and far from the other.
+//!
+//! Where the daemon may run is for its owner to say, by taskset(1) or a cpuset, at any time. So a
+//! thread looks at what holds for it, and for the process's first thread, before it changes that. When
+//! that is not what the daemon has set, sharing ends for good.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
+use rustix::process::{Pid, getpid};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::sys::processor_of;
@@ -33,6 +38,8 @@ const NOWHERE: usize = usize::MAX;
 #[derive(Debug)]
 pub(super) struct Sharing {
     processors: CpuSet,
+    /// The process, and its first thread, which never says where it runs.
+    process: Pid,
     begun: Instant,
     /// When a request was last taken or answered, in nanoseconds since `begun`.
     last: AtomicU64,
@@ -44,6 +51,8 @@ pub(super) struct Sharing {
     place: AtomicUsize,
     /// Whether a thread sits on the other processor, or is about to.
     seated: AtomicBool,
+    /// Somebody else has said where the threads may run.
+    overruled: AtomicBool,
 }
 
 impl Sharing {
@@ -52,13 +61,20 @@ impl Sharing {
         let processors = sched_getaffinity(None).ok().filter(|allowed| allowed.count() == 2)?;
         Some(Self {
             processors,
+            process: getpid(),
             begun: Instant::now(),
             last: AtomicU64::new(0),
             not_before: AtomicU64::new(0),
             caller: AtomicU32::new(0),
             place: AtomicUsize::new(NOWHERE),
             seated: AtomicBool::new(false),
+            overruled: AtomicBool::new(false),
         })
+    }
+
+    /// Whether nobody else has said where the threads may run.
+    pub(super) fn is_on(&self) -> bool {
+        !self.overruled.load(Ordering::Relaxed)
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
@@ -109,13 +125,19 @@ impl Sharing {
     /// else takes that processor, or this thread is to [`rise`](Self::rise).
     pub(super) fn sit(&self, limit: Duration) {
         let (mut now, mut look_at) = (self.now(), 0);
+        let mut stays_on = self.processors;
         while self.is_seated() && self.is_asked(now, limit) {
             if now >= look_at {
                 look_at = now + nanoseconds(LOOK_AGAIN);
                 let Some(place) = processor_of(self.caller.load(Ordering::Relaxed)) else { break };
+                // One who runs where the daemon may not can't be followed.
+                if !self.processors.is_set(place) {
+                    self.leave_alone(now);
+                    break;
+                }
                 let mut other = self.processors;
                 other.unset(place);
-                stay_on(&other);
+                self.change(&mut stays_on, &other);
                 self.place.store(place, Ordering::Relaxed);
             }
             while self.now() - now < nanoseconds(PAUSE) {
@@ -130,7 +152,7 @@ impl Sharing {
         }
         self.place.store(NOWHERE, Ordering::Relaxed);
         self.rise();
-        stay_on(&self.processors);
+        self.change(&mut stays_on, &self.processors);
     }
 
     fn leave_alone(&self, now: u64) {
@@ -148,8 +170,26 @@ impl Sharing {
         if place != NOWHERE && place != sched_getcpu() {
             let mut there = CpuSet::new();
             there.set(place);
-            stay_on(&there);
-            stay_on(&self.processors);
+            let mut stays_on = self.processors;
+            self.change(&mut stays_on, &there);
+            self.change(&mut stays_on, &self.processors);
+        }
+    }
+
+    /// Says that this thread may run on the processors `to`, where so far it may on those in
+    /// `stays_on`: unless somebody else has changed that.
+    fn change(&self, stays_on: &mut CpuSet, to: &CpuSet) {
+        if !self.is_on() || stays_on == to {
+            return;
+        }
+        let is = |thread, set: &CpuSet| sched_getaffinity(thread).is_ok_and(|now| now == *set);
+        if is(None, stays_on) && is(Some(self.process), &self.processors) {
+            // Where it is refused it is slower, not wrong.
+            let _ = sched_setaffinity(None, to);
+            *stays_on = *to;
+        } else {
+            self.overruled.store(true, Ordering::Relaxed);
+            self.rise();
         }
     }
 
@@ -160,11 +200,6 @@ impl Sharing {
 
 fn nanoseconds(time: Duration) -> u64 {
     time.as_nanos() as u64
-}
-
-/// Says where this thread may run. Where that is refused it is slower, not wrong.
-fn stay_on(processors: &CpuSet) {
-    let _ = sched_setaffinity(None, processors);
 }
 
 #[cfg(test)]
@@ -215,5 +250,25 @@ mod tests {
             assert_eq!(sitting.join().unwrap(), 2, "it may run everywhere again");
         });
         assert!(!sharing.is_seated());
+    }
+
+    #[test]
+    fn what_somebody_else_says_of_the_processors_stays() {
+        let Some(sharing) = Sharing::here() else { return };
+        thread::scope(|scope| {
+            let moved = scope.spawn(|| {
+                let mut one = CpuSet::new();
+                one.set(sched_getcpu());
+                sched_setaffinity(None, &one).unwrap();
+                let other = (0..CpuSet::MAX_CPU)
+                    .find(|&number| sharing.processors.is_set(number) && !one.is_set(number));
+                sharing.go_to(other.unwrap());
+                assert_eq!(sched_getaffinity(None).unwrap(), one);
+                assert!(!sharing.is_on());
+                sharing.sit(SHORT);
+                assert_eq!(sched_getaffinity(None).unwrap(), one);
+            });
+            moved.join().unwrap();
+        });
     }
 }

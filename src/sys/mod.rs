@@ -33,5 +33,6 @@ pub use mountinfo::{Device, MountTable, MountedVault};
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
-    Background, BlockedSignals, Forked, Starting, fork_to_background, keep_secrets, processor_of,
+    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
+    processor_of,
 };

@@ -52,6 +52,17 @@ pub fn processor_of(thread: u32) -> Option<usize> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
 }
 
+/// Whether a thread of any process was killed and has not ended yet: SIGKILL waits for it, which is
+/// also what any other signal that ends a process becomes (signal(7), proc_pid_status(5)).
+pub fn is_killed(thread: u32) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
+    let pending = |line: &str| {
+        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    status.lines().filter_map(pending).any(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
+}
+
 /// The parent's side: a child that is starting.
 pub struct Starting {
     child: Pid,

@@ -24,6 +24,7 @@ mod concurrent;
 mod copies;
 mod deep;
 mod descriptors;
+mod direct;
 mod fallocate;
 mod harness;
 mod holes;
@@ -41,9 +42,11 @@ mod rewrap;
 mod round_trips;
 mod special;
 mod spin;
+mod sync;
 mod times;
 mod truncate;
 mod unlink;
+mod wake_ups;
 mod xattrs;
 
 /// Plaintext bytes of the first block of a file, and of every later one (format v1).

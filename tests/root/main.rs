@@ -25,6 +25,7 @@ mod ownership;
 mod privileges;
 mod read_only_vault;
 mod set_id;
+mod slow_disk;
 mod slow_end;
 mod small_disk;
 

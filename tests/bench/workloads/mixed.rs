@@ -2,8 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use super::bulk::{BLOCK, NAME, check, fill, stamp};
 use super::{Row, Sequence, Supplies, small_files};
@@ -31,6 +33,40 @@ pub fn run(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
             })
         })
     })
+}
+
+/// Times lookups while others wait for the disk.
+pub fn lookups(stage: &mut Stage, supplies: &Supplies) -> Result<()> {
+    let (stop, lookups) = (AtomicBool::new(false), supplies.scale.random_reads / 4);
+    let directory = stage.directory().to_owned();
+    thread::scope(|scope| {
+        let sync = |number| sync_until(&stop, directory.join(format!("synced-{number}")));
+        let syncs: Vec<_> = (0..8).map(|number| scope.spawn(move || sync(number))).collect();
+        thread::sleep(Duration::from_millis(100));
+        let timed = stage.time(Row::LookUps, f64::from(lookups), |directory| {
+            for number in 0..lookups {
+                if directory.join(format!("missing-{number}")).exists() {
+                    return Err(Error::new("a name is there that nobody made"));
+                }
+            }
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        let joined = syncs.into_iter().try_for_each(|sync| {
+            sync.join().unwrap_or_else(|_| Err(Error::new("a job has panicked")))
+        });
+        timed.and(joined)
+    })
+}
+
+/// Writes 4 KiB and fsyncs, again and again.
+fn sync_until(stop: &AtomicBool, path: PathBuf) -> Result<()> {
+    let file = File::create(&path).with(|| path.display().to_string())?;
+    while !stop.load(Ordering::Relaxed) {
+        file.write_all_at(&[0x5A; BLOCK], 0).with(|| "writing".into())?;
+        file.sync_all().with(|| "fsync".into())?;
+    }
+    Ok(())
 }
 
 /// Writes a large file, and fsyncs.

@@ -47,6 +47,8 @@ pub enum Row {
     Sqlite,
     /// Four programs at once: one streams, one reads and one writes at random, one handles small files
     Mixed,
+    /// Looking for names that are not there, one after the other, while eight threads fsync
+    LookUps,
 }
 
 impl Row {
@@ -67,6 +69,7 @@ impl Row {
             Self::Git => "git add, commit, status",
             Self::Sqlite => "SQLite inserts",
             Self::Mixed => "four mixed jobs",
+            Self::LookUps => "lookups beside eight fsyncs",
         }
     }
 
@@ -78,6 +81,7 @@ impl Row {
             Self::Untar => "trees/s",
             Self::Git | Self::Mixed => "runs/s",
             Self::Sqlite => "transactions/s",
+            Self::LookUps => "lookups/s",
         }
     }
 
@@ -99,7 +103,7 @@ pub struct Workload {
     pub run: fn(&mut Stage, &Supplies) -> Result<()>,
 }
 
-pub const WORKLOADS: [Workload; 7] = [
+pub const WORKLOADS: [Workload; 8] = [
     Workload {
         name: "one large file",
         rows: &[Row::Write, Row::Rewrite, Row::Read, Row::Read4k],
@@ -119,6 +123,7 @@ pub const WORKLOADS: [Workload; 7] = [
     Workload { name: "git", rows: &[Row::Git], run: programs::git },
     Workload { name: "sqlite", rows: &[Row::Sqlite], run: programs::sqlite },
     Workload { name: "four jobs", rows: &[Row::Mixed], run: mixed::run },
+    Workload { name: "lookups beside fsync", rows: &[Row::LookUps], run: mixed::lookups },
 ];
 
 /// How much of everything.

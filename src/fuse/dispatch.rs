@@ -1,0 +1,43 @@
+//! Where a request is worked on: on the session's thread that took it, or on one of a pool.
+
+use std::sync::Arc;
+
+use super::connection::{Connection, Settings, Turn};
+use super::slow::is_in_memory;
+use super::writers::Writers;
+use crate::fs::Fs;
+
+/// Answers the kernel out of a file system.
+#[derive(Debug)]
+pub struct Adapter {
+    pub(super) fs: Arc<Fs>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) settings: Settings,
+    pub(super) writers: Arc<Writers>,
+    /// The vault is on no disk.
+    pub(super) in_memory: bool,
+}
+
+impl Adapter {
+    /// Answers out of `fs`, counting in `connection`.
+    pub fn new(fs: Arc<Fs>, connection: Arc<Connection>, settings: Settings) -> Self {
+        let in_memory = is_in_memory(&fs);
+        Self { fs, connection, settings, writers: Arc::default(), in_memory }
+    }
+
+    /// Runs `work`, which may wait for a disk: here, unless other requests would have to wait then.
+    pub(super) fn run(&self, turn: &Turn<'_>, work: impl FnOnce(&Fs) + Send + 'static) {
+        if turn.is_short() {
+            let fs = Arc::clone(&self.fs);
+            self.connection.spill.submit(move || work(&fs));
+        } else {
+            work(&self.fs);
+        }
+    }
+
+    /// Runs `work`, which waits for a disk or for other requests, on a thread of the pool.
+    pub(super) fn hand_on(&self, work: impl FnOnce(&Fs) + Send + 'static) {
+        let fs = Arc::clone(&self.fs);
+        self.connection.slow.submit(move || work(&fs));
+    }
+}

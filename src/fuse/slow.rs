@@ -1,0 +1,285 @@
+//! Requests that wait for a disk, or for the kernel's own write-back: they are answered by the pool.
+//!
+//! The session's thread moves reply and work there and reads the next request. The caller still
+//! waits for its answer, so what one caller does keeps its order. A vault in memory syncs at once,
+//! and its syncs stay where they are.
+
+use std::sync::Arc;
+
+use fuser::{Errno, INodeNo, ReplyAttr, ReplyEmpty, ReplyLseek, ReplyWrite};
+use rustix::fs::fstatfs;
+
+use super::connection::{Connection, Turn};
+use super::dispatch::Adapter;
+use super::killed::{Cancelled, Unanswered};
+use super::reply::{refuse, reply_attr, reply_empty};
+use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
+
+/// The most that one copy_file_range(2) copies: its caller holds the target's lock meanwhile, and
+/// asks again for the rest.
+const MAX_COPY: u64 = 16 * 1024 * 1024;
+/// After each piece a copy sees whether its caller still lives.
+const COPY_PIECE: u64 = 1024 * 1024;
+/// How often a range is emptied again in which pages were read meanwhile.
+const MAX_ROUNDS: u32 = 4;
+
+/// `f_type` of filesystems that are nowhere but in memory (statfs(2)).
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Whether what is written to the vault needs no disk.
+pub(super) fn is_in_memory(fs: &Fs) -> bool {
+    fstatfs(fs.vault()).is_ok_and(|is| IN_MEMORY.contains(&(is.f_type as u64 & 0xffff_ffff)))
+}
+
+/// What to seek.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sought {
+    Data,
+    Hole,
+}
+
+/// A write as it arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WriteRequest {
+    pub(super) inode: Inode,
+    pub(super) handle: Handle,
+    pub(super) offset: u64,
+    pub(super) origin: Origin,
+    /// Whether suid and sgid go.
+    pub(super) kills_privilege: bool,
+    pub(super) caller: Caller,
+}
+
+impl WriteRequest {
+    fn run(self, fs: &Fs, data: &[u8]) -> Result<Written, FsError> {
+        let Self { inode, handle, offset, origin, .. } = self;
+        fs.may_still_write(inode, handle, origin)?;
+        let written = fs.write(inode, offset, data, origin)?;
+        if self.kills_privilege {
+            fs.drop_privilege_bits(inode, &self.caller)?;
+        }
+        Ok(written)
+    }
+
+    /// Whether the kernel writes back what it kept: such requests are bounded, and others wait
+    /// for them.
+    fn is_of_kernel(self) -> bool {
+        matches!(self.origin, Origin::Cache | Origin::Mapping)
+    }
+}
+
+impl Adapter {
+    /// Has the pool make something durable.
+    pub(super) fn sync(
+        &self,
+        caller: u32,
+        reply: ReplyEmpty,
+        sync: impl FnOnce(&Fs) -> Result<(), FsError> + Send + 'static,
+    ) {
+        if self.in_memory {
+            return reply_empty(reply, sync(&self.fs));
+        }
+        let reply = Unanswered::new(reply);
+        self.connection.callers.note(caller, &reply);
+        let connection = Arc::clone(&self.connection);
+        self.hand_on(move |fs| {
+            if reply.is_answered() {
+                return;
+            }
+            let synced = sync(fs);
+            match (reply.take(), synced) {
+                (Some(reply), synced) => reply_empty(reply, synced),
+                (None, Err(error)) => log::log!(error.level(), "{error}"),
+                (None, Ok(())) => {}
+            }
+            connection.synced();
+        });
+    }
+
+    /// Writes here, and has the pool make it durable where the caller waits for that.
+    pub(super) fn write_from(
+        &self,
+        turn: &Turn<'_>,
+        write: WriteRequest,
+        data: &[u8],
+        reply: ReplyWrite,
+    ) {
+        let connection = Arc::clone(&self.connection);
+        let len = data.len() as u32;
+        let answer =
+            move |reply, written| answer_write(&connection, write.inode, len, reply, written);
+        if turn.is_short() && !write.is_of_kernel() {
+            let data = data.to_vec();
+            return self.run(turn, move |fs| answer(reply, write.run(fs, &data)));
+        }
+        if write.origin != Origin::ProgramSync || self.in_memory {
+            return answer(reply, write.run(&self.fs, data));
+        }
+        let unsynced = WriteRequest { origin: Origin::Program, ..write };
+        let written = unsynced.run(&self.fs, data);
+        if written.is_err() {
+            return answer(reply, written);
+        }
+        let reply = Unanswered::new((reply, len));
+        self.connection.callers.note(write.caller.pid, &reply);
+        self.hand_on(move |fs| {
+            let synced = fs.fsync(write.inode, false);
+            if let Some((reply, _)) = reply.take() {
+                answer(reply, synced.and(written));
+            }
+        });
+    }
+
+    /// Changes attributes, a length among them.
+    pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
+        // To empty a file takes no flush, and is done at each open that empties it.
+        if self.in_memory || change.size.is_none_or(|size| size == 0) {
+            return reply_attr(reply, self.fs.setattr(inode, &change, &caller));
+        }
+        self.hand_on(move |fs| reply_attr(reply, fs.setattr(inode, &change, &caller)));
+    }
+
+    /// Copies a part of what is asked for, and stops when nobody waits for it any more: what the
+    /// kernel is told is what was copied.
+    pub(super) fn copy(
+        &self,
+        (from, from_offset): (Inode, u64),
+        (to, to_offset): (Inode, u64),
+        len: u64,
+        caller: Caller,
+        reply: ReplyWrite,
+    ) {
+        let len = len.min(MAX_COPY);
+        let cancelled = Arc::new(Cancelled::default());
+        self.connection.callers.note(caller.pid, &cancelled);
+        self.hand_on(move |fs| {
+            let mut copied = 0;
+            while copied < len && !cancelled.get() {
+                let piece = (len - copied).min(COPY_PIECE);
+                let (from, to) = ((from, from_offset + copied), (to, to_offset + copied));
+                match fs.copy(from, to, piece, &caller) {
+                    Ok(done) => copied += done,
+                    Err(error) if copied == 0 => return reply.error(refuse(&error)),
+                    // Told by the caller's next request, which begins there.
+                    Err(_) => break,
+                }
+                if copied % COPY_PIECE != 0 {
+                    break;
+                }
+            }
+            match copied {
+                0 if cancelled.get() => reply.error(Errno::EINTR),
+                copied => reply.written(copied as u32),
+            }
+        });
+    }
+
+    /// Reserves, zeroes or gives back a range.
+    pub(super) fn allocate(
+        &self,
+        (inode, handle): (Inode, Handle),
+        (offset, len): (u64, u64),
+        how: Allocate,
+        caller: Caller,
+        reply: ReplyEmpty,
+    ) {
+        let connection = Arc::clone(&self.connection);
+        self.hand_on(move |fs| {
+            let may = fs.may_still_write(inode, handle, Origin::Program);
+            let zeroes = !matches!(how, Allocate::Extend | Allocate::KeepSize);
+            let allocate = || fs.allocate(inode, offset, len, how, &caller);
+            let allocated = may.and_then(|()| match zeroes {
+                true => without_pages(&connection, inode, (offset, len), allocate),
+                false => allocate(),
+            });
+            reply_empty(reply, allocated);
+        });
+    }
+
+    /// Seeks data or a hole. Where the kernel may hold content that was not written here, it is
+    /// first told to drop the file's pages, which makes it write the dirty ones.
+    pub(super) fn seek(
+        &self,
+        caller: u32,
+        inode: Inode,
+        offset: u64,
+        sought: Sought,
+        reply: ReplyLseek,
+    ) {
+        if !self.settings.writeback || !self.writers.has(inode) {
+            return reply_lseek(reply, find(&self.fs, inode, offset, sought));
+        }
+        let reply = Unanswered::new(reply);
+        self.connection.callers.note(caller, &reply);
+        let connection = Arc::clone(&self.connection);
+        self.hand_on(move |fs| {
+            if reply.is_answered() {
+                return;
+            }
+            if let Some(notifier) = connection.notifier()
+                && let Err(error) = notifier.inval_inode(INodeNo(inode.0), 0, 0)
+            {
+                log::debug!("the kernel did not write back before a seek: {error}");
+            }
+            let found = find(fs, inode, offset, sought);
+            if let Some(reply) = reply.take() {
+                reply_lseek(reply, found);
+            }
+        });
+    }
+}
+
+/// Empties a range of which the kernel keeps no pages. It has written them back before it asked,
+/// but a store through a mapping may have changed one since; written back once the range is empty,
+/// it would bring old bytes there. A page that was read while the range was emptied may hold such
+/// bytes too: then it is done again.
+fn without_pages(
+    connection: &Connection,
+    inode: Inode,
+    (offset, len): (u64, u64),
+    empty: impl Fn() -> Result<(), FsError>,
+) -> Result<(), FsError> {
+    let Some(notifier) = connection.notifier() else { return empty() };
+    for _ in 0..MAX_ROUNDS {
+        let reads = connection.counters().reads();
+        if let Err(error) = notifier.inval_inode(INodeNo(inode.0), offset as i64, len as i64) {
+            log::debug!("the kernel keeps pages of a range that is emptied: {error}");
+        }
+        empty()?;
+        if connection.counters().reads() == reads {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn answer_write(
+    connection: &Connection,
+    inode: Inode,
+    len: u32,
+    reply: ReplyWrite,
+    written: Result<Written, FsError>,
+) {
+    let outgrown = written.as_ref().is_ok_and(|done| done.blocks_outgrown);
+    match written {
+        Ok(_) => reply.written(len),
+        Err(error) => reply.error(refuse(&error)),
+    }
+    if outgrown {
+        connection.invalidate_attributes(inode);
+    }
+}
+
+fn find(fs: &Fs, inode: Inode, offset: u64, sought: Sought) -> Result<u64, FsError> {
+    match sought {
+        Sought::Data => fs.seek_data(inode, offset),
+        Sought::Hole => fs.seek_hole(inode, offset),
+    }
+}
+
+fn reply_lseek(reply: ReplyLseek, found: Result<u64, FsError>) {
+    match found {
+        Ok(offset) => reply.offset(offset as i64),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}

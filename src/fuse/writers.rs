@@ -1,0 +1,53 @@
+//! Which files may have content in the kernel's cache that has not arrived here.
+
+use dashmap::DashMap;
+
+use crate::fs::Inode;
+
+/// How often each file is open for writing. The kernel writes back what it keeps before it releases
+/// an open file, and a shared mapping counts as one: a file that is not open so has no dirty pages.
+#[derive(Debug, Default)]
+pub(super) struct Writers(DashMap<Inode, u32>);
+
+impl Writers {
+    /// One more, if it is for writing.
+    pub(super) fn opened(&self, inode: Inode, for_writing: bool) {
+        if for_writing {
+            *self.0.entry(inode).or_default() += 1;
+        }
+    }
+
+    /// One less, if it was for writing.
+    pub(super) fn released(&self, inode: Inode, for_writing: bool) {
+        if for_writing {
+            self.0.remove_if_mut(&inode, |_, times| {
+                *times = times.saturating_sub(1);
+                *times == 0
+            });
+        }
+    }
+
+    /// Whether the kernel may hold content of the file that was not written here.
+    pub(super) fn has(&self, inode: Inode) -> bool {
+        self.0.contains_key(&inode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_writers_until_the_last_one_is_released() {
+        let (writers, inode) = (Writers::default(), Inode(7));
+        writers.opened(inode, false);
+        assert!(!writers.has(inode));
+        writers.opened(inode, true);
+        writers.opened(inode, true);
+        writers.released(inode, false);
+        writers.released(inode, true);
+        assert!(writers.has(inode));
+        writers.released(inode, true);
+        assert!(!writers.has(inode) && writers.0.is_empty());
+    }
+}

@@ -1,0 +1,272 @@
+//! A vault on a disk that is slow, or stands still: whoever needs no disk does not wait for it.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{SeekFrom, copy_file_range, seek};
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::common::files::open_rw;
+use crate::common::{
+    Mounted, Scratch, Vault, pattern, require, require_root, run, vault, wait_until,
+};
+
+const MIB: u64 = 1 << 20;
+/// Where the kernel limits operations of a device, by number and operations a second.
+const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device";
+const LONG: Duration = Duration::from_secs(60);
+
+/// An ext4 filesystem in a file, with a vault on it. It is fast again, and gone, at the end.
+struct SlowDisk {
+    vault: Vault,
+    device: Device,
+}
+
+struct Device {
+    path: PathBuf,
+    /// Major and minor number.
+    number: String,
+    disk: PathBuf,
+    vault: PathBuf,
+}
+
+impl SlowDisk {
+    /// None where the machine has no loop devices, which is said.
+    fn new() -> Option<SlowDisk> {
+        require_root();
+        if !Path::new("/dev/loop-control").exists() {
+            eprintln!("not tested: there are no loop devices here (/dev/loop-control)");
+            return None;
+        }
+        let scratch = Scratch::new();
+        let (disk, image) = (scratch.make_dir("disk"), scratch.join("image"));
+        File::create(&image).unwrap().set_len(1024 * MIB).unwrap();
+        run(Command::new(require("mkfs.ext4")).args(["-q", "-b", "4096"]).arg(&image)).ok();
+        let mut attach = Command::new(require("losetup"));
+        let attached = run(attach.args(["--find", "--show"]).arg(&image)).ok();
+        let path = PathBuf::from(attached.stdout.trim());
+        let number = rustix::fs::stat(&path).unwrap().st_rdev;
+        let number = format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number));
+        let vault = scratch.join("vault");
+        let device = Device { path, number, disk: disk.clone(), vault };
+        run(Command::new("mount").arg(&device.path).arg(&disk)).ok();
+        fs::create_dir(disk.join("vault")).unwrap();
+        let vault = Vault::prepare_in(scratch, vault::binary().to_owned());
+        run(Command::new("mount").arg("--bind").arg(disk.join("vault")).arg(vault.path())).ok();
+        run(vault.command(&["init"]).arg(vault.path()).arg("--key-file").arg(vault.key_file()))
+            .ok();
+        Some(SlowDisk { vault, device })
+    }
+}
+
+impl Device {
+    /// From now on the disk does so many write operations a second. Whether the kernel can do that;
+    /// if not it is said.
+    fn throttle(&self, operations: u32) -> bool {
+        let set = fs::write(THROTTLE, format!("{} {operations}", self.number));
+        if let Err(error) = &set {
+            eprintln!("not tested: no disk can be slowed down here: {THROTTLE}: {error}");
+        }
+        set.is_ok()
+    }
+
+    /// From now on nothing can be written, until the value is gone.
+    fn freeze(&self) -> Frozen<'_> {
+        // A frozen disk holds up whoever looks at a process that waits for it: it ends by itself,
+        // also when the test is killed.
+        let thaw = "sleep 20; exec fsfreeze --unfreeze \"$0\"";
+        let mut guard = Command::new("sh");
+        guard.args(["-c", thaw]).arg(&self.disk).stdout(Stdio::null()).stderr(Stdio::null());
+        let guard = guard.spawn().unwrap();
+        run(Command::new(require("fsfreeze")).arg("--freeze").arg(&self.disk)).ok();
+        Frozen { disk: &self.disk, guard }
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        let _ = fs::write(THROTTLE, format!("{} 0", self.number));
+        for path in [&self.vault, &self.disk] {
+            let _ = unmount(path, UnmountFlags::DETACH);
+        }
+        let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+    }
+}
+
+struct Frozen<'a> {
+    disk: &'a Path,
+    guard: Child,
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.disk).status();
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+    }
+}
+
+/// How long each of `times` looks for a name that was never there takes, sorted.
+fn lookups(mount: &Mounted, kind: &str, times: u32) -> Vec<Duration> {
+    let mut took: Vec<_> = (0..times)
+        .map(|number| {
+            thread::sleep(Duration::from_millis(2));
+            let name = mount.join(format!("{kind}-{number}"));
+            let begun = Instant::now();
+            assert_eq!(fs::metadata(&name).unwrap_err().kind(), io::ErrorKind::NotFound);
+            begun.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    took
+}
+
+/// The bounds are wide, since other tests use the processors meanwhile; where each request waits for
+/// a disk the median is 100 ms and the worst case more than five seconds.
+fn assert_quick(took: &[Duration], what: &str) {
+    let (median, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    eprintln!("{what}: median {median:?}, 99th percentile {p99:?}, {} lookups", took.len());
+    assert!(median < Duration::from_millis(5), "{what}: median {median:?}");
+    assert!(p99 < Duration::from_millis(100), "{what}: 99th percentile {p99:?}");
+}
+
+/// Ends `child` by SIGKILL, and says how long it took to go.
+fn kill(mut child: Child) -> Duration {
+    assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+    let begun = Instant::now();
+    child.kill().unwrap();
+    let status = wait_until(LONG, || child.try_wait().unwrap()).expect("it survives SIGKILL");
+    assert_eq!(status.signal(), Some(libc::SIGKILL));
+    begun.elapsed()
+}
+
+#[test]
+fn lookups_wait_for_no_fsync_and_no_copy() {
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
+    let mount = vault.mount(&[]);
+    let files: Vec<File> = (0..8).map(|number| open_rw(mount.join(format!("f{number}")))).collect();
+    for file in &files {
+        file.write_all_at(&pattern(0, 4096), 0).unwrap();
+        file.sync_all().unwrap();
+    }
+    let source = open_rw(mount.join("source"));
+    source.write_all_at(&pattern(1, 64 * MIB as usize), 0).unwrap();
+    source.sync_all().unwrap();
+    assert_quick(&lookups(&mount, "before", 200), "on a fast disk");
+    if !device.throttle(10) {
+        return;
+    }
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    file.write_all_at(&pattern(2, 4096), 0).unwrap();
+                    file.sync_all().unwrap();
+                }
+            });
+        }
+        for number in 0..3 {
+            let (mount, source, stop) = (&mount, &source, &stop);
+            scope.spawn(move || {
+                let target = open_rw(mount.join(format!("target{number}")));
+                while !stop.load(Ordering::Relaxed) {
+                    let (mut from, mut to) = (0, 0);
+                    let _ =
+                        copy_file_range(source, Some(&mut from), &target, Some(&mut to), 1 << 30);
+                }
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+        let took = lookups(&mount, "beside", 1000);
+        stop.store(true, Ordering::Relaxed);
+        device.throttle(0);
+        assert_quick(&took, "beside eight fsyncs and three copies on a slow disk");
+    });
+    drop((files, source));
+    mount.unmount();
+}
+
+#[test]
+fn on_a_disk_that_stands_still_what_needs_no_write_goes_on() {
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("clean"), pattern(0, 100_000)).unwrap();
+    let (clean, dirty) = (open_rw(mount.join("clean")), open_rw(mount.join("dirty")));
+    clean.sync_all().unwrap();
+    dirty.write_all_at(&pattern(0, 8 * MIB as usize), 0).unwrap();
+    let others: Vec<File> = (0..20).map(|n| open_rw(mount.join(format!("file{n}")))).collect();
+    thread::scope(|scope| {
+        // In here, so that it ends before the threads are waited for, whatever fails.
+        let frozen = device.freeze();
+        others.iter().for_each(|file| file.write_all_at(&pattern(1, 5000), 0).unwrap());
+        let dirty = &dirty;
+        let sought = scope.spawn(move || seek(dirty, SeekFrom::Data(0)));
+        for file in &others {
+            scope.spawn(move || file.sync_all().unwrap());
+        }
+        thread::sleep(Duration::from_millis(300));
+        let took = lookups(&mount, "frozen", 300);
+        let begun = Instant::now();
+        let found = seek(&clean, SeekFrom::Data(0));
+        let seek_took = begun.elapsed();
+        let waits = !sought.is_finished();
+        drop(frozen);
+        assert_quick(&took, "on a disk that stands still");
+        assert_eq!(found, Ok(0));
+        assert!(seek_took < Duration::from_secs(1), "SEEK_DATA of a clean file: {seek_took:?}");
+        assert!(waits, "the disk does not stand still");
+        assert_eq!(sought.join().unwrap(), Ok(0));
+    });
+    drop((others, clean, dirty));
+    mount.unmount();
+}
+
+#[test]
+fn whoever_is_killed_in_an_fsync_is_gone() {
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
+    // What is written arrives at once, so that the fsync alone waits for the disk.
+    let mount = vault.mount(&["--no-writeback"]);
+    let path = mount.join("file");
+    fs::write(&path, pattern(0, 4096)).unwrap();
+    run(Command::new("sync").arg(&path)).ok();
+    fs::write(&path, pattern(1, 40_960)).unwrap();
+    if !device.throttle(1) {
+        return;
+    }
+    let child = Command::new("sync").arg(&path).spawn().unwrap();
+    thread::sleep(Duration::from_millis(400));
+    let gone = kill(child);
+    device.throttle(0);
+    eprintln!("gone after {gone:?}");
+    assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
+    run(Command::new("sync").arg(&path)).ok();
+    mount.unmount();
+}
+
+#[test]
+fn whoever_is_killed_in_a_copy_is_gone_and_kernel_and_vault_agree() {
+    let Some(SlowDisk { vault, device: _device }) = SlowDisk::new() else { return };
+    let mount = vault.mount(&[]);
+    let (source, target) = (mount.join("source"), mount.join("target"));
+    fs::write(&source, pattern(0, 256 * MIB as usize)).unwrap();
+    let child = Command::new("cp").arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
+    let begun = wait_until(LONG, || fs::metadata(&target).ok().filter(|meta| meta.len() > 0));
+    assert!(begun.is_some(), "nothing is copied");
+    let gone = kill(child);
+    eprintln!("gone after {gone:?}");
+    assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
+    let told = fs::metadata(&target).unwrap().size();
+    let mount = mount.remount(&[]);
+    let content = fs::read(&target).unwrap();
+    assert_eq!(content.len() as u64, told);
+    assert!(content == fs::read(&source).unwrap()[..content.len()]);
+    mount.unmount();
+}
