@@ -179,18 +179,31 @@ impl Sharing {
     /// Says that this thread may run on the processors `to`, where so far it may on those in
     /// `stays_on`: unless somebody else has changed that.
     fn change(&self, stays_on: &mut CpuSet, to: &CpuSet) {
-        if !self.is_on() || stays_on == to {
+        if stays_on == to {
             return;
         }
-        let is = |thread, set: &CpuSet| sched_getaffinity(thread).is_ok_and(|now| now == *set);
-        if is(None, stays_on) && is(Some(self.process), &self.processors) {
-            // Where it is refused it is slower, not wrong.
-            let _ = sched_setaffinity(None, to);
-            *stays_on = *to;
-        } else {
-            self.overruled.store(true, Ordering::Relaxed);
-            self.rise();
+        if !sched_getaffinity(None).is_ok_and(|now| now == *stays_on) {
+            return self.overrule();
         }
+        // What the process is told holds for its threads, and may come between the two looks.
+        let told = || sched_getaffinity(Some(self.process)).unwrap_or(self.processors);
+        let before = told();
+        *stays_on = if before == self.processors { *to } else { before };
+        // Where it is refused it is slower, not wrong.
+        let _ = sched_setaffinity(None, stays_on);
+        let after = told();
+        if after != before {
+            let _ = sched_setaffinity(None, &after);
+            *stays_on = after;
+        }
+        if after != self.processors {
+            self.overrule();
+        }
+    }
+
+    fn overrule(&self) {
+        self.overruled.store(true, Ordering::Relaxed);
+        self.rise();
     }
 
     fn now(&self) -> u64 {

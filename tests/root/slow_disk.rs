@@ -203,10 +203,11 @@ fn on_a_disk_that_stands_still_what_needs_no_write_goes_on() {
     clean.sync_all().unwrap();
     dirty.write_all_at(&pattern(0, 8 * MIB as usize), 0).unwrap();
     let others: Vec<File> = (0..20).map(|n| open_rw(mount.join(format!("file{n}")))).collect();
+    // Before, since the kernel holds up whoever writes while nothing is written back.
+    others.iter().for_each(|file| file.write_all_at(&pattern(1, 5000), 0).unwrap());
     thread::scope(|scope| {
         // In here, so that it ends before the threads are waited for, whatever fails.
         let frozen = device.freeze();
-        others.iter().for_each(|file| file.write_all_at(&pattern(1, 5000), 0).unwrap());
         let dirty = &dirty;
         let sought = scope.spawn(move || seek(dirty, SeekFrom::Data(0)));
         for file in &others {
