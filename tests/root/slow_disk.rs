@@ -1,16 +1,16 @@
-//! A vault on a disk that is slow, or stands still: whoever needs no disk does not wait for it.
+//! A vault on a disk that is slow: whoever needs no disk does not wait for it.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{SeekFrom, copy_file_range, seek};
+use rustix::fs::copy_file_range;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::common::files::open_rw;
@@ -76,18 +76,6 @@ impl Device {
         }
         set.is_ok()
     }
-
-    /// From now on nothing can be written, until the value is gone.
-    fn freeze(&self) -> Frozen<'_> {
-        // A frozen disk holds up whoever looks at a process that waits for it: it ends by itself,
-        // also when the test is killed.
-        let thaw = "sleep 20; exec fsfreeze --unfreeze \"$0\"";
-        let mut guard = Command::new("sh");
-        guard.args(["-c", thaw]).arg(&self.disk).stdout(Stdio::null()).stderr(Stdio::null());
-        let guard = guard.spawn().unwrap();
-        run(Command::new(require("fsfreeze")).arg("--freeze").arg(&self.disk)).ok();
-        Frozen { disk: &self.disk, guard }
-    }
 }
 
 impl Drop for Device {
@@ -97,19 +85,6 @@ impl Drop for Device {
             let _ = unmount(path, UnmountFlags::DETACH);
         }
         let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
-    }
-}
-
-struct Frozen<'a> {
-    disk: &'a Path,
-    guard: Child,
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.disk).status();
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
     }
 }
 
@@ -191,42 +166,6 @@ fn lookups_wait_for_no_fsync_and_no_copy() {
         assert_quick(&took, "beside eight fsyncs and three copies on a slow disk");
     });
     drop((files, source));
-    mount.unmount();
-}
-
-#[test]
-fn on_a_disk_that_stands_still_what_needs_no_write_goes_on() {
-    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
-    let mount = vault.mount(&[]);
-    fs::write(mount.join("clean"), pattern(0, 100_000)).unwrap();
-    let (clean, dirty) = (open_rw(mount.join("clean")), open_rw(mount.join("dirty")));
-    clean.sync_all().unwrap();
-    dirty.write_all_at(&pattern(0, 8 * MIB as usize), 0).unwrap();
-    let others: Vec<File> = (0..20).map(|n| open_rw(mount.join(format!("file{n}")))).collect();
-    // Before, since the kernel holds up whoever writes while nothing is written back.
-    others.iter().for_each(|file| file.write_all_at(&pattern(1, 5000), 0).unwrap());
-    thread::scope(|scope| {
-        // In here, so that it ends before the threads are waited for, whatever fails.
-        let frozen = device.freeze();
-        let dirty = &dirty;
-        let sought = scope.spawn(move || seek(dirty, SeekFrom::Data(0)));
-        for file in &others {
-            scope.spawn(move || file.sync_all().unwrap());
-        }
-        thread::sleep(Duration::from_millis(300));
-        let took = lookups(&mount, "frozen", 300);
-        let begun = Instant::now();
-        let found = seek(&clean, SeekFrom::Data(0));
-        let seek_took = begun.elapsed();
-        let waits = !sought.is_finished();
-        drop(frozen);
-        assert_quick(&took, "on a disk that stands still");
-        assert_eq!(found, Ok(0));
-        assert!(seek_took < Duration::from_secs(1), "SEEK_DATA of a clean file: {seek_took:?}");
-        assert!(waits, "the disk does not stand still");
-        assert_eq!(sought.join().unwrap(), Ok(0));
-    });
-    drop((others, clean, dirty));
     mount.unmount();
 }
 
