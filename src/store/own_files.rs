@@ -60,7 +60,8 @@ impl OwnFiles {
         self.replace_with(name, bytes, true)
     }
 
-    /// [`OwnFiles::replace`] that outlives the process, and the machine only by and by.
+    /// [`OwnFiles::replace`] whose new file outlives the process, and the machine only by and by:
+    /// a crash of that may bring the old one back, whole.
     ///
     /// # Errors
     /// As [`OwnFiles::replace`].
@@ -71,9 +72,8 @@ impl OwnFiles {
     fn replace_with(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
         let temporary = format!("{name}.new");
         let replaced = self.write_new(&temporary, bytes).and_then(|file| {
-            if durable {
-                file.sync_all()?;
-            }
+            // A rename can reach the disk before the content does.
+            if durable { file.sync_all() } else { file.sync_data() }?;
             rustix::fs::renameat(&self.0, &temporary, &self.0, name)?;
             if durable {
                 rustix::fs::fsync(&self.0)?;

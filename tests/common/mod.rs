@@ -28,6 +28,7 @@ pub mod files;
 pub mod mapping;
 pub mod mounted;
 pub mod process;
+pub mod promises;
 pub mod scratch;
 pub mod twin;
 pub mod users;

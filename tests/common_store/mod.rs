@@ -15,7 +15,7 @@ pub mod ops;
 pub use bytes::{pattern, random_bytes, rng};
 pub use campaign::Campaign;
 pub use image::{Block, Image};
-pub use memory::{Call, Fault, Memory};
+pub use memory::{Call, Fault, Memory, Plan, Trouble};
 pub use mounts::Mounts;
 pub use ops::Op;
 

@@ -6,9 +6,11 @@ mod common_store;
 
 mod bench_file;
 mod concurrent_faults;
+mod every_call;
 mod faults;
 mod found;
 mod model;
 mod rewrap;
 mod seek;
 mod tamper;
+mod two_writers;

@@ -40,7 +40,7 @@ pub fn run(ops: &[Op]) -> Result<(), String> {
     bench.verify()
 }
 
-fn draw(rng: &mut Xoshiro256PlusPlus) -> Op {
+pub fn draw(rng: &mut Xoshiro256PlusPlus) -> Op {
     let at = draw_offset(rng);
     let len = draw_offset(rng).max(1);
     match rng.random_range(0..24) {

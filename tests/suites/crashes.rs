@@ -15,8 +15,8 @@ use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
 use crate::common::files::close;
+use crate::common::promises::{Change, Promise};
 use crate::common::{Allow, Campaign, Mounted, Vault, random_bytes, rng};
-use crate::promises::{Change, Promise};
 
 const WORKERS: u64 = 3;
 const SLOTS: usize = 6;

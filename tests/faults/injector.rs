@@ -1,0 +1,319 @@
+//! Lets system calls of a daemon fail: each that touches the test's scratch directory is counted,
+//! and the n-th one gets an error, is cut short, or takes its time. By seccomp's user notification
+//! (seccomp_unotify(2)), which no library or runtime of the daemon can pass by.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+/// What happens to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Error(i32),
+    /// A write does a part of its work, and the next one fails with this error; other calls fail.
+    ShortWrite(i32),
+    /// A read gives a part of what was asked for; other calls succeed.
+    ShortRead,
+    /// The call is done late.
+    Delay(Duration),
+}
+
+/// Which calls fail, counted from when this was armed.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub fault: Fault,
+    /// How many succeed before.
+    pub after: usize,
+    /// How many fail from there on.
+    pub times: usize,
+}
+
+/// The calls that are looked at, and which of their arguments names a file by descriptor.
+const CALLS: &[(&str, i64)] = &[
+    ("pread64", libc::SYS_pread64),
+    ("pwrite64", libc::SYS_pwrite64),
+    ("write", libc::SYS_write),
+    ("ftruncate", libc::SYS_ftruncate),
+    ("fallocate", libc::SYS_fallocate),
+    ("fsync", libc::SYS_fsync),
+    ("fdatasync", libc::SYS_fdatasync),
+    ("syncfs", libc::SYS_syncfs),
+    ("sync_file_range", libc::SYS_sync_file_range),
+    ("openat", libc::SYS_openat),
+    ("openat2", libc::SYS_openat2),
+    ("mkdirat", libc::SYS_mkdirat),
+    ("mknodat", libc::SYS_mknodat),
+    ("unlinkat", libc::SYS_unlinkat),
+    ("linkat", libc::SYS_linkat),
+    ("symlinkat", libc::SYS_symlinkat),
+    ("readlinkat", libc::SYS_readlinkat),
+    ("renameat", libc::SYS_renameat),
+    ("renameat2", libc::SYS_renameat2),
+    ("utimensat", libc::SYS_utimensat),
+    ("fchmod", libc::SYS_fchmod),
+    ("fchmodat", libc::SYS_fchmodat),
+    ("fchown", libc::SYS_fchown),
+    ("fchownat", libc::SYS_fchownat),
+    ("fstat", libc::SYS_fstat),
+    ("newfstatat", libc::SYS_newfstatat),
+    ("statx", libc::SYS_statx),
+    ("fstatfs", libc::SYS_fstatfs),
+    ("getdents64", libc::SYS_getdents64),
+    ("lseek", libc::SYS_lseek),
+    ("fsetxattr", libc::SYS_fsetxattr),
+    ("fgetxattr", libc::SYS_fgetxattr),
+    ("flistxattr", libc::SYS_flistxattr),
+    ("fremovexattr", libc::SYS_fremovexattr),
+];
+
+#[derive(Clone)]
+pub struct Injector(Arc<Shared>);
+
+struct Shared {
+    root: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    plan: Option<Plan>,
+    seen: usize,
+    /// The descriptor's file on which a write was cut short, and the error that follows.
+    owed: Option<(PathBuf, i32)>,
+    failed: Vec<String>,
+}
+
+impl Injector {
+    /// For daemons that [`Injector::wrap`] starts; what counts is what lies below `root`, save its
+    /// `log` and `mnt`.
+    pub fn new(root: &Path) -> Injector {
+        Injector(Arc::new(Shared { root: root.to_owned(), state: Mutex::default() }))
+    }
+
+    /// From here on calls are counted and fail.
+    pub fn arm(&self, plan: Plan) {
+        *self.0.state.lock() = State { plan: Some(plan), ..State::default() };
+    }
+
+    /// All succeeds again. How many calls there were, and those that failed.
+    pub fn heal(&self) -> (usize, Vec<String>) {
+        let state = std::mem::take(&mut *self.0.state.lock());
+        (state.seen, state.failed)
+    }
+
+    /// Puts the process that `command` starts, and all that it starts, under this one's watch.
+    pub fn wrap(&self, command: &mut Command) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let filter = filter();
+        let watch = {
+            let injector = self.clone();
+            move || {
+                let mut message = [0_u8; 8];
+                io::Read::read_exact(&mut (&ours), &mut message).unwrap();
+                let number =
+                    |at: usize| i32::from_ne_bytes(message[at..at + 4].try_into().unwrap());
+                let process = pidfd_open(Pid::from_raw(number(0)).unwrap(), PidfdFlags::empty());
+                let listener =
+                    pidfd_getfd(process.unwrap(), number(4), PidfdGetfdFlags::empty()).unwrap();
+                io::Write::write_all(&mut (&ours), &[1]).unwrap();
+                injector.serve(&listener);
+            }
+        };
+        thread::spawn(watch);
+        // SAFETY: only system calls that are safe between fork and exec.
+        unsafe { command.pre_exec(move || install(theirs.as_raw_fd(), &filter)) };
+    }
+
+    /// Answers until nobody is under watch any more.
+    fn serve(&self, listener: &OwnedFd) {
+        loop {
+            let mut poll =
+                libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd, which lives.
+            unsafe { libc::poll(&raw mut poll, 1, -1) };
+            if poll.revents & libc::POLLIN == 0 {
+                return;
+            }
+            // SAFETY: the kernel fills in a structure that must be zero before.
+            let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+            // SAFETY: as above.
+            if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut notice) } != 0 {
+                continue;
+            }
+            match self.decide(&notice) {
+                Answer::Now(response) => respond(listener.as_raw_fd(), response),
+                Answer::Later(response, delay) => {
+                    let listener = listener.try_clone().unwrap();
+                    thread::spawn(move || {
+                        thread::sleep(delay);
+                        respond(listener.as_raw_fd(), response);
+                    });
+                }
+            }
+        }
+    }
+
+    fn decide(&self, notice: &libc::seccomp_notif) -> Answer {
+        let mut response = libc::seccomp_notif_resp {
+            id: notice.id,
+            val: 0,
+            error: 0,
+            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        };
+        let mut state = self.0.state.lock();
+        let (Some(plan), Some(path)) = (state.plan, self.path_of(notice)) else {
+            return Answer::Now(response);
+        };
+        let name = CALLS.iter().find(|(_, number)| *number == i64::from(notice.data.nr)).unwrap().0;
+        let mut fail = |errno: i32| {
+            response.flags = 0;
+            response.error = -errno;
+        };
+        let is_write = matches!(name, "pwrite64" | "write");
+        if let Some((owed, errno)) = state.owed.take_if(|(owed, _)| is_write && *owed == path) {
+            fail(errno);
+            state.failed.push(format!("{name} {} after a short one", owed.display()));
+            return Answer::Now(response);
+        }
+        let number = state.seen;
+        state.seen += 1;
+        if number < plan.after || number - plan.after >= plan.times {
+            return Answer::Now(response);
+        }
+        let mut done = plan.fault;
+        match plan.fault {
+            Fault::Error(errno) => fail(errno),
+            Fault::ShortWrite(errno) => match half_written(notice, name) {
+                Some(written) => {
+                    response.flags = 0;
+                    response.val = written;
+                    state.owed = Some((path.clone(), errno));
+                }
+                None => {
+                    fail(errno);
+                    done = Fault::Error(errno);
+                }
+            },
+            Fault::ShortRead => {
+                if let Some(read) = half_read(notice, name) {
+                    response.flags = 0;
+                    response.val = read;
+                }
+            }
+            Fault::Delay(delay) => {
+                state.failed.push(format!("{name} {} late", path.display()));
+                return Answer::Later(response, delay);
+            }
+        }
+        let shown = path.strip_prefix(&self.0.root).unwrap_or(&path).to_string_lossy();
+        state.failed.push(format!("call {number}, {name} {shown:.60}: {done:?}"));
+        Answer::Now(response)
+    }
+
+    /// The file of the call's first argument, if it is one of ours.
+    fn path_of(&self, notice: &libc::seccomp_notif) -> Option<PathBuf> {
+        let arguments = &notice.data.args;
+        let path = match arguments[0] as i32 {
+            libc::AT_FDCWD => {
+                let memory = File::open(format!("/proc/{}/mem", notice.pid)).ok()?;
+                let mut text = [0; 512];
+                let read = memory.read_at(&mut text, arguments[1]).ok()?;
+                let text = text[..read].split(|byte| *byte == 0).next()?;
+                PathBuf::from(OsStr::from_bytes(text))
+            }
+            fd => fs::read_link(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?,
+        };
+        let below = path.strip_prefix(&self.0.root).ok()?;
+        (!below.starts_with("log") && !below.starts_with("mnt")).then_some(path)
+    }
+}
+
+enum Answer {
+    Now(libc::seccomp_notif_resp),
+    Later(libc::seccomp_notif_resp, Duration),
+}
+
+/// Writes the first half of the blocks that the call was to write.
+fn half_written(notice: &libc::seccomp_notif, name: &str) -> Option<i64> {
+    let [fd, buffer, length, offset, ..] = notice.data.args;
+    let half = length / 2 / 4096 * 4096;
+    if name != "pwrite64" || half == 0 {
+        return None;
+    }
+    let mut bytes = vec![0; half as usize];
+    File::open(format!("/proc/{}/mem", notice.pid)).ok()?.read_exact_at(&mut bytes, buffer).ok()?;
+    let file = File::options().write(true).open(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?;
+    file.write_all_at(&bytes, offset).ok()?;
+    Some(half as i64)
+}
+
+/// Reads the first half of what the call was to read.
+fn half_read(notice: &libc::seccomp_notif, name: &str) -> Option<i64> {
+    let [fd, buffer, length, offset, ..] = notice.data.args;
+    if name != "pread64" || length < 2 {
+        return None;
+    }
+    let mut bytes = vec![0; length as usize / 2];
+    let file = File::open(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?;
+    let read = file.read_at(&mut bytes, offset).ok()?;
+    let memory = File::options().write(true).open(format!("/proc/{}/mem", notice.pid)).ok()?;
+    memory.write_all_at(&bytes[..read], buffer).ok()?;
+    Some(read as i64)
+}
+
+/// linux/seccomp.h: SECCOMP_IOCTL_NOTIF_RECV and SECCOMP_IOCTL_NOTIF_SEND.
+const RECEIVE: libc::c_ulong = 0xc050_2100;
+const SEND: libc::c_ulong = 0xc018_2101;
+
+fn respond(listener: RawFd, mut response: libc::seccomp_notif_resp) {
+    // SAFETY: the kernel reads the structure. It fails where the caller has died meanwhile.
+    unsafe { libc::ioctl(listener, SEND, &raw mut response) };
+}
+
+/// A program that lets all calls through but those of [`CALLS`], of which it asks.
+fn filter() -> Vec<libc::sock_filter> {
+    let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
+    for (_, number) in CALLS {
+        let jump = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        program.push(statement(jump, 0, 1, *number as u32));
+        program.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
+    }
+    program.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
+    program
+}
+
+/// In the child: installs the program, tells the parent the descriptor by which it is asked, and
+/// waits until it has it.
+fn install(socket: RawFd, filter: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    // SAFETY: the program lives; send and recv are given buffers of their length.
+    unsafe {
+        let (mode, flags) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER);
+        let fd = libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let listener = OwnedFd::from_raw_fd(fd as RawFd);
+        let message = [libc::getpid(), listener.as_raw_fd()];
+        let sent = libc::send(socket, message.as_ptr().cast(), 8, 0);
+        let mut answer = 0_u8;
+        if sent != 8 || libc::recv(socket, (&raw mut answer).cast(), 1, 0) != 1 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
