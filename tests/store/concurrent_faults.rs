@@ -1,29 +1,47 @@
 //! A write that fails while something else happens to the same file.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use atrest::format::BLOCK_LEN;
+use atrest::format::{BLOCK_LEN, BlockIndex};
 use atrest::store::{Backing, SealedFile};
+use parking_lot::Mutex;
 
 use crate::common_store::{Memory, Mounts, pattern, read_all};
 
-type Meanwhile = Box<dyn Fn(&SealedFile<Interrupted>) + Send + Sync>;
+type Shared = Arc<SealedFile<Interrupted>>;
+type Meanwhile = Box<dyn Fn(&Shared) + Send + Sync>;
 
-/// A file whose second block can't be written; before that shows, something else happens.
+/// A file of which one block can't be written; before that shows, something else happens.
 struct Interrupted {
     memory: Memory,
+    /// Where a write fails.
+    fails: u64,
     file: OnceLock<Weak<SealedFile<Interrupted>>>,
     meanwhile: Meanwhile,
+    /// What goes on after that write.
+    others: Mutex<Vec<JoinHandle<()>>>,
+    /// Whether a write to [`SLOW`] has begun.
+    slow: AtomicBool,
 }
+
+/// Where a block lies whose write takes its time.
+const SLOW: u64 = 3 * BLOCK_LEN as u64;
 
 impl Backing for Interrupted {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if offset != BLOCK_LEN as u64 {
+        if offset == SLOW {
+            self.slow.store(true, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(100));
+        }
+        if offset != self.fails {
             return self.memory.write_at(buf, offset);
         }
         let file = self.file.get().and_then(Weak::upgrade).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             scope.spawn(|| (self.meanwhile)(&file));
         });
         Err(io::Error::from_raw_os_error(28))
@@ -64,17 +82,26 @@ impl Backing for Interrupted {
 
 /// Appends to a file of one block, which fails while `meanwhile` happens; returns what the next
 /// mount reads.
-fn fail_while(meanwhile: impl Fn(&SealedFile<Interrupted>) + Send + Sync + 'static) -> Vec<u8> {
+fn fail_while(meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Vec<u8> {
+    fail_at(BlockIndex(1), meanwhile)
+}
+
+/// The same with a write to another block.
+fn fail_at(block: BlockIndex, meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Vec<u8> {
     let (memory, mounts) = (Memory::default(), Mounts::first());
     let backing = Interrupted {
         memory: memory.clone(),
+        fails: block.stored(),
         file: OnceLock::new(),
         meanwhile: Box::new(meanwhile),
+        others: Mutex::default(),
+        slow: AtomicBool::new(false),
     };
     let file = Arc::new(SealedFile::open(backing, 0, mounts.context()).unwrap());
     file.backing().file.set(Arc::downgrade(&file)).unwrap();
     file.write(0, &pattern(0, 3808)).unwrap();
-    file.write(3808, &pattern(3808, 1000)).unwrap_err();
+    file.write(block.start(), &pattern(block.start(), 1000)).unwrap_err();
+    file.backing().others.lock().drain(..).for_each(|other| other.join().unwrap());
     let found = read_all(&file).unwrap();
     file.commit().unwrap();
     let next = mounts.after_clean_end().context();
@@ -94,5 +121,27 @@ fn a_failed_write_below_one_that_succeeded_leaves_zeros() {
     let mut expected = pattern(0, 3808);
     expected.resize(10_000, 0);
     expected.extend(pattern(10_000, 50));
+    assert_eq!(found, expected);
+}
+
+/// The write that fails has made the file long enough for the slow one, which is still under way
+/// when it fails: to cut the file then would leave the slow one's block behind the file's end.
+#[test]
+fn a_failed_write_does_not_cut_the_file_under_another_one() {
+    let slow = BlockIndex(3);
+    let bytes = pattern(slow.start(), slow.capacity());
+    let written = bytes.clone();
+    let meanwhile = move |file: &Shared| {
+        let (other, bytes) = (Arc::clone(file), bytes.clone());
+        let write = move || other.write(slow.start(), &bytes).unwrap();
+        file.backing().others.lock().push(thread::spawn(write));
+        while !file.backing().slow.load(Ordering::SeqCst) {
+            thread::yield_now();
+        }
+    };
+    let found = fail_at(BlockIndex(5), meanwhile);
+    let mut expected = pattern(0, 3808);
+    expected.resize(slow.start() as usize, 0);
+    expected.extend(written);
     assert_eq!(found, expected);
 }

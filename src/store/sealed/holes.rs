@@ -15,7 +15,7 @@ impl<B: Backing> SealedFile<B> {
         let end = offset.checked_add(len).ok_or(FileError::TooLong)?;
         check_len(end)?;
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         self.load(&mut meta, None)?;
         let span = BlockSpan::covering(offset, len);
         self.backing.allocate(span.first.stored(), span.count() * BLOCK_LEN as u64)?;
@@ -36,7 +36,7 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError`]: some of the range may be zeros then.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), FileError> {
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         self.load(&mut meta, None)?;
         let end = offset.saturating_add(len).min(meta.len);
         if offset >= end || meta.keys().is_none() {

@@ -9,7 +9,7 @@ use crate::store::{Backing, FileError, IntegrityError};
 impl<B: Backing> SealedFile<B> {
     /// Whether the header is of a mount that crashed, or was lost in one.
     pub(in crate::store) fn left_by_crash(&self) -> Result<bool, FileError> {
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         self.load(&mut meta, None)?;
         Ok(match &meta.seal {
             Seal::Open(open) => self.context.epochs().crashed(open.header.fields.epoch),

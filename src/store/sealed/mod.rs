@@ -9,9 +9,11 @@ mod write;
 
 pub use rewrap::Rewrapped;
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::gaps::Gaps;
 use super::range_lock::RangeLocks;
@@ -33,6 +35,8 @@ pub struct SealedFile<B> {
     /// that shortens the file, block 0 for anything that writes the header.
     ranges: RangeLocks,
     meta: Mutex<Meta>,
+    /// [`Meta::len`] as it was when `meta` was last given back: a stat never waits for a disk.
+    len: AtomicU64,
     /// The plaintext of the last block after a write that ended the file in it, so that the
     /// next append need not read it back. Taken and put only by who holds that block's range.
     tail: Mutex<Option<Tail>>,
@@ -44,6 +48,8 @@ pub struct SealedFile<B> {
 struct Meta {
     /// Plaintext bytes.
     len: u64,
+    /// The length that is left when every write under way fails: at most `len`.
+    written: u64,
     seal: Seal,
     /// Zero blocks from this plaintext offset on are legal holes.
     holes_from: u64,
@@ -130,12 +136,13 @@ impl<B: Backing> SealedFile<B> {
     pub fn open(backing: B, size: u64, context: Arc<Context>) -> Result<Self, FileError> {
         let len = plain_len(&backing, size)?;
         let seal = if size == 0 { Seal::Empty } else { Seal::Unread };
-        let meta = Meta { len, seal, ..Meta::empty() };
+        let meta = Meta { len, written: len, seal, ..Meta::empty() };
         Ok(Self {
             backing,
             context,
             ranges: RangeLocks::default(),
             meta: Mutex::new(meta),
+            len: AtomicU64::new(len),
             tail: Mutex::new(None),
             next_id: Mutex::new(None),
         })
@@ -148,25 +155,40 @@ impl<B: Backing> SealedFile<B> {
 
     /// The plaintext length in bytes.
     pub fn len(&self) -> u64 {
-        self.meta.lock().len
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// The plaintext length without what only failed writes made longer: less than
+    /// [`SealedFile::len`] after a [`SealedFile::write_back`] that failed, until a truncate.
+    pub fn written_len(&self) -> u64 {
+        self.meta().written
+    }
+
+    /// Whether the header on disk does not yet say all there is to say.
+    pub fn owes_commit(&self) -> bool {
+        self.meta().touched
+    }
+
+    fn meta(&self) -> MetaGuard<'_> {
+        MetaGuard { meta: self.meta.lock(), shown: &self.len }
     }
 
     /// Says under which master key the file gets its next data key, `None` for the default one.
     /// A file that has content keeps its own.
     pub fn choose_key(&self, key: Option<MasterKeyId>) {
-        self.meta.lock().next_key = Some(key);
+        self.meta().next_key = Some(key);
     }
 
     /// Whether the file is empty and no key was chosen for its first content.
     pub fn needs_key(&self) -> bool {
-        let meta = self.meta.lock();
+        let meta = self.meta();
         matches!(meta.seal, Seal::Empty) && meta.next_key.is_none()
     }
 
     /// The key chosen for the file's first content, if it is empty and one was; the inner `None` is
     /// the default one.
     pub fn next_key(&self) -> Option<Option<MasterKeyId>> {
-        let meta = self.meta.lock();
+        let meta = self.meta();
         meta.next_key.filter(|_| matches!(meta.seal, Seal::Empty))
     }
 
@@ -181,7 +203,7 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError::Key`]; what reading the header gives.
     pub fn require_key(&self) -> Result<(), FileError> {
-        self.load(&mut self.meta.lock(), None)
+        self.load(&mut self.meta(), None)
     }
 
     /// Whether the file has no content.
@@ -195,9 +217,9 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError::Io`]: nothing can be said then of what is durable.
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
-        let of_this_mount = self.meta.lock().header_is_of(&self.context);
+        let of_this_mount = self.meta().header_is_of(&self.context);
         self.backing.sync(metadata)?;
-        self.meta.lock().owned |= of_this_mount;
+        self.meta().owned |= of_this_mount;
         Ok(())
     }
 
@@ -206,14 +228,14 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// [`FileError::Io`].
     pub fn commit(&self) -> Result<(), FileError> {
-        if !self.meta.lock().touched {
+        if !self.meta().touched {
             return Ok(());
         }
         let mut all = false;
         let (_alone, mut meta) = loop {
             let span = if all { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
             let held = self.ranges.exclusive(span);
-            let meta = self.meta.lock();
+            let meta = self.meta();
             if !meta.touched {
                 return Ok(());
             }
@@ -253,6 +275,32 @@ impl<B: Backing> SealedFile<B> {
         self.backing.sync(false)?;
         meta.owned = true;
         Ok(())
+    }
+}
+
+/// [`Meta`], held. Giving it back shows its length to those who don't wait for it.
+struct MetaGuard<'a> {
+    meta: MutexGuard<'a, Meta>,
+    shown: &'a AtomicU64,
+}
+
+impl Deref for MetaGuard<'_> {
+    type Target = Meta;
+
+    fn deref(&self) -> &Meta {
+        &self.meta
+    }
+}
+
+impl DerefMut for MetaGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Meta {
+        &mut self.meta
+    }
+}
+
+impl Drop for MetaGuard<'_> {
+    fn drop(&mut self) {
+        self.shown.store(self.meta.len, Ordering::Release);
     }
 }
 

@@ -54,7 +54,7 @@ impl<B: Backing> SealedFile<B> {
         for (index, block) in span.iter().zip(sealed.chunks_exact(BLOCK_LEN)) {
             let at = (index.start() - base) as usize;
             let content = keys.open(index, block, &mut plain[at..at + index.capacity()])?;
-            if content == BlockContent::Hole && !self.meta.lock().may_be_hole(index) {
+            if content == BlockContent::Hole && !self.meta().may_be_hole(index) {
                 return Err(IntegrityError::Zeroed(index.0).into());
             }
         }
@@ -68,7 +68,7 @@ impl<B: Backing> SealedFile<B> {
         span: BlockSpan,
         sealed: &[u8],
     ) -> Result<Option<Arc<BlockKeys>>, FileError> {
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         let first = (span.first == BlockIndex(0)).then_some(sealed);
         self.load(&mut meta, first)?;
         Ok(meta.keys())

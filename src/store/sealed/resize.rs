@@ -19,7 +19,7 @@ impl<B: Backing> SealedFile<B> {
     pub fn truncate(&self, len: u64) -> Result<(), FileError> {
         check_len(len)?;
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         if len == 0 {
             self.backing.set_len(0)?;
             self.tail.lock().take();
@@ -36,17 +36,17 @@ impl<B: Backing> SealedFile<B> {
 
     /// Makes the file `len` bytes long, at least as long as it is. The caller holds all blocks.
     pub(super) fn extend(&self, meta: &mut Meta, len: u64) -> Result<(), FileError> {
-        let (before, first_life) = (meta.len, meta.keys().is_none());
+        let first_life = meta.keys().is_none();
         self.ensure_key(meta)?;
         if let Err(error) = self.grow(meta, len, BlockSpan::of_len(len).end) {
             meta.forget_new_key(first_life);
             return Err(error);
         }
         if first_life && let Err(error) = self.write_first_block(meta) {
-            self.backing.set_len(before)?;
-            *meta = Meta::empty();
+            self.forget_first_life(meta);
             return Err(error);
         }
+        meta.written = len;
         Ok(())
     }
 
@@ -190,6 +190,7 @@ impl Meta {
     pub(super) fn empty() -> Self {
         Self {
             len: 0,
+            written: 0,
             seal: Seal::Empty,
             holes_from: u64::MAX,
             gaps: Default::default(),
@@ -202,6 +203,7 @@ impl Meta {
 
     pub(super) fn set_shorter(&mut self, len: u64) {
         self.len = len;
+        self.written = self.written.min(len);
         let end = self.end();
         self.gaps.remove(BlockSpan { first: end, end: BlockIndex(u64::MAX) });
     }

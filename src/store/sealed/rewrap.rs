@@ -49,14 +49,14 @@ impl<B: Backing> SealedFile<B> {
     /// # Errors
     /// As [`SealedFile::wrapped_by`].
     pub fn identity(&self) -> Result<Option<Identity>, FileError> {
-        Ok(self.peek(&self.meta.lock())?.map(|(identity, _)| identity))
+        Ok(self.peek(&self.meta())?.map(|(identity, _)| identity))
     }
 
     fn rewrap_or_try(&self, to: Option<MasterKeyId>, write: bool) -> Result<Rewrapped, FileError> {
         // All of the file, though only the header is written: a write elsewhere would get its
         // modification time taken back.
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         let Some((identity, bytes)) = self.peek(&meta)? else { return Ok(Rewrapped::Empty) };
         if self.context.is_newest(identity.by, to)? {
             return Ok(Rewrapped::AlreadyNew);

@@ -8,6 +8,13 @@ use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY,
 use crate::store::buffers::with_buffers;
 use crate::store::{Backing, Context, FileError};
 
+/// What becomes of the length that a write gave the file and then could not fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failed {
+    Undo,
+    Keep,
+}
+
 /// What a write needs to know of the file as it was before.
 struct Before {
     len: u64,
@@ -20,9 +27,23 @@ impl<B: Backing> SealedFile<B> {
     /// Writes all of `data` at `offset`, making the file longer where it must be.
     ///
     /// # Errors
-    /// [`FileError`]; the length is then what it was, and blocks of the range hold old or new
-    /// content, each whole.
+    /// [`FileError`]; the length is then what it was, or where another write ends that succeeded
+    /// meanwhile, and blocks of the range hold old or new content, each whole.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
+        self.write_or(offset, data, Failed::Undo)
+    }
+
+    /// [`SealedFile::write`] for a cache that knows the file with its new length already, and would
+    /// not be told of another one: a failure leaves that length, with holes where nothing could be
+    /// written.
+    ///
+    /// # Errors
+    /// As [`SealedFile::write`], but for the length. A file that had no content has none then.
+    pub fn write_back(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
+        self.write_or(offset, data, Failed::Keep)
+    }
+
+    fn write_or(&self, offset: u64, data: &[u8], failed: Failed) -> Result<(), FileError> {
         if data.is_empty() {
             return Ok(());
         }
@@ -30,7 +51,7 @@ impl<B: Backing> SealedFile<B> {
         check_len(end)?;
         let span = BlockSpan::covering(offset, data.len() as u64);
         let mut all = false;
-        let (_alone, before) = loop {
+        let (held, before) = loop {
             let held = self.ranges.exclusive(if all { BlockSpan::ALL } else { span });
             match self.prepare(span, end, all)? {
                 Some(before) => break (held, before),
@@ -41,11 +62,22 @@ impl<B: Backing> SealedFile<B> {
             let sealed = buffers.sealed.take(span.count() as usize * BLOCK_LEN);
             let edge = buffers.plain.take(NEXT_CAPACITY);
             self.seal_blocks(span, offset, data, &before, sealed, edge)?;
-            self.write_blocks(span, sealed)
+            self.write_blocks(span, end, sealed)
         });
-        match written {
+        match &written {
             Ok(()) => self.context.count_sealed(data.len() as u64),
-            Err(_) => self.undo_growth(&before, end),
+            // All blocks are held still: nobody has seen the key or the length.
+            Err(_) if before.first_life => self.forget_first_life(&mut self.meta()),
+            Err(_) => {
+                self.note_missing(&before, span);
+                if failed == Failed::Undo {
+                    // Another write may be under way that ends behind this one: where to cut is
+                    // known when there is none.
+                    drop(held);
+                    let _alone = self.ranges.exclusive(BlockSpan::ALL);
+                    self.undo_growth(&mut self.meta());
+                }
+            }
         }
         written
     }
@@ -55,7 +87,7 @@ impl<B: Backing> SealedFile<B> {
     /// that takes all blocks to be held, and they are not: the file has no header yet, or its
     /// last block must be mended before it can grow.
     fn prepare(&self, span: BlockSpan, end: u64, all: bool) -> Result<Option<Before>, FileError> {
-        let mut meta = self.meta.lock();
+        let mut meta = self.meta();
         self.load(&mut meta, None)?;
         if !all && (meta.keys().is_none() || (meta.stale_tail && end > meta.len)) {
             return Ok(None);
@@ -73,16 +105,14 @@ impl<B: Backing> SealedFile<B> {
             return Err(error);
         }
         meta.touched = true;
-        let before = Before { len, keys, first_life };
         if first_life
             && span.first != BlockIndex(0)
             && let Err(error) = self.write_first_block(&mut meta)
         {
-            drop(meta);
-            self.undo_growth(&before, end);
+            self.forget_first_life(&mut meta);
             return Err(error);
         }
-        Ok(Some(before))
+        Ok(Some(Before { len, keys, first_life }))
     }
 
     /// The file's keys, made now if it has none.
@@ -139,10 +169,17 @@ impl<B: Backing> SealedFile<B> {
 
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
     /// their range.
-    fn write_blocks(&self, span: BlockSpan, sealed: &mut [u8]) -> Result<(), FileError> {
-        let newer = self.meta.lock().stamp(span.first, sealed, &self.context);
+    fn write_blocks(
+        &self,
+        span: BlockSpan,
+        end: u64,
+        sealed: &mut [u8],
+    ) -> Result<(), FileError> {
+        let newer = self.meta().stamp(span.first, sealed, &self.context);
         self.backing.write_at(sealed, span.first.stored())?;
-        self.meta.lock().note_written(span, newer);
+        let mut meta = self.meta();
+        meta.note_written(span, newer);
+        meta.written = meta.written.max(end);
         Ok(())
     }
 
@@ -206,37 +243,41 @@ impl<B: Backing> SealedFile<B> {
         *self.tail.lock() = Some(Tail { index, plain });
     }
 
-    /// Takes back what [`SealedFile::prepare`] gave a write that then failed, unless another
-    /// write has made the file longer still.
-    fn undo_growth(&self, before: &Before, end: u64) {
-        let mut meta = self.meta.lock();
+    /// After a write that failed: any of the blocks that it was to add may be missing.
+    fn note_missing(&self, before: &Before, span: BlockSpan) {
+        let mut meta = self.meta();
         self.tail.lock().take();
         meta.touched = true;
-        if end <= before.len {
+        let first = span.first.max(BlockSpan::of_len(before.len).end);
+        // What was cut away meanwhile is no part of the file.
+        let end = span.end.min(meta.end());
+        meta.gaps.add(BlockSpan { first: first.min(end), end });
+    }
+
+    /// Takes back the length that only failed writes needed. The caller holds all blocks, so that
+    /// no write is under way.
+    fn undo_growth(&self, meta: &mut Meta) {
+        let len = meta.written;
+        if len >= meta.len || len == 0 {
             return;
         }
-        // Any of the new blocks may be missing.
-        let (old, new) = (BlockSpan::of_len(before.len), BlockSpan::of_len(end));
-        meta.gaps.add(BlockSpan { first: old.end, end: new.end });
-        if meta.len != end {
-            return;
+        // The last block may have been written with more than it is to hold again.
+        meta.stale_tail = true;
+        if let Err(error) = self.cut_backing(meta, len) {
+            log::error!("a failed write left the file longer than it was: {error}");
         }
-        let cut = if before.first_life {
-            self.backing.set_len(0)
-        } else {
-            // The last block may have been written with more than it is to hold again.
-            meta.stale_tail = true;
-            self.cut_backing(&mut meta, before.len)
-        };
-        match cut {
-            Ok(()) if before.first_life => *meta = Meta::empty(),
-            Ok(()) => {}
+    }
+
+    /// Makes a file empty again that got its key for what then could not be written. The caller
+    /// holds all blocks.
+    pub(super) fn forget_first_life(&self, meta: &mut Meta) {
+        self.tail.lock().take();
+        match self.backing.set_len(0) {
+            Ok(()) => *meta = Meta::empty(),
             Err(error) => {
                 log::error!("a failed write left the file longer than it was: {error}");
-                if before.first_life {
-                    meta.seal = Seal::Lost;
-                    self.context.note_identity_change();
-                }
+                meta.seal = Seal::Lost;
+                self.context.note_identity_change();
             }
         }
     }
