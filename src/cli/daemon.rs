@@ -21,6 +21,7 @@ use super::mount::Plan;
 use super::mountpoint::lies_in;
 use super::own_mount::OwnMount;
 use super::served::Served;
+use super::space;
 use super::target::would_be;
 use super::trail;
 use super::vault::{self, Keys, Turn};
@@ -48,6 +49,8 @@ pub fn run(
     let below = |dir: &Path| lies_in(&would_be(dir), &plan.mountpoint.path);
     sys::limit_path(|dir| !below(dir))?;
     sys::serve_memory();
+    // After all that raises a limit of the daemon's own.
+    sys::obey_limits();
     plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
     let signals = BlockedSignals::block(plan.foreground)?;
@@ -118,11 +121,17 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
     let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
     let mountpoint = plan.mountpoint.path.display();
-    let settings =
-        Settings { writeback: !plan.options.no_writeback, spin: plan.options.spin.now() };
+    let settings = Settings {
+        mount: mount.id(),
+        writeback: !plan.options.no_writeback,
+        spin: plan.options.spin.now(),
+    };
     let session = Session::start(device, Arc::clone(fs), settings)
         .or_fail(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
     mount.tune();
+    if !plan.options.flags.read_only {
+        space::watch(fs, mount.device())?;
+    }
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;

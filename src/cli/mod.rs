@@ -19,6 +19,7 @@ mod principals;
 mod progress;
 mod remount;
 mod served;
+mod space;
 mod spin;
 mod status;
 mod target;

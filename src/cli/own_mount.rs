@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use crate::fuse::MountId;
 use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, UnmountError};
 
 use super::exit::{Exit, Failure};
@@ -47,6 +48,17 @@ impl OwnMount {
                 Err(failed("the mount was gone at once"))
             }
         }
+    }
+
+    /// Its number.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// What its session needs to know of it.
+    pub fn id(&self) -> MountId {
+        let device = rustix::fs::makedev(self.device.major, self.device.minor);
+        MountId { path: self.mountpoint.clone(), device }
     }
 
     /// Whether it is still what lies on its mount point. Device numbers are used again, but not

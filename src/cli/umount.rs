@@ -5,6 +5,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::StatVfsMountFlags;
+
+use crate::store::Vault;
 use crate::sys::{self, Holder, MountedVault, UnmountError};
 
 use super::exit::{Context, Exit, Failure, tell};
@@ -56,14 +59,28 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         })?;
         clear_socket(&mounted);
         tell(&format!("recovered {mountpoint}: its daemon had died"));
-    } else {
-        unmount(&mounted)?;
+        wait_until_free(&mounted, daemon)?;
+        return Ok(Exit::Done);
     }
+    // A mount that writes nothing leaves no word of its end.
+    let flags = rustix::fs::statvfs(&mounted.mountpoint).map(|space| space.f_flag);
+    let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY));
+    unmount(&mounted, daemon)?;
     wait_until_free(&mounted, daemon)?;
-    Ok(Exit::Done)
+    match Vault::last_end(&mounted.vault, daemon).filter(|_| !read_only) {
+        None => Ok(Exit::Done),
+        Some(reason) => {
+            let sentence = match reason.as_str() {
+                "" => "its daemon died before it had ended the mount",
+                reason => reason,
+            };
+            let sentence = format!("unmounted {mountpoint}, which did not end cleanly: {sentence}");
+            Err(Failure::new(Exit::Failed, sentence))
+        }
+    }
 }
 
-fn unmount(mounted: &MountedVault) -> Result<(), Failure> {
+fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
     let mountpoint = mounted.mountpoint.display();
     let started = Instant::now();
     loop {
@@ -79,7 +96,11 @@ fn unmount(mounted: &MountedVault) -> Result<(), Failure> {
         }
         let waited = started.elapsed();
         let (at, device) = (mounted.mountpoint.clone(), mounted.device);
-        let holders = look(move || sys::holders(&at, device));
+        let mut holders = look(move || sys::holders(&at, device));
+        // The daemon itself is there for a moment alone, to cut a file to what was written of it.
+        holders.retain(
+            |holder| !matches!(holder, Holder::Process { pid, .. } if Some(*pid) == daemon),
+        );
         if !holders.is_empty() || waited > FLEETING {
             let sentence = format!("{mountpoint} is in use by {}", list(&holders));
             return Err(Failure::new(Exit::Busy, sentence));

@@ -1,9 +1,14 @@
 //! Content: opening, reading, writing, syncing, space.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use super::open_file::OpenFile;
 use super::{Caller, Change, Fs, FsError, Handle, Inode, Wanted};
+use crate::store::FileError;
+use crate::sys;
 
 /// Where a write comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +108,7 @@ impl Fs {
         self.in_file(inode, self.opened(inode)?.read_with(offset, len, take))
     }
 
-    /// Writes all of `data` at `offset` of an open file.
+    /// Writes all of `data` at `offset` of an open file, with root's privileges.
     ///
     /// # Errors
     /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
@@ -114,27 +119,96 @@ impl Fs {
         data: &[u8],
         origin: Origin,
     ) -> Result<Written, FsError> {
+        self.write_as(true, inode, offset, data, origin)
+    }
+
+    /// [`Fs::write`] for root or, not `by_root`, for another user, who is bound by quotas and by
+    /// what the backing filesystem keeps for root.
+    ///
+    /// # Errors
+    /// As [`Fs::write`]; ENOSPC and EDQUOT where the user may write no more.
+    pub fn write_as(
+        &self,
+        by_root: bool,
+        inode: Inode,
+        offset: u64,
+        data: &[u8],
+        origin: Origin,
+    ) -> Result<Written, FsError> {
         let file = self.opened(inode)?;
-        if origin == Origin::Cache {
+        let cached = origin == Origin::Cache;
+        if cached {
             file.keep_mtime()?;
         }
         self.choose_key(inode, &file)?;
-        self.in_file(inode, file.write(offset, data))?;
-        file.note_write(origin == Origin::Cache);
+        let write = || match cached {
+            true => file.write_back(offset, data),
+            false => file.write(offset, data),
+        };
+        let room = self.require_room(&file, (offset, data.len() as u64), by_root);
+        let written = room.and_then(|()| match write() {
+            Err(error) if by_root && is_over_quota(&error) => sys::beyond_limits(write),
+            written => written,
+        });
+        if cached && let Err(error) = &written {
+            self.note_lost_write(&file, error);
+        }
+        self.in_file(inode, written)?;
+        file.note_write(cached);
         if origin == Origin::ProgramSync {
-            self.in_file(inode, file.sync(false))?;
+            self.sync(inode, &file, false)?;
         }
         // Without its writeback cache the kernel asks for the space after each write by itself.
         let blocks_outgrown = origin == Origin::Cache && file.outgrows_told_blocks(data.len());
         Ok(Written { blocks_outgrown })
     }
 
+    /// What a program wrote a while ago can't be written to the vault: whoever has the file open for
+    /// writing learns of it with their next write, and the log has a line.
+    fn note_lost_write(&self, file: &OpenFile, error: &FileError) {
+        file.failed_writes.note(errno_of(error), self.handles.newest());
+        file.complain_of_write(error);
+    }
+
+    /// Tells whoever has a file open for writing, once, that something could not be written out of
+    /// the kernel's cache.
+    ///
+    /// # Errors
+    /// [`FsError::Backing`] with the number of that failure.
+    pub fn tell_lost_write(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
+        let failed = handle.writes().then(|| self.open.find(inode)).flatten();
+        match failed.and_then(|file| file.failed_writes.tell(handle)) {
+            Some(errno) => Err(errno.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether something of an open file was lost, so that each descriptor is to ask before it writes.
+    pub fn has_lost_writes(&self, inode: Inode) -> bool {
+        self.open.find(inode).is_some_and(|file| file.failed_writes.any())
+    }
+
     /// Makes an open file's content durable, and with `metadata` its times and modes too.
     ///
     /// # Errors
-    /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
-    pub fn fsync(&self, inode: Inode, metadata: bool) -> Result<(), FsError> {
-        self.in_file(inode, self.opened(inode)?.sync(metadata))
+    /// [`FsError::File`], also where another descriptor's sync failed and `handle` was not told yet; [`FsError::Stale`] where the file is not open.
+    pub fn fsync(&self, inode: Inode, handle: Handle, metadata: bool) -> Result<(), FsError> {
+        let file = self.opened(inode)?;
+        let synced = self.sync(inode, &file, metadata);
+        match file.failed_syncs.tell(handle) {
+            // This descriptor now knows, by the failure of its own or by that of another.
+            Some(errno) => synced.and(Err(errno.into())),
+            None => synced,
+        }
+    }
+
+    fn sync(&self, inode: Inode, file: &OpenFile, metadata: bool) -> Result<(), FsError> {
+        let synced = file.sync(metadata);
+        if let Err(error) = &synced {
+            file.failed_syncs.note(errno_of(error), self.handles.newest());
+            self.note_unsound(inode);
+        }
+        self.in_file(inode, synced)
     }
 
     /// Reserves, zeroes or gives back `len` bytes from `offset` of an open file.
@@ -158,7 +232,14 @@ impl Fs {
             self.in_file(inode, file.punch(offset, len))?;
         }
         if reserve {
-            self.in_file(inode, file.allocate(offset, len, extend))?;
+            let by_root = caller.is_root();
+            let allocate = || file.allocate(offset, len, extend);
+            let room = self.require_room(&file, (offset, len), by_root);
+            let allocated = room.and_then(|()| match allocate() {
+                Err(error) if by_root && is_over_quota(&error) => sys::beyond_limits(allocate),
+                allocated => allocated,
+            });
+            self.in_file(inode, allocated)?;
         }
         self.content_changed(inode, caller)
     }
@@ -181,10 +262,10 @@ impl Fs {
     }
 
     /// Copies up to `len` bytes between two open files, from one key to the other; returns how
-    /// many, fewer where the source ends.
+    /// many, fewer where the source ends or something fails.
     ///
     /// # Errors
-    /// As reading and writing; what was copied before a failure stays copied.
+    /// As reading and writing, where nothing was copied.
     pub fn copy(
         &self,
         (from, from_offset): (Inode, u64),
@@ -206,19 +287,32 @@ impl Fs {
         }
         self.choose_key(to, &target)?;
         let mut copied = 0;
+        let mut failed = Ok(());
         while copied < len {
             let want = (len - copied).min(COPY_CHUNK as u64) as usize;
             let chunk = source.read_with(from_offset + copied, want, <[u8]>::to_vec);
-            let chunk = self.in_file(from, chunk)?;
-            if chunk.is_empty() {
-                break;
+            let chunk = self.in_file(from, chunk);
+            let done = chunk.and_then(|chunk| {
+                let at = to_offset + copied;
+                if !chunk.is_empty() {
+                    self.write_as(caller.is_root(), to, at, &chunk, Origin::Program)?;
+                }
+                Ok(chunk.len() as u64)
+            });
+            match done {
+                Ok(0) => break,
+                Ok(done) => copied += done,
+                Err(error) => {
+                    failed = Err(error);
+                    break;
+                }
             }
-            self.in_file(to, target.write(to_offset + copied, &chunk))?;
-            target.note_write(false);
-            copied += chunk.len() as u64;
         }
-        self.content_changed(to, caller)?;
-        Ok(copied)
+        if copied > 0 {
+            self.content_changed(to, caller)?;
+            return Ok(copied);
+        }
+        failed.map(|()| 0)
     }
 
     /// After a change of the content of which the kernel does not say who made it.
@@ -228,5 +322,18 @@ impl Fs {
 
     fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {
         self.open.find(inode).ok_or(FsError::Stale)
+    }
+}
+
+fn is_over_quota(error: &FileError) -> bool {
+    matches!(error, FileError::Io(error) if error.kind() == ErrorKind::QuotaExceeded)
+}
+
+/// The number under which a failure is told to descriptors later.
+fn errno_of(error: &FileError) -> Errno {
+    match error {
+        FileError::Io(error) => error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),
+        FileError::Integrity(_) | FileError::Key(_) => Errno::IO,
+        FileError::TooLong => Errno::FBIG,
     }
 }

@@ -258,6 +258,12 @@ impl Fs {
             self.places.forget_dir(left.inode);
             self.assignments.remove(&left.inode);
         }
+        if left.kind == FileType::RegularFile && left.nlink == 0 {
+            self.unsound.lock().remove(&left.inode);
+            if let Some(file) = self.open.nameless(left.inode) {
+                self.reaper.let_go(Pin::Path(Arc::new(file)));
+            }
+        }
         self.nodes.unlink(&link, left, pin);
         bulk
     }

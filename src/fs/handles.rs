@@ -1,7 +1,8 @@
-//! Who opened what, where that is asked again at every read and write.
+//! The descriptors that the kernel has open, by number.
 //!
-//! A mount keeps no account of its descriptors: who could open a file can use it until they close
-//! it. A strict mount does, and refuses what a descriptor's opener may do no longer.
+//! Each open gets a number, and the later open the larger one, so that a failure can be told to
+//! every descriptor that was open then. A strict mount also keeps who opened what, and refuses what
+//! a descriptor's opener may do no longer.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -12,15 +13,39 @@ use super::{Caller, Fs, FsError, Inode, Wanted};
 use crate::keys::policy::{Action, ActionSet, Asker};
 use crate::keys::trail::Who;
 
-/// An open file as the kernel names it; 0 where nobody asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// An open file as the kernel names it: a serial number, above two bits that say what the kernel
+/// does not repeat with each request. 0 where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Handle(pub u64);
 
-/// The open files of a strict mount.
+impl Handle {
+    const WRITES: u64 = 1;
+    const BY_ROOT: u64 = 2;
+    const BITS: u32 = 2;
+
+    fn new(number: u64, wanted: Wanted, caller: &Caller) -> Self {
+        let writes = if wanted.write { Self::WRITES } else { 0 };
+        let by_root = if caller.is_root() { Self::BY_ROOT } else { 0 };
+        Self(number << Self::BITS | writes | by_root)
+    }
+
+    /// Whether it was opened for writing.
+    pub fn writes(self) -> bool {
+        self.0 & Self::WRITES != 0
+    }
+
+    /// Whether root opened it.
+    pub fn by_root(self) -> bool {
+        self.0 & Self::BY_ROOT != 0
+    }
+}
+
+/// The open files of a mount.
 #[derive(Debug, Default)]
 pub(super) struct Handles {
     strict: AtomicBool,
     last: AtomicU64,
+    /// Of a strict mount alone.
     openers: DashMap<Handle, Opener>,
 }
 
@@ -33,20 +58,25 @@ struct Opener {
 }
 
 impl Handles {
-    /// Notes an open file, where that is done.
+    /// A handle for a file that was opened.
     pub fn open(&self, fs: &Fs, inode: Inode, wanted: Wanted, caller: &Caller) -> Handle {
-        if !self.strict.load(Ordering::Relaxed) {
-            return Handle::default();
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let handle = Handle::new(number, wanted, caller);
+        if self.strict.load(Ordering::Relaxed) {
+            let asker = Asker { groups: caller.groups(), ..fs.asker(caller.uid, caller.gid) };
+            self.openers.insert(handle, Opener { inode, wanted, asker });
         }
-        let asker = Asker { groups: caller.groups(), ..fs.asker(caller.uid, caller.gid) };
-        let handle = Handle(self.last.fetch_add(1, Ordering::Relaxed) + 1);
-        self.openers.insert(handle, Opener { inode, wanted, asker });
         handle
     }
 
+    /// Not below any handle there is.
+    pub fn newest(&self) -> Handle {
+        Handle((self.last.load(Ordering::Relaxed) + 1) << Handle::BITS)
+    }
+
     fn opener(&self, handle: Handle) -> Option<Opener> {
-        let noted = handle != Handle::default();
-        noted.then(|| self.openers.get(&handle).map(|opener| opener.clone())).flatten()
+        let strict = self.strict.load(Ordering::Relaxed);
+        strict.then(|| self.openers.get(&handle).map(|opener| opener.clone())).flatten()
     }
 }
 
@@ -63,7 +93,7 @@ impl Fs {
 
     /// Forgets who opened a file that is released.
     pub fn forget_opener(&self, handle: Handle) {
-        if handle != Handle::default() {
+        if self.is_strict() {
             self.handles.openers.remove(&handle);
         }
     }

@@ -2,11 +2,18 @@
 
 use std::ffi::{OsStr, OsString};
 
-use rustix::fs::{FileType, StatVfs};
+use std::sync::atomic::Ordering;
 
+use rustix::fs::{FileType, StatVfs};
+use rustix::io::Errno;
+
+use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Attr, Fs, FsError, Inode};
-use crate::store::Vault;
+use crate::store::{FileError, Vault};
+
+/// Less space than this, in bytes, is looked at before each write.
+const SCARCE: u64 = 4 << 30;
 
 /// A name that was found, or made.
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +94,41 @@ impl Fs {
         let mut space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;
         space.f_namemax = self.places.names().longest(space.f_namemax);
         Ok(space)
+    }
+
+    /// How many bytes users may still write to the backing filesystem; `None` where it does not say.
+    /// Where that is little and root could write more, writes are held to it from now on.
+    pub fn look_at_space(&self) -> Option<u64> {
+        let space = rustix::fs::fstatvfs::<&Vault>(&self.vault).ok()?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let reserved = space.f_bavail < space.f_bfree && free < SCARCE;
+        self.scarce.store(reserved, Ordering::Relaxed);
+        Some(free)
+    }
+
+    /// Whether a user other than root may write `len` bytes at `offset` of an open file: the daemon
+    /// could use up what the backing filesystem keeps for root, and is not to.
+    ///
+    /// # Errors
+    /// ENOSPC, as if the backing filesystem had said so.
+    pub(super) fn require_room(
+        &self,
+        file: &OpenFile,
+        (offset, len): (u64, u64),
+        by_root: bool,
+    ) -> Result<(), FileError> {
+        if by_root || !self.scarce.load(Ordering::Relaxed) || self.euid != 0 {
+            return Ok(());
+        }
+        let space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        // Content takes 1 % more in the vault, and a file has more than its content.
+        let needed = len + len / 64 + (1 << 20);
+        if free >= needed || file.has_space(offset, len) {
+            Ok(())
+        } else {
+            Err(Errno::NOSPC.into())
+        }
     }
 
     /// Remembers what lies at `place` in `parent`, and shows it.

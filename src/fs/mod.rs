@@ -9,6 +9,7 @@ mod descriptors;
 mod dirs;
 mod entries;
 mod error;
+mod failures;
 mod handles;
 mod identities;
 mod inode;
@@ -27,19 +28,22 @@ mod rewrap;
 mod simulate;
 mod told_blocks;
 mod trail;
+mod unsynced;
 mod walk;
 mod xattrs;
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FileType, Stat};
 
 use crate::format::StoredLen;
 use crate::keys::trail::Trail;
-use crate::store::{FileError, Vault};
+use crate::store::{FileError, Vault, VaultError};
 use assign::Assignments;
 use dirs::DirStreams;
 use handles::Handles;
@@ -78,7 +82,7 @@ pub struct Fs {
     vault: Vault,
     places: Places,
     nodes: Nodes,
-    open: OpenFiles,
+    open: Arc<OpenFiles>,
     streams: DirStreams,
     handles: Handles,
     assignments: Assignments,
@@ -91,6 +95,12 @@ pub struct Fs {
     owners: Owners,
     trail: OnceLock<Arc<Trail>>,
     identities: Identities,
+    /// Files of which the backing filesystem lost something.
+    unsound: Mutex<HashSet<Inode>>,
+    /// See [`Fs::look_at_space`].
+    scarce: AtomicBool,
+    /// See [`Fs::cuts_what_was_lost`].
+    cutter: AtomicU32,
     euid: u32,
     egid: u32,
 }
@@ -117,6 +127,9 @@ impl Fs {
             owners,
             trail: OnceLock::new(),
             identities: Identities::default(),
+            unsound: Mutex::default(),
+            scarce: AtomicBool::new(false),
+            cutter: AtomicU32::new(0),
             euid,
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -131,13 +144,38 @@ impl Fs {
     /// Ends the use of the vault: commits what is still open and marks a clean end.
     ///
     /// # Errors
-    /// What failed; the mount counts as crashed then, and nothing that was fsynced is lost.
-    pub fn close(&self) -> Result<(), crate::store::VaultError> {
-        self.open.commit_all().map_err(|error| match error {
-            FileError::Io(error) => crate::store::VaultError::Io(error),
-            other => crate::store::VaultError::Io(std::io::Error::other(other.to_string())),
-        })?;
-        self.vault.close()
+    /// [`VaultError::Outstanding`] where files could not be completed, and what else failed; the
+    /// mount counts as crashed then, and nothing that was fsynced is lost.
+    pub fn close(&self) -> Result<(), VaultError> {
+        let (failed, all_synced) = self.open.finish();
+        let mut lost: Vec<Inode> = failed.iter().map(|(inode, _)| *inode).collect();
+        lost.extend(self.unsound.lock().iter());
+        lost.sort();
+        lost.dedup();
+        let reason = failed.first().map(|(_, error)| error.to_string());
+        self.vault.close(all_synced, lost.len() as u64, reason.as_deref())
+    }
+
+    /// Notes that the backing filesystem lost something of a file that was to become durable: the
+    /// mount does not end cleanly, unless the file goes.
+    fn note_unsound(&self, inode: Inode) {
+        self.unsound.lock().insert(inode);
+    }
+
+    /// A truncate by the thread `thread` of this process, to whatever length, cuts a file to what was
+    /// written of it. By it, the kernel learns that it keeps more of the file than that.
+    pub fn cuts_what_was_lost(&self, thread: u32) {
+        self.cutter.store(thread, Ordering::Relaxed);
+    }
+
+    /// Whether a request is one of [`Fs::cuts_what_was_lost`].
+    fn is_cut_of_lost(&self, caller: &Caller) -> bool {
+        caller.pid != 0 && caller.pid == self.cutter.load(Ordering::Relaxed)
+    }
+
+    /// How long an open file is without what could not be written; `None` where it is not open.
+    pub fn written_len(&self, inode: Inode) -> Option<u64> {
+        self.open.find(inode).map(|file| file.written_len())
     }
 
     fn vault_dir(&self) -> BorrowedFd<'_> {

@@ -1,8 +1,9 @@
 //! One file of the vault that somebody has open, with the times that the kernel keeps of it.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use rustix::io::Errno;
 
 use super::FsError;
 use super::attrs::{Change, Time, timestamps};
+use super::failures::Failures;
 use super::inode::modified;
 use super::told_blocks::ToldBlocks;
 use crate::format::MasterKeyId;
@@ -21,6 +23,12 @@ pub struct OpenFile {
     sealed: SealedFile<RealFile>,
     mtime: Mutex<CachedMtime>,
     told_blocks: ToldBlocks,
+    /// Of syncing it.
+    pub failed_syncs: Failures,
+    /// Of writing what the kernel had in its cache.
+    pub failed_writes: Failures,
+    complained: AtomicBool,
+    write_failed: AtomicBool,
 }
 
 /// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
@@ -44,7 +52,15 @@ impl Deref for OpenFile {
 impl OpenFile {
     /// A file that was just opened and has so many blocks of 512 bytes.
     pub fn new(sealed: SealedFile<RealFile>, blocks: u64) -> Self {
-        Self { sealed, mtime: Mutex::default(), told_blocks: ToldBlocks::new(blocks) }
+        Self {
+            sealed,
+            mtime: Mutex::default(),
+            told_blocks: ToldBlocks::new(blocks),
+            failed_syncs: Failures::default(),
+            failed_writes: Failures::default(),
+            complained: AtomicBool::new(false),
+            write_failed: AtomicBool::new(false),
+        }
     }
 
     /// What the kernel was told of its space.
@@ -57,6 +73,46 @@ impl OpenFile {
     pub fn outgrows_told_blocks(&self, bytes: usize) -> bool {
         let blocks = || Ok(rustix::fs::fstat(self.sealed.backing())?.st_blocks as u64);
         self.told_blocks.outgrown(bytes as u64, blocks)
+    }
+
+    /// Whether something of it has not been written to the vault that no user will: its header, or
+    /// a modification time.
+    pub fn owes(&self) -> bool {
+        self.sealed.owes_commit() || self.mtime.lock().passed
+    }
+
+    /// Whether its last name is gone.
+    pub fn is_nameless(&self) -> bool {
+        rustix::fs::fstat(self.sealed.backing()).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// The descriptor that it was opened with.
+    pub fn into_fd(self) -> OwnedFd {
+        self.sealed.into_backing().into_fd()
+    }
+
+    /// Logs what keeps its header from being written: once, until it was written.
+    pub fn complain(&self, error: &FileError) {
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            let path = self.stored_path();
+            let path = path.display();
+            log::error!("{path}: its header can't be written, and is tried again: {error}");
+        }
+    }
+
+    /// Logs that something of the kernel's cache could not be written: once, until something could.
+    pub fn complain_of_write(&self, error: &FileError) {
+        if !self.write_failed.swap(true, Ordering::Relaxed) {
+            let path = self.stored_path();
+            let (path, end) = (path.display(), self.sealed.written_len());
+            log::error!("{path}: what programs wrote behind byte {end} can't be written: {error}");
+        }
+    }
+
+    /// Its path in the vault, for the log.
+    fn stored_path(&self) -> PathBuf {
+        let fd = self.sealed.backing().as_fd().as_raw_fd();
+        std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default()
     }
 
     /// Sets attributes by `apply`, and notes the modification time that `change` names. Nothing
@@ -95,6 +151,9 @@ impl OpenFile {
     pub fn note_write(&self, cached: bool) {
         let mut mtime = self.mtime.lock();
         mtime.passed = true;
+        if self.write_failed.load(Ordering::Relaxed) {
+            self.write_failed.store(false, Ordering::Relaxed);
+        }
         if !cached {
             mtime.set = None;
         }
@@ -129,7 +188,9 @@ impl OpenFile {
         }
         mtime.passed = false;
         drop(mtime);
-        self.sealed.commit()
+        self.sealed.commit()?;
+        self.complained.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -146,7 +207,6 @@ pub fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
 /// # Errors
 /// What the backing filesystem says.
 pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
-    use std::os::fd::AsRawFd;
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let open = || rustix::fs::open(&*path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     match open() {

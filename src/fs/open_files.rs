@@ -1,9 +1,14 @@
 //! The sealed files that somebody has open, one for each inode however often it is opened.
+//!
+//! A file whose last user left, and whose header or times could not be brought up to date then,
+//! stays in the table without users: it is tried again when it is opened, by a timer, and at the
+//! end of the mount.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -13,6 +18,7 @@ use rustix::io::Errno;
 use super::descriptors::for_program;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
+use super::unsynced::Unsynced;
 use super::{FsError, Inode};
 use crate::store::{Access, Context, FileError, RealFile, SealedFile};
 
@@ -22,7 +28,15 @@ pub struct OpenFiles {
     files: DashMap<Inode, Shared>,
     context: Arc<Context>,
     access: Access,
+    unsynced: Unsynced,
+    /// Whether a thread tries again what could not be brought up to date.
+    retrying: AtomicBool,
+    this: Weak<Self>,
 }
+
+/// How long to wait until a file is tried again that could not be brought up to date; each time
+/// twice as long, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 struct Shared {
     file: Arc<OpenFile>,
@@ -37,8 +51,15 @@ impl std::fmt::Debug for Shared {
 
 impl OpenFiles {
     /// For the files of one vault.
-    pub fn new(context: Arc<Context>, access: Access) -> Self {
-        Self { files: DashMap::new(), context, access }
+    pub fn new(context: Arc<Context>, access: Access) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            files: DashMap::new(),
+            context,
+            access,
+            unsynced: Unsynced::default(),
+            retrying: AtomicBool::new(false),
+            this: Weak::clone(this),
+        })
     }
 
     /// The file, if somebody has it open.
@@ -75,6 +96,7 @@ impl OpenFiles {
                     return Err(FsError::Stale);
                 }
                 let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
+                self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
             }
@@ -100,6 +122,7 @@ impl OpenFiles {
                 // It may have grown since it was found.
                 let stat = rustix::fs::fstat(&fd)?;
                 let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
+                self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
             }
@@ -150,27 +173,82 @@ impl OpenFiles {
     /// One user less; the last one leaves the header on disk up to date.
     ///
     /// # Errors
-    /// [`FileError`]: the file is closed all the same.
+    /// [`FileError`]: the file has no user any more, and is tried again.
     pub fn release(&self, inode: Inode) -> Result<(), FileError> {
-        let mut committed = Ok(());
-        // The commit happens under the entry's lock: nobody reads the header before it is done.
-        self.files.remove_if(&inode, |_, shared| {
-            let last = shared.users.fetch_sub(1, Ordering::Relaxed) == 1;
-            if last {
-                committed = shared.file.settle();
+        let mut settled = Ok(());
+        loop {
+            let mut owing = None;
+            let removed = self.files.remove_if(&inode, |_, shared| {
+                let last = shared.users.load(Ordering::Relaxed) == 1;
+                if last && settled.is_ok() && shared.file.owes() {
+                    owing = Some(Arc::clone(&shared.file));
+                    return false;
+                }
+                shared.users.fetch_sub(1, Ordering::Relaxed);
+                last && (settled.is_ok() || shared.file.is_nameless())
+            });
+            // Not under the table's lock, which others wait for: until the next look, this user
+            // keeps the file open.
+            if let Some(file) = owing {
+                settled = file.settle();
+                if let Err(error) = &settled {
+                    file.complain(error);
+                }
+                continue;
             }
-            last
-        });
-        committed
+            if let Some((_, shared)) = removed {
+                self.unsynced.keep(inode, shared.file);
+            } else if settled.is_err() {
+                self.retry_later();
+            }
+            return settled;
+        }
     }
 
-    /// Commits the headers of all files that are still open; returns the first failure.
-    ///
-    /// # Errors
-    /// [`FileError`]: the others were committed all the same.
-    pub fn commit_all(&self) -> Result<(), FileError> {
-        let results: Vec<_> = self.files.iter().map(|shared| shared.file.settle()).collect();
-        results.into_iter().collect()
+    /// Brings the headers of all files up to date that are still in the table, and makes durable
+    /// what nobody has made so; returns those of which that failed. Whether all files that were
+    /// written in this mount are durable then: there may have been more than are remembered.
+    pub fn finish(&self) -> (Vec<(Inode, FileError)>, bool) {
+        let kept = self.unsynced.take();
+        let files: Vec<_> =
+            self.files.iter().map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
+        let finish = |file: &OpenFile| {
+            file.settle()?;
+            if file.is_unsynced() { file.sync(true) } else { Ok(()) }
+        };
+        let mut failed: Vec<_> = files
+            .iter()
+            .filter(|(_, file)| !file.is_nameless())
+            .filter_map(|(inode, file)| finish(file).err().map(|error| (*inode, error)))
+            .collect();
+        failed.extend(kept.sync());
+        (failed, kept.is_all())
+    }
+
+    /// A file's last name is gone: nobody waits any more for what it is owed. Returns what is left
+    /// to be closed.
+    pub fn nameless(&self, inode: Inode) -> Option<OwnedFd> {
+        self.files.remove_if(&inode, |_, shared| shared.users.load(Ordering::Relaxed) == 0);
+        self.unsynced.forget(inode)
+    }
+
+    /// The files without users, which are owed something.
+    fn owed(&self) -> Vec<Inode> {
+        let unused = self.files.iter().filter(|entry| entry.users.load(Ordering::Relaxed) == 0);
+        unused.map(|entry| *entry.key()).collect()
+    }
+
+    /// Starts the timer, unless it runs. It ends when nothing is owed.
+    fn retry_later(&self) {
+        if self.retrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = Weak::clone(&self.this);
+        let thread = std::thread::Builder::new().name("retry".to_owned());
+        if thread.spawn(move || retry(&this)).is_err() {
+            // The next failure starts it, and the end of the mount tries all of them.
+            self.retrying.store(false, Ordering::Release);
+        }
     }
 
     /// Runs `work` on every file that is open. It stays open meanwhile: two of one file would not
@@ -193,6 +271,13 @@ impl OpenFiles {
                 (inode, result.and_then(|done| in_some_file(self.release(inode)).map(|()| done)))
             })
             .collect()
+    }
+
+    /// A file that was closed without being durable is open again: who syncs it now makes it so.
+    fn carry_over(&self, inode: Inode, file: &OpenFile) {
+        if self.unsynced.forget(inode).is_some() {
+            file.mark_unsynced();
+        }
     }
 
     fn seal(
@@ -236,6 +321,31 @@ impl OpenFiles {
             }
             Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDWR | flags),
             Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Tries the files that are owed something again and again, until there is none.
+fn retry(files: &Weak<OpenFiles>) {
+    let (mut pause, longest) = RETRY;
+    loop {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(longest);
+        let Some(files) = files.upgrade() else { return };
+        for inode in files.owed() {
+            if let Some(shared) = files.files.get(&inode) {
+                shared.users.fetch_add(1, Ordering::Relaxed);
+                drop(shared);
+                // A failure leaves it in the table.
+                let _ = files.release(inode);
+            }
+        }
+        if files.owed().is_empty() {
+            files.retrying.store(false, Ordering::Release);
+            // One that came between the two begins anew.
+            if files.owed().is_empty() || files.retrying.swap(true, Ordering::AcqRel) {
+                return;
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
@@ -44,9 +44,21 @@ impl Filesystem for Adapter {
         self.fs.forget(convert::inode(inode), lookups);
     }
 
-    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    /// With a handle the kernel asks for a program that is about to write through it, or reads at the
+    /// file's end.
+    fn getattr(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
         let _turn = self.connection.begin(Operation::getattr, request.pid());
-        reply_attr(reply, self.fs.getattr(convert::inode(inode)));
+        let inode = convert::inode(inode);
+        let told = handle.map(|handle| self.fs.tell_lost_write(inode, convert::handle(handle)));
+        let attr = told.unwrap_or(Ok(())).and_then(|()| self.fs.getattr(inode));
+        let ttl = if self.fs.has_lost_writes(inode) { Duration::ZERO } else { TTL };
+        reply_attr(reply, ttl, attr);
     }
 
     fn setattr(
@@ -272,13 +284,13 @@ impl Filesystem for Adapter {
         &self,
         request: &Request,
         inode: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         datasync: bool,
         reply: ReplyEmpty,
     ) {
         let _turn = self.connection.begin(Operation::fsync, request.pid());
-        let inode = convert::inode(inode);
-        self.sync(request.pid(), reply, move |fs| fs.fsync(inode, !datasync));
+        let (inode, handle) = (convert::inode(inode), convert::handle(handle));
+        self.sync(request.pid(), reply, move |fs| fs.fsync(inode, handle, !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.

@@ -9,12 +9,15 @@ use fuser::{INodeNo, Notifier};
 use super::counters::{Counters, Operation};
 use super::killed::CallerWatch;
 use super::lookout::Lookout;
+use super::lost_writes::MountId;
 use super::worker_pool::WorkerPool;
 use crate::fs::Inode;
 
 /// How the mount behaves.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
+    /// Which mount it is.
+    pub mount: MountId,
     /// The kernel keeps what is written and hands it on later, in large pieces.
     pub writeback: bool,
     /// How long a thread looks out for the next request before it sleeps; zero for never.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::connection::{Connection, Settings, Turn};
+use super::lost_writes::LostWrites;
 use super::slow::is_in_memory;
 use super::writers::Writers;
 use crate::fs::Fs;
@@ -14,6 +15,7 @@ pub struct Adapter {
     pub(super) connection: Arc<Connection>,
     pub(super) settings: Settings,
     pub(super) writers: Arc<Writers>,
+    pub(super) lost_writes: LostWrites,
     /// The vault is on no disk.
     pub(super) in_memory: bool,
 }
@@ -22,7 +24,8 @@ impl Adapter {
     /// Answers out of `fs`, counting in `connection`.
     pub fn new(fs: Arc<Fs>, connection: Arc<Connection>, settings: Settings) -> Self {
         let in_memory = is_in_memory(&fs);
-        Self { fs, connection, settings, writers: Arc::default(), in_memory }
+        let lost_writes = LostWrites::default();
+        Self { fs, connection, settings, writers: Arc::default(), lost_writes, in_memory }
     }
 
     /// Runs `work`, which may wait for a disk: here, unless other requests would have to wait then.

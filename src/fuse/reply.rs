@@ -68,10 +68,10 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, F
     }
 }
 
-/// With the attributes that the inode has now.
-pub(super) fn reply_attr(reply: ReplyAttr, attr: Result<Attr, FsError>) {
+/// With the attributes that the inode has now, which the kernel may rely on for so long.
+pub(super) fn reply_attr(reply: ReplyAttr, ttl: Duration, attr: Result<Attr, FsError>) {
     match attr {
-        Ok(attr) => reply.attr(&TTL, &convert::attr(&attr)),
+        Ok(attr) => reply.attr(&ttl, &convert::attr(&attr)),
         Err(error) => reply.error(refuse(&error)),
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::fstatfs;
 use super::connection::{Connection, Turn};
 use super::dispatch::Adapter;
 use super::killed::{Cancelled, Unanswered};
-use super::reply::{refuse, reply_attr, reply_empty};
+use super::reply::{TTL, refuse, reply_attr, reply_empty};
 use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
 
 /// The most that one copy_file_range(2) copies: its caller holds the target's lock meanwhile, and
@@ -54,7 +54,7 @@ impl WriteRequest {
     fn run(self, fs: &Fs, data: &[u8]) -> Result<Written, FsError> {
         let Self { inode, handle, offset, origin, .. } = self;
         fs.may_still_write(inode, handle, origin)?;
-        let written = fs.write(inode, offset, data, origin)?;
+        let written = fs.write_as(handle.by_root(), inode, offset, data, origin)?;
         if self.kills_privilege {
             fs.drop_privilege_bits(inode, &self.caller)?;
         }
@@ -113,7 +113,12 @@ impl Adapter {
             return self.run(turn, move |fs| answer(reply, write.run(fs, &data)));
         }
         if write.origin != Origin::ProgramSync || self.in_memory {
-            return answer(reply, write.run(&self.fs, data));
+            let written = write.run(&self.fs, data);
+            if written.is_err() && write.origin == Origin::Cache {
+                let (notifier, lost) = (self.connection.notifier(), (write.inode, write.offset));
+                self.lost_writes.note(&self.fs, notifier, &self.settings.mount, lost);
+            }
+            return answer(reply, written);
         }
         let unsynced = WriteRequest { origin: Origin::Program, ..write };
         let written = unsynced.run(&self.fs, data);
@@ -123,7 +128,7 @@ impl Adapter {
         let reply = Unanswered::new((reply, len));
         self.connection.callers.note(write.caller.pid, &reply);
         self.hand_on(move |fs| {
-            let synced = fs.fsync(write.inode, false);
+            let synced = fs.fsync(write.inode, write.handle, false);
             if let Some((reply, _)) = reply.take() {
                 answer(reply, synced.and(written));
             }
@@ -134,9 +139,9 @@ impl Adapter {
     pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
         // To empty a file takes no flush, and is done at each open that empties it.
         if self.in_memory || change.size.is_none_or(|size| size == 0) {
-            return reply_attr(reply, self.fs.setattr(inode, &change, &caller));
+            return reply_attr(reply, TTL, self.fs.setattr(inode, &change, &caller));
         }
-        self.hand_on(move |fs| reply_attr(reply, fs.setattr(inode, &change, &caller)));
+        self.hand_on(move |fs| reply_attr(reply, TTL, fs.setattr(inode, &change, &caller)));
     }
 
     /// Copies a part of what is asked for, and stops when nobody waits for it any more: what the

@@ -69,6 +69,14 @@ pub enum VaultError {
     /// Work on all its files was told to stop.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
+    /// Files could not be completed at the end of a mount.
+    #[error("{}", outstanding(*.files, .reason.as_deref()))]
+    Outstanding {
+        /// How many.
+        files: u64,
+        /// What keeps the first of them from it, where that is known.
+        reason: Option<String>,
+    },
     /// The backing filesystem failed.
     #[error("the backing filesystem says: {0}")]
     Io(#[from] io::Error),
@@ -106,7 +114,7 @@ pub enum Access {
 pub struct Vault {
     root: OwnedFd,
     own: OwnFiles,
-    _lock: File,
+    lock: File,
     access: Access,
     lacks: Vec<Lack>,
     description: Mutex<Description>,
@@ -207,7 +215,7 @@ impl Vault {
         Ok(Self {
             root,
             own,
-            _lock: lock,
+            lock,
             access,
             lacks,
             description: Mutex::new(description),
@@ -217,16 +225,70 @@ impl Vault {
     }
 
     /// Marks this mount as cleanly ended, after everything else has reached the disk. The caller
-    /// has committed all headers. Without this call the mount counts as crashed.
+    /// has committed all headers but those of `outstanding` files, for that `reason`; `all_synced`
+    /// says that it has made each file durable that was written. Without this call, or with
+    /// something outstanding, the mount counts as crashed.
     ///
     /// # Errors
-    /// [`VaultError::Io`]: the mount counts as crashed then.
-    pub fn close(&self) -> Result<(), VaultError> {
+    /// [`VaultError::Outstanding`]; [`VaultError::Io`]: the mount counts as crashed then.
+    pub fn close(
+        &self,
+        all_synced: bool,
+        outstanding: u64,
+        reason: Option<&str>,
+    ) -> Result<(), VaultError> {
         if self.access == Access::ReadOnly {
             return Ok(());
         }
-        self.sync()?;
-        write_state(&self.own, &self.keys().state, &self.context.epochs().end())
+        if outstanding > 0 {
+            let failure =
+                VaultError::Outstanding { files: outstanding, reason: reason.map(str::to_owned) };
+            self.note_end(&failure.to_string());
+            return Err(failure);
+        }
+        let ended = if all_synced && self.keeps_order() { Ok(()) } else { self.sync() };
+        let ended = ended.and_then(|()| {
+            write_state(&self.own, &self.keys().state, &self.context.epochs().end())
+        });
+        match &ended {
+            Ok(()) => self.note_end(""),
+            Err(error) => self.note_end(&error.to_string()),
+        }
+        ended
+    }
+
+    /// Whether the backing filesystem makes changes of directories durable in their order, so that
+    /// the record of this mount's end, the last of them, comes after all others. Both journal
+    /// them; and memory keeps nothing anyway.
+    fn keeps_order(&self) -> bool {
+        /// statfs(2), `f_type`.
+        const EXT4: i64 = 0xef53;
+        const XFS: i64 = 0x5846_5342;
+        const TMPFS: i64 = 0x0102_1994;
+        rustix::fs::fstatfs(&self.root)
+            .is_ok_and(|found| matches!(found.f_type, EXT4 | XFS | TMPFS))
+    }
+
+    /// Leaves in the lock file how the mount ended, for [`Vault::last_end`]: in the first place for
+    /// a person, so what can't be written there is no failure.
+    fn note_end(&self, sentence: &str) {
+        let line = match sentence {
+            "" => String::new(),
+            sentence => format!("{}\n{sentence}\n", std::process::id()),
+        };
+        if self.lock.write_all_at(line.as_bytes(), 0).is_ok() {
+            let _ = self.lock.set_len(line.len() as u64);
+        }
+    }
+
+    /// How the writable mount of the daemon `pid` ended that had the vault in `dir`: `None` for
+    /// cleanly, or where that is not known any more; else what kept it from that, empty where the
+    /// daemon died.
+    pub fn last_end(dir: &Path, pid: Option<u32>) -> Option<String> {
+        let noted = open_own_files(dir).and_then(|own| Ok(own.read(LOCK)?));
+        let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();
+        let (by, sentence) = noted.split_once('\n')?;
+        (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
     }
 
     /// Makes all that was written to the backing filesystem durable.
@@ -306,6 +368,17 @@ impl AsFd for Vault {
     }
 }
 
+fn outstanding(files: u64, reason: Option<&str>) -> String {
+    let (files, their) = match files {
+        1 => ("1 file".to_owned(), "its"),
+        files => (format!("{files} files"), "their"),
+    };
+    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
+    format!(
+        "{files} could not be completed{reason} (`atrest verify` names what {their} mount left)"
+    )
+}
+
 fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
     if std::fs::read_dir(dir).map_err(VaultError::Unreachable)?.next().is_some() {
         return Err(VaultError::NotEmpty);
@@ -353,7 +426,7 @@ fn lock(own: &OwnFiles) -> Result<File, VaultError> {
         Err(Errno::WOULDBLOCK) => {
             let mut pid = String::new();
             file.read_to_string(&mut pid)?;
-            Err(VaultError::Locked(pid.trim().parse().ok()))
+            Err(VaultError::Locked(pid.lines().next().and_then(|pid| pid.parse().ok())))
         }
         Err(errno) => Err(errno.into()),
     }

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod bdi;
+mod capability;
 mod cgroup;
 mod fusermount;
 mod holders;
@@ -19,6 +20,7 @@ mod power;
 mod process;
 
 pub use bdi::{Refused, set_dirty_limit, tune};
+pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use holders::{Holder, holders, holders_elsewhere};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};

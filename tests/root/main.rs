@@ -13,6 +13,7 @@ mod full_disk;
 mod generations;
 mod idle;
 mod inherited;
+mod lost_writes;
 mod memory;
 mod mount_program;
 mod mounted_below;

@@ -311,7 +311,7 @@ impl Fs {
     }
 
     /// The path of a file as it is now; of one that has several, the last.
-    pub(super) fn path_of(&self, inode: Inode) -> PathBuf {
+    pub fn path_of(&self, inode: Inode) -> PathBuf {
         let _tree = self.tree.read();
         self.places.path(&self.nodes, inode)
     }

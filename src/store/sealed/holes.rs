@@ -23,7 +23,7 @@ impl<B: Backing> SealedFile<B> {
             if matches!(meta.seal, Seal::Lost) {
                 self.forget_lost(&mut meta)?;
             }
-            meta.touched = true;
+            self.touch(&mut meta);
             self.extend(&mut meta, end)?;
         }
         Ok(())
@@ -44,7 +44,7 @@ impl<B: Backing> SealedFile<B> {
         }
         self.own_epoch(&mut meta)?;
         self.tail.lock().take();
-        meta.touched = true;
+        self.touch(&mut meta);
         let span = BlockSpan::covering(offset, end - offset);
         let whole = whole_blocks(span, offset, end, meta.len);
         for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
@@ -77,6 +77,13 @@ impl<B: Backing> SealedFile<B> {
         let Some(keys) = meta.keys() else { return Ok(()) };
         keys.seal(index, &plain[..held], &mut block);
         self.write_block(meta, index, &mut block)
+    }
+
+    /// Whether `len` bytes from `offset` can be written without more space in the vault.
+    pub fn has_space(&self, offset: u64, len: u64) -> bool {
+        let span = BlockSpan::covering(offset, len);
+        let hole = self.backing.next_hole(span.first.stored());
+        hole.is_ok_and(|hole| hole.is_some_and(|hole| hole >= span.end.stored()))
     }
 
     /// The first byte from `offset` on that is, or may be, content; `None` where only hole

@@ -11,7 +11,7 @@ pub use rewrap::Rewrapped;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
@@ -42,6 +42,8 @@ pub struct SealedFile<B> {
     tail: Mutex<Option<Tail>>,
     /// The id that the file's next life gets, where somebody was told of it.
     next_id: Mutex<Option<FileId>>,
+    /// Something was changed since the backing file was last made durable.
+    unsynced: AtomicBool,
 }
 
 /// What is known of the file besides its content.
@@ -145,7 +147,13 @@ impl<B: Backing> SealedFile<B> {
             len: AtomicU64::new(len),
             tail: Mutex::new(None),
             next_id: Mutex::new(None),
+            unsynced: AtomicBool::new(false),
         })
+    }
+
+    /// Gives the backing file back.
+    pub fn into_backing(self) -> B {
+        self.backing
     }
 
     /// The backing file.
@@ -167,6 +175,22 @@ impl<B: Backing> SealedFile<B> {
     /// Whether the header on disk does not yet say all there is to say.
     pub fn owes_commit(&self) -> bool {
         self.meta().touched
+    }
+
+    /// Whether content or header was changed since the last [`SealedFile::sync`] that succeeded.
+    pub fn is_unsynced(&self) -> bool {
+        self.unsynced.load(Ordering::Relaxed)
+    }
+
+    /// Notes a change that was made before the file was opened, and that is not durable.
+    pub fn mark_unsynced(&self) {
+        self.unsynced.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a change that the header on disk does not say yet.
+    fn touch(&self, meta: &mut Meta) {
+        meta.touched = true;
+        self.unsynced.store(true, Ordering::Relaxed);
     }
 
     fn meta(&self) -> MetaGuard<'_> {
@@ -218,7 +242,12 @@ impl<B: Backing> SealedFile<B> {
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
         let of_this_mount = self.meta().header_is_of(&self.context);
-        self.backing.sync(metadata)?;
+        // A change from here on may miss this sync, and asks for another one.
+        self.unsynced.store(false, Ordering::Relaxed);
+        if let Err(error) = self.backing.sync(metadata) {
+            self.unsynced.store(true, Ordering::Relaxed);
+            return Err(error.into());
+        }
         self.meta().owned |= of_this_mount;
         Ok(())
     }
@@ -253,6 +282,7 @@ impl<B: Backing> SealedFile<B> {
             }
         }
         if let Some(header) = meta.newer_header(&self.context) {
+            self.unsynced.store(true, Ordering::Relaxed);
             self.backing.write_unseen(&header.bytes, 0)?;
             meta.put_header(header);
         }

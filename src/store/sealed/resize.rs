@@ -6,6 +6,8 @@
 //! cut, and a later growth would read them as a damaged block. Shrinking within the last block
 //! takes one: there is nothing to cut.
 
+use std::sync::atomic::Ordering;
+
 use super::write::check_len;
 use super::{Meta, Seal, SealedFile, cut_len};
 use crate::format::{BLOCK_LEN, BlockContent, BlockIndex, BlockSpan, NEXT_CAPACITY, stored_len};
@@ -24,13 +26,14 @@ impl<B: Backing> SealedFile<B> {
             self.backing.set_len(0)?;
             self.tail.lock().take();
             *meta = Meta::empty();
+            self.unsynced.store(true, Ordering::Relaxed);
             return Ok(());
         }
         self.load(&mut meta, None)?;
         if matches!(meta.seal, Seal::Lost) {
             self.forget_lost(&mut meta)?;
         }
-        meta.touched = true;
+        self.touch(&mut meta);
         if len < meta.len { self.shrink(&mut meta, len) } else { self.extend(&mut meta, len) }
     }
 
@@ -181,7 +184,7 @@ impl<B: Backing> SealedFile<B> {
         if len > 0 {
             self.extend(meta, len)?;
         }
-        meta.touched = true;
+        self.touch(meta);
         Ok(())
     }
 }

@@ -104,7 +104,7 @@ impl<B: Backing> SealedFile<B> {
             meta.forget_new_key(first_life);
             return Err(error);
         }
-        meta.touched = true;
+        self.touch(&mut meta);
         if first_life
             && span.first != BlockIndex(0)
             && let Err(error) = self.write_first_block(&mut meta)
@@ -169,12 +169,7 @@ impl<B: Backing> SealedFile<B> {
 
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
     /// their range.
-    fn write_blocks(
-        &self,
-        span: BlockSpan,
-        end: u64,
-        sealed: &mut [u8],
-    ) -> Result<(), FileError> {
+    fn write_blocks(&self, span: BlockSpan, end: u64, sealed: &mut [u8]) -> Result<(), FileError> {
         let newer = self.meta().stamp(span.first, sealed, &self.context);
         self.backing.write_at(sealed, span.first.stored())?;
         let mut meta = self.meta();
@@ -243,11 +238,17 @@ impl<B: Backing> SealedFile<B> {
         *self.tail.lock() = Some(Tail { index, plain });
     }
 
+    /// Makes the file as long as [`SealedFile::written_len`].
+    pub fn cut_to_written(&self) {
+        let _alone = self.ranges.exclusive(BlockSpan::ALL);
+        self.undo_growth(&mut self.meta());
+    }
+
     /// After a write that failed: any of the blocks that it was to add may be missing.
     fn note_missing(&self, before: &Before, span: BlockSpan) {
         let mut meta = self.meta();
         self.tail.lock().take();
-        meta.touched = true;
+        self.touch(&mut meta);
         let first = span.first.max(BlockSpan::of_len(before.len).end);
         // What was cut away meanwhile is no part of the file.
         let end = span.end.min(meta.end());

@@ -1,0 +1,65 @@
+//! Failures that belong to a file rather than to one request, told to each descriptor once.
+//!
+//! The kernel below reports a failed write-back once for each of its descriptors, and all users of
+//! a file share one here. So it is noted, as errseq_t does it (Linux lib/errseq.c): each descriptor
+//! that was open learns of the newest failure once, whichever asks first; one that is opened later
+//! learns of it only if nobody has yet.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use super::Handle;
+
+/// The newest failure of a file.
+#[derive(Debug, Default)]
+pub struct Failures(Mutex<Option<Box<Noted>>>);
+
+#[derive(Debug)]
+struct Noted {
+    errno: Errno,
+    /// The handles up to this one were open.
+    newest: Handle,
+    told: HashSet<Handle>,
+}
+
+impl Failures {
+    /// Notes a failure; the handles up to `newest` are open. An older one is forgotten.
+    pub fn note(&self, errno: Errno, newest: Handle) {
+        *self.0.lock() = Some(Box::new(Noted { errno, newest, told: HashSet::new() }));
+    }
+
+    /// Whether there was one.
+    pub fn any(&self) -> bool {
+        self.0.lock().is_some()
+    }
+
+    /// The failure that `handle` has not been told of yet.
+    pub fn tell(&self, handle: Handle) -> Option<Errno> {
+        let mut noted = self.0.lock();
+        let noted = noted.as_mut()?;
+        let concerned = handle <= noted.newest || noted.told.is_empty();
+        (concerned && noted.told.insert(handle)).then_some(noted.errno)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_handle_that_was_open_is_told_once_whichever_asks_first() {
+        let failures = Failures::default();
+        assert_eq!(failures.tell(Handle(4)), None);
+        failures.note(Errno::IO, Handle(12));
+        assert_eq!(failures.tell(Handle(8)), Some(Errno::IO));
+        assert_eq!(failures.tell(Handle(8)), None);
+        assert_eq!(failures.tell(Handle(4)), Some(Errno::IO));
+        assert_eq!(failures.tell(Handle(16)), None, "opened after somebody was told");
+        failures.note(Errno::NOSPC, Handle(16));
+        assert_eq!(failures.tell(Handle(20)), Some(Errno::NOSPC), "nobody knew yet");
+        assert_eq!(failures.tell(Handle(16)), Some(Errno::NOSPC));
+        assert_eq!(failures.tell(Handle(20)), None);
+    }
+}
