@@ -98,6 +98,10 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     if start.plan.options.strict {
         fs.be_strict();
     }
+    fs.keep_access_times(start.plan.options.access_times);
+    if !start.plan.options.no_writeback {
+        fs.kernel_keeps_times();
+    }
     let served = vault::reread(&start.keys, &fs).and_then(|()| {
         let kept = trail::for_mount(start.plan, &start.keys, &fs)?;
         kept.into_iter().for_each(|kept| fs.keep_trail(kept));

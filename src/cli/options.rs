@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::fs::AccessTimes;
 use crate::sys::Flags;
 
 use super::exit::{Exit, Failure};
@@ -15,6 +16,8 @@ use super::trail::TrailOptions;
 pub struct Options {
     /// The flags of the mount itself.
     pub flags: Flags,
+    /// When a read moves the time of access.
+    pub access_times: AccessTimes,
     /// Users other than the one who mounts may enter.
     pub allow_other: bool,
     /// Modes and owners bind the only user of the mount even if that is root.
@@ -62,8 +65,9 @@ impl Options {
             ("nodev", None) => self.flags.dev = false,
             ("exec", None) => self.flags.exec = true,
             ("noexec", None) => self.flags.exec = false,
-            ("atime" | "relatime" | "strictatime", None) => self.flags.atime = true,
-            ("noatime", None) => self.flags.atime = false,
+            ("atime" | "relatime", None) => self.keep_access_times(AccessTimes::Relative),
+            ("strictatime", None) => self.keep_access_times(AccessTimes::Strict),
+            ("noatime", None) => self.keep_access_times(AccessTimes::Never),
             ("sync", None) => self.flags.sync = true,
             ("async", None) => self.flags.sync = false,
             ("remount", None) => self.remount = true,
@@ -115,6 +119,13 @@ impl Options {
             },
         }
         Ok(())
+    }
+}
+
+impl Options {
+    fn keep_access_times(&mut self, when: AccessTimes) {
+        self.access_times = when;
+        self.flags.atime = when != AccessTimes::Never;
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Change {
     pub atime: Option<Time>,
     /// Last change of the content.
     pub mtime: Option<Time>,
+    /// The last change of anything, where the kernel keeps that.
+    pub ctime: Option<SystemTime>,
     /// The open file through which it is done, by one who could open it for that.
     pub through: Option<Handle>,
 }
@@ -77,7 +79,15 @@ impl Fs {
                     }
                 }
             };
+            let same = size == file.len();
             let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
+            if same && cut.is_ok() && change.mtime.is_none() && change.through.is_some() {
+                // Of ftruncate(2) alone the kernel leaves this to the file system.
+                let touched = Change { mtime: Some(Time::Now), ..Change::default() };
+                file.change(&touched, || {
+                    self.apply(&Target::File(file.backing().as_fd()), &touched)
+                })?;
+            }
             drop(file);
             self.in_file(inode, self.open.release(inode)).and(cut)?;
         } else if change.is_empty() {
@@ -86,10 +96,16 @@ impl Fs {
         }
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
-        } else if !change.is_empty() {
+        } else if !change.is_empty() || change.ctime.is_some() {
             let _tree = self.tree.read();
-            let at_place =
-                || self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), change);
+            let at_place = || {
+                let place = self.places.of(&self.nodes, inode)?;
+                self.apply(&Target::Place(&place), change)?;
+                if let Some(ctime) = change.ctime {
+                    self.change_times.note(inode, &place.stat()?, ctime.into());
+                }
+                Ok::<_, FsError>(())
+            };
             // Not while a rewrap, which opens it, puts the modification time back.
             match self.open.while_closed(inode, at_place) {
                 Ok(applied) => applied?,
@@ -157,7 +173,9 @@ impl Fs {
         let change = Change { mode: Some(dropped), ..Change::default() };
         let _tree = self.tree.read();
         match self.open.find(inode) {
-            Some(file) => self.apply(&Target::File(file.backing().as_fd()), &change),
+            Some(file) => {
+                file.change(&change, || self.apply(&Target::File(file.backing().as_fd()), &change))
+            }
             None => self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), &change),
         }
     }

@@ -47,7 +47,7 @@ impl Fs {
                 let made = Made::new(&place, AtFlags::empty());
                 let (stat, backing) = self.settle(&place, caller)?;
                 let mut attr = self.attr(&place, &stat)?;
-                let file = self.open.adopt(attr.inode, fd)?;
+                let file = self.open.adopt(attr.inode, fd, &stat)?;
                 if wanted.write {
                     file.told_blocks().expect_writes();
                     attr.blocks = file.told_blocks().tell(attr.blocks);
@@ -257,6 +257,9 @@ impl Fs {
         if left.kind == FileType::Directory {
             self.places.forget_dir(left.inode);
             self.assignments.remove(&left.inode);
+        }
+        if left.nlink == 0 {
+            self.change_times.forget(left.inode);
         }
         if left.kind == FileType::RegularFile && left.nlink == 0 {
             self.unsound.lock().remove(&left.inode);

@@ -1,9 +1,11 @@
 //! POSIX semantics of a mounted vault, by operation family. Nothing here knows FUSE, so all of
 //! it can be used, and tested, without a mount.
 
+mod access_times;
 mod assign;
 mod attrs;
 mod caller;
+mod change_times;
 mod data;
 mod descriptors;
 mod dirs;
@@ -45,6 +47,7 @@ use crate::format::StoredLen;
 use crate::keys::trail::Trail;
 use crate::store::{FileError, Vault, VaultError};
 use assign::Assignments;
+use change_times::ChangeTimes;
 use dirs::DirStreams;
 use handles::Handles;
 use identities::Identities;
@@ -57,6 +60,7 @@ use place::{Place, Places};
 use reaper::Reaper;
 use rewrap::Rewraps;
 
+pub use access_times::AccessTimes;
 pub use attrs::{Change, Time};
 pub use caller::Caller;
 pub use data::{Allocate, Origin, Written};
@@ -83,6 +87,7 @@ pub struct Fs {
     places: Places,
     nodes: Nodes,
     open: Arc<OpenFiles>,
+    change_times: Arc<ChangeTimes>,
     streams: DirStreams,
     handles: Handles,
     assignments: Assignments,
@@ -113,10 +118,14 @@ impl Fs {
     pub fn new(vault: Vault) -> Result<Self, FsError> {
         let euid = rustix::process::geteuid().as_raw();
         let owners = Owners { vault: rustix::fs::fstat(&vault)?.st_uid, daemon: euid };
+        let change_times = Arc::new(ChangeTimes::from_bytes(&vault.change_times()));
+        let open =
+            OpenFiles::new(vault.context().clone(), vault.access(), Arc::clone(&change_times));
         Ok(Self {
             places: Places::new(&vault, MOST_DIRS)?,
             nodes: Nodes::default(),
-            open: OpenFiles::new(vault.context().clone(), vault.access()),
+            open,
+            change_times,
             streams: DirStreams::default(),
             assignments: Assignments::default(),
             tree: RwLock::new(()),
@@ -152,6 +161,11 @@ impl Fs {
         lost.extend(self.unsound.lock().iter());
         lost.sort();
         lost.dedup();
+        if let Some(times) = self.change_times.to_bytes()
+            && let Err(error) = self.vault.keep_change_times(&times)
+        {
+            log::info!("changed files will show another ctime after the next mount: {error}");
+        }
         let reason = failed.first().map(|(_, error)| error.to_string());
         self.vault.close(all_synced, lost.len() as u64, reason.as_deref())
     }
@@ -178,6 +192,17 @@ impl Fs {
         self.open.find(inode).map(|file| file.written_len())
     }
 
+    /// When a read moves the time of access. Before anything is opened.
+    pub fn keep_access_times(&self, when: AccessTimes) {
+        self.open.keep_access_times(when);
+    }
+
+    /// The kernel keeps the times of files by itself (FUSE_WRITEBACK_CACHE). Before anything is
+    /// opened.
+    pub fn kernel_keeps_times(&self) {
+        self.change_times.kernel_keeps_them();
+    }
+
     fn vault_dir(&self) -> BorrowedFd<'_> {
         self.vault.as_fd()
     }
@@ -200,6 +225,9 @@ impl Fs {
             _ => stat.st_size as u64,
         };
         let mut attr = Attr::new(inode, stat, size);
+        if attr.kind == FileType::RegularFile {
+            attr.ctime = self.change_times.shown(inode, stat).into();
+        }
         if attr.blocks == 0
             && attr.kind == FileType::RegularFile
             && let Some(file) = self.open.find(inode)

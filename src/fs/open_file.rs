@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
@@ -10,18 +11,27 @@ use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::FsError;
+use super::access_times::{self, AccessTimes};
 use super::attrs::{Change, Time, timestamps};
+use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::inode::modified;
 use super::told_blocks::ToldBlocks;
+use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
 use crate::store::{FileError, RealFile, Rewrapped, SealedFile};
 
 /// A file of a real vault that somebody has open.
 pub struct OpenFile {
     sealed: SealedFile<RealFile>,
-    mtime: Mutex<CachedMtime>,
+    inode: Inode,
+    /// Held while the backing file's times are moved and put back, so that nobody sees them
+    /// meanwhile. Before the locks of `sealed`.
+    times: Mutex<CachedTimes>,
+    change_times: Arc<ChangeTimes>,
+    access_times: AccessTimes,
+    /// Whether the next read of a program moves the time of access.
+    atime_is_due: AtomicBool,
     told_blocks: ToldBlocks,
     /// Of syncing it.
     pub failed_syncs: Failures,
@@ -31,14 +41,19 @@ pub struct OpenFile {
     write_failed: AtomicBool,
 }
 
-/// With the writeback cache the kernel keeps the modification time. It sets it by and by, or not
-/// at all where a write found it as it should be; what it writes back later must not move it.
-#[derive(Debug, Default)]
-struct CachedMtime {
-    /// The time that the kernel last set, or found when it began to write back.
-    set: Option<SystemTime>,
+/// With the writeback cache the kernel keeps the times of modification and change. It sets them by
+/// and by, or not at all where a write found them as they should be; what it writes back later
+/// must not move them.
+#[derive(Debug)]
+struct CachedTimes {
+    /// The modification time that the kernel last set, or found when it began to write back.
+    mtime: Option<SystemTime>,
     /// Whether the kernel's cache was written from since.
     passed: bool,
+    /// The time of change that the kernel last set, or was told before the file was opened.
+    ctime: ChangeTime,
+    /// Whether anything moved the backing file's time of change since it was last noted.
+    moved: bool,
 }
 
 impl Deref for OpenFile {
@@ -50,12 +65,26 @@ impl Deref for OpenFile {
 }
 
 impl OpenFile {
-    /// A file that was just opened and has so many blocks of 512 bytes.
-    pub fn new(sealed: SealedFile<RealFile>, blocks: u64) -> Self {
+    /// A file that was just opened and looks as `stat`.
+    pub fn new(
+        sealed: SealedFile<RealFile>,
+        (inode, stat): (Inode, &Stat),
+        change_times: Arc<ChangeTimes>,
+        access_times: AccessTimes,
+    ) -> Self {
+        let ctime = change_times.shown(inode, stat);
+        let times = CachedTimes { mtime: None, passed: false, ctime, moved: false };
+        let told_blocks = ToldBlocks::new(stat.st_blocks as u64);
+        let atime_is_due = AtomicBool::new(access_times.is_due(stat));
+        let times = Mutex::new(times);
         Self {
             sealed,
-            mtime: Mutex::default(),
-            told_blocks: ToldBlocks::new(blocks),
+            inode,
+            times,
+            change_times,
+            access_times,
+            atime_is_due,
+            told_blocks,
             failed_syncs: Failures::default(),
             failed_writes: Failures::default(),
             complained: AtomicBool::new(false),
@@ -78,7 +107,7 @@ impl OpenFile {
     /// Whether something of it has not been written to the vault that no user will: its header, or
     /// a modification time.
     pub fn owes(&self) -> bool {
-        self.sealed.owes_commit() || self.mtime.lock().passed
+        self.sealed.owes_commit() || self.times.lock().moved
     }
 
     /// Whether its last name is gone.
@@ -115,48 +144,100 @@ impl OpenFile {
         std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default()
     }
 
-    /// Sets attributes by `apply`, and notes the modification time that `change` names. Nothing
-    /// puts an older one back meanwhile.
+    /// Sets attributes by `apply`, and notes the times that `change` names. Nothing puts older ones
+    /// back meanwhile.
     pub fn change<E>(
         &self,
         change: &Change,
         apply: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut mtime = self.mtime.lock();
+        let mut times = self.times.lock();
         apply()?;
+        times.moved = true;
         match change.mtime {
-            Some(Time::At(time)) => *mtime = CachedMtime { set: Some(time), passed: false },
-            Some(Time::Now) => *mtime = CachedMtime::default(),
+            Some(Time::At(time)) => (times.mtime, times.passed) = (Some(time), false),
+            Some(Time::Now) => (times.mtime, times.passed) = (None, false),
             None => {}
         }
-        Ok(())
-    }
-
-    /// What stat says of it, never with the modification time of a header write.
-    pub fn stat(&self) -> rustix::io::Result<Stat> {
-        let _mtime = self.mtime.lock();
-        rustix::fs::fstat(self.sealed.backing())
-    }
-
-    /// Notes the modification time before a write out of the kernel's cache.
-    pub fn keep_mtime(&self) -> rustix::io::Result<()> {
-        let mut mtime = self.mtime.lock();
-        if mtime.set.is_none() {
-            mtime.set = Some(modified(&rustix::fs::fstat(self.sealed.backing())?));
+        if let Some(ctime) = change.ctime {
+            times.ctime = ctime.into();
         }
         Ok(())
     }
 
-    /// Notes a write that was done, out of the kernel's cache or by a program.
-    pub fn note_write(&self, cached: bool) {
-        let mut mtime = self.mtime.lock();
-        mtime.passed = true;
+    /// What stat says of it, with the time of change to show, and never with a time that a header
+    /// write moved.
+    pub fn stat(&self) -> rustix::io::Result<Stat> {
+        let times = self.times.lock();
+        let mut stat = self.backing_stat()?;
+        let shown = match self.change_times.does_kernel_keep_them() {
+            true => times.ctime,
+            false => self.change_times.shown(self.inode, &stat),
+        };
+        (stat.st_ctime, stat.st_ctime_nsec) = shown.parts();
+        Ok(stat)
+    }
+
+    /// Before a change of the content: notes the modification time where the kernel keeps it.
+    pub fn begin_change(&self, origin: Origin) -> rustix::io::Result<()> {
+        if self.does_kernel_keep_times(origin) {
+            let mut times = self.times.lock();
+            if times.mtime.is_none() {
+                times.mtime = Some(modified(&self.backing_stat()?));
+            }
+        }
+        Ok(())
+    }
+
+    /// After a change of the content that was done.
+    pub fn end_change(&self, origin: Origin) {
+        let mut times = self.times.lock();
+        (times.passed, times.moved) = (true, true);
         if self.write_failed.load(Ordering::Relaxed) {
             self.write_failed.store(false, Ordering::Relaxed);
         }
-        if !cached {
-            mtime.set = None;
+        self.atime_is_due.store(self.access_times != AccessTimes::Never, Ordering::Relaxed);
+        if !self.does_kernel_keep_times(origin) {
+            times.mtime = None;
         }
+    }
+
+    /// Before a program reads: moves the time of access, if it is due.
+    pub fn note_access(&self) -> rustix::io::Result<()> {
+        if !self.atime_is_due.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if self.access_times == AccessTimes::Strict {
+            // The backing filesystem's own rule may be another.
+            let change = Change { atime: Some(Time::Now), ..Change::default() };
+            let set = |_: &mut _| rustix::fs::futimens(self.sealed.backing(), &timestamps(&change));
+            return self.unseen(&mut self.times.lock(), set);
+        }
+        self.atime_is_due.store(false, Ordering::Relaxed);
+        access_times::touch(self.sealed.backing())
+    }
+
+    fn does_kernel_keep_times(&self, origin: Origin) -> bool {
+        origin == Origin::Cache || self.change_times.does_kernel_keep_them()
+    }
+
+    fn backing_stat(&self) -> rustix::io::Result<Stat> {
+        rustix::fs::fstat(self.sealed.backing())
+    }
+
+    /// Does what no program asked for, after which stat is to say the same time of change.
+    fn unseen<T, E: From<Errno>>(
+        &self,
+        times: &mut CachedTimes,
+        work: impl FnOnce(&mut CachedTimes) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let shown = match self.change_times.does_kernel_keep_them() {
+            true => times.ctime,
+            false => self.change_times.shown(self.inode, &self.backing_stat()?),
+        };
+        let done = work(times);
+        self.change_times.note(self.inode, &self.backing_stat()?, shown);
+        done
     }
 
     /// Brings the wrapped key to the newest version of the master key `to`, or of its own.
@@ -164,33 +245,56 @@ impl OpenFile {
     /// # Errors
     /// [`FsError`]: the header is then the old one.
     pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
-        // Nobody sets the modification time, or learns it, while the write moves it.
-        let _mtime = self.mtime.lock();
+        let mut times = self.times.lock();
         if !self.backing().is_writable() {
             match in_some_file(self.sealed.try_rewrap(to))? {
                 Rewrapped::Done => {}
                 nothing_to_do => return Ok(nothing_to_do),
             }
-            self.backing().make_writable(reopen_writable(self.backing())?);
         }
-        in_some_file(self.sealed.rewrap(to))
+        self.unseen(&mut times, |_| {
+            if !self.backing().is_writable() {
+                self.backing().make_writable(reopen_writable(self.backing())?);
+            }
+            in_some_file(self.sealed.rewrap(to))
+        })
     }
 
-    /// Brings the header on disk up to date, and the modification time back to what was set.
+    /// Makes content and length durable, and with `metadata` the times and modes too.
+    ///
+    /// # Errors
+    /// As [`SealedFile::sync`].
+    pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
+        // Where the kernel keeps the times, the next settling puts them right.
+        if !self.change_times.does_kernel_keep_them() {
+            let mut times = self.times.lock();
+            if times.moved {
+                self.unseen(&mut times, |_| self.sealed.commit())?;
+            }
+        }
+        self.sealed.sync(metadata)
+    }
+
+    /// Brings the header on disk up to date, and the times back to what was set.
     ///
     /// # Errors
     /// [`FileError`].
     pub fn settle(&self) -> Result<(), FileError> {
-        let mut mtime = self.mtime.lock();
-        if let (Some(time), true) = (mtime.set, mtime.passed) {
-            let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
-            rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
+        let mut times = self.times.lock();
+        if !times.moved {
+            return self.sealed.commit();
         }
-        mtime.passed = false;
-        drop(mtime);
-        self.sealed.commit()?;
-        self.complained.store(false, Ordering::Relaxed);
-        Ok(())
+        self.unseen(&mut times, |times| {
+            if let (Some(time), true) = (times.mtime, times.passed) {
+                let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
+                rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
+            }
+            times.passed = false;
+            self.sealed.commit()?;
+            times.moved = false;
+            self.complained.store(false, Ordering::Relaxed);
+            Ok(())
+        })
     }
 }
 
@@ -208,7 +312,8 @@ pub fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
 /// What the backing filesystem says.
 pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let open = || rustix::fs::open(&*path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(&*path, flags, Mode::empty());
     match open() {
         Err(Errno::ACCESS) => {
             let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);

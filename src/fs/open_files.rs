@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -15,6 +15,8 @@ use dashmap::mapref::entry::Entry;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::access_times::AccessTimes;
+use super::change_times::ChangeTimes;
 use super::descriptors::for_program;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
@@ -32,6 +34,8 @@ pub struct OpenFiles {
     /// Whether a thread tries again what could not be brought up to date.
     retrying: AtomicBool,
     this: Weak<Self>,
+    change_times: Arc<ChangeTimes>,
+    access_times: OnceLock<AccessTimes>,
 }
 
 /// How long to wait until a file is tried again that could not be brought up to date; each time
@@ -51,7 +55,7 @@ impl std::fmt::Debug for Shared {
 
 impl OpenFiles {
     /// For the files of one vault.
-    pub fn new(context: Arc<Context>, access: Access) -> Arc<Self> {
+    pub fn new(context: Arc<Context>, access: Access, change_times: Arc<ChangeTimes>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             files: DashMap::new(),
             context,
@@ -59,7 +63,14 @@ impl OpenFiles {
             unsynced: Unsynced::default(),
             retrying: AtomicBool::new(false),
             this: Weak::clone(this),
+            change_times,
+            access_times: OnceLock::new(),
         })
+    }
+
+    /// When a read moves the time of access; what is said first holds.
+    pub fn keep_access_times(&self, when: AccessTimes) {
+        self.access_times.get_or_init(|| when);
     }
 
     /// The file, if somebody has it open.
@@ -95,7 +106,7 @@ impl OpenFiles {
                 if !is_inode(&stat)? {
                     return Err(FsError::Stale);
                 }
-                let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
+                let file = self.seal(inode, fd, writable, &stat)?;
                 self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
@@ -121,7 +132,7 @@ impl OpenFiles {
             Entry::Vacant(vacant) => {
                 // It may have grown since it was found.
                 let stat = rustix::fs::fstat(&fd)?;
-                let file = self.seal(fd, writable, stat.st_size as u64, stat.st_blocks as u64)?;
+                let file = self.seal(inode, fd, writable, &stat)?;
                 self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
@@ -159,12 +170,12 @@ impl OpenFiles {
         }
     }
 
-    /// Takes over a new, empty file that is open as `fd`, for one user.
+    /// Takes over a new, empty file that is open as `fd` and looks as `made`, for one user.
     ///
     /// # Errors
     /// None that a new file gives: those of [`SealedFile::open`].
-    pub fn adopt(&self, inode: Inode, fd: OwnedFd) -> Result<Arc<OpenFile>, FsError> {
-        let file = self.seal(fd, true, 0, 0)?;
+    pub fn adopt(&self, inode: Inode, fd: OwnedFd, made: &Stat) -> Result<Arc<OpenFile>, FsError> {
+        let file = self.seal(inode, fd, true, made)?;
         let shared = Shared { file: Arc::clone(&file), users: AtomicU64::new(1) };
         self.files.insert(inode, shared);
         Ok(file)
@@ -282,14 +293,16 @@ impl OpenFiles {
 
     fn seal(
         &self,
+        inode: Inode,
         fd: OwnedFd,
         writable: bool,
-        size: u64,
-        blocks: u64,
+        stat: &Stat,
     ) -> Result<Arc<OpenFile>, FsError> {
-        let file = RealFile::new(fd, writable);
+        let (file, size) = (RealFile::new(fd, writable), stat.st_size as u64);
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
-        Ok(Arc::new(OpenFile::new(sealed, blocks)))
+        let change_times = Arc::clone(&self.change_times);
+        let access_times = self.access_times.get().copied().unwrap_or_default();
+        Ok(Arc::new(OpenFile::new(sealed, (inode, stat), change_times, access_times)))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read
@@ -301,7 +314,7 @@ impl OpenFiles {
         for_writing: bool,
     ) -> Result<(OwnedFd, bool), FsError> {
         let flags = OFlags::NONBLOCK;
-        let open = |access| place.open(access | flags);
+        let open = |access| open_quietly(place, access | flags);
         if access == Access::ReadOnly || self.access == Access::ReadOnly {
             return match open(OFlags::RDONLY) {
                 Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
@@ -350,12 +363,21 @@ fn retry(files: &Weak<OpenFiles>) {
     }
 }
 
+/// Opens so that reading moves no time of access, where that is allowed: for the file's owner, and
+/// with CAP_FOWNER.
+fn open_quietly(place: &Place, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match place.open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => place.open(flags),
+        opened => opened,
+    }
+}
+
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
 fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
     let mode = Mode::from_raw_mode(place.stat()?.st_mode);
     place.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
-    let opened = place.open(flags);
+    let opened = open_quietly(place, flags);
     place.chmod(mode)?;
     Ok((opened?, flags.contains(OFlags::RDWR)))
 }
@@ -365,6 +387,6 @@ fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), Fs
 /// # Errors
 /// [`FileError`]; what the backing filesystem says.
 pub fn length_in_last_block(place: &Place, size: u64) -> Result<u64, FileError> {
-    let fd = place.open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
+    let fd = open_quietly(place, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
     crate::store::plain_len(&RealFile::new(fd, false), size)
 }

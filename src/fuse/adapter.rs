@@ -71,7 +71,7 @@ impl Filesystem for Adapter {
         size: Option<u64>,
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
+        ctime: Option<SystemTime>,
         handle: Option<FileHandle>,
         _crtime: Option<SystemTime>,
         _chgtime: Option<SystemTime>,
@@ -87,6 +87,7 @@ impl Filesystem for Adapter {
             size,
             atime: atime.map(convert::time),
             mtime: mtime.map(convert::time),
+            ctime,
             through: handle.map(convert::handle),
         };
         self.resize(convert::inode(inode), change, convert::caller(request), reply);
@@ -204,18 +205,23 @@ impl Filesystem for Adapter {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let turn = self.connection.begin(Operation::read, convert::reader(request, size));
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
+        let moves_atime = convert::moves_atime(flags);
         self.run(&turn, move |fs| {
             let mut reply = Some(reply);
             let read = fs.may_still_read(inode, handle).and_then(|()| {
-                fs.read(inode, offset, size as usize, |content| {
+                let answer = |content: &[u8]| {
                     reply.take().into_iter().for_each(|reply| reply.data(content));
-                })
+                };
+                match moves_atime {
+                    true => fs.read_for_program(inode, offset, size as usize, answer),
+                    false => fs.read(inode, offset, size as usize, answer),
+                }
             });
             if let (Err(error), Some(reply)) = (read, reply) {
                 reply.error(refuse(&error));

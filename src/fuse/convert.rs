@@ -40,6 +40,12 @@ pub(super) fn wanted(flags: OpenFlags) -> Wanted {
     Wanted { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
 }
 
+/// Whether a read through an open file with these flags is one of a program that moves the time of
+/// access. Through one that is open for writing alone the kernel fills up a page that is written.
+pub(super) fn moves_atime(flags: OpenFlags) -> bool {
+    flags.acc_mode() != OpenAccMode::O_WRONLY && flags.0 & libc::O_NOATIME == 0
+}
+
 pub(super) fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,

@@ -41,11 +41,19 @@ impl OwnFiles {
     /// # Errors
     /// `NotFound`; `InvalidData` where it is absurdly long; what the backing filesystem says.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.read_up_to(name, LONGEST)
+    }
+
+    /// All of the file `name`, which has `longest` bytes at most.
+    ///
+    /// # Errors
+    /// As [`OwnFiles::read`].
+    pub fn read_up_to(&self, name: &str, longest: u64) -> io::Result<Vec<u8>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
         let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > LONGEST {
+        file.take(longest + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > longest {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
         }
         Ok(bytes)

@@ -25,6 +25,8 @@ use crate::keys::{KeyError, KeyRing};
 pub const OWN_DIR: &str = ".atrest";
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
+const CHANGE_TIMES: &str = "ctimes";
+const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
 /// The record of mounts is filled up with spaces to a multiple of this, so that the next one is
 /// as long and can be written over it where the disk is full.
 const STATE_UNIT: usize = 512;
@@ -289,6 +291,22 @@ impl Vault {
         let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();
         let (by, sentence) = noted.split_once('\n')?;
         (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
+    }
+
+    /// What the last mount kept of times of change; empty where there is nothing of the kind.
+    pub fn change_times(&self) -> Vec<u8> {
+        self.own.read_up_to(CHANGE_TIMES, LONGEST_CHANGE_TIMES).unwrap_or_default()
+    }
+
+    /// Keeps times of change for the next mount.
+    ///
+    /// # Errors
+    /// What the backing filesystem says; what was kept before is then still there.
+    pub fn keep_change_times(&self, bytes: &[u8]) -> io::Result<()> {
+        match self.access {
+            Access::ReadOnly => Ok(()),
+            Access::ReadWrite => self.own.replace_loosely(CHANGE_TIMES, bytes),
+        }
     }
 
     /// Makes all that was written to the backing filesystem durable.

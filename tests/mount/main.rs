@@ -42,6 +42,7 @@ mod rewrap;
 mod round_trips;
 mod special;
 mod spin;
+mod stable_stat;
 mod sync;
 mod times;
 mod truncate;

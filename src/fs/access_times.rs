@@ -1,0 +1,62 @@
+//! Times of access (atime), by the rule of the mount.
+//!
+//! The daemon's own reads, of headers and of blocks that are written in part, move none: it opens
+//! with O_NOATIME where it may. For a program's read the backing filesystem is let move it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{OFlags, Stat};
+
+use crate::store::RealFile;
+
+/// When a read moves the time of access, by the options of mount(8) of these names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AccessTimes {
+    /// `relatime`: where it is not later than the last change, or a day old.
+    #[default]
+    Relative,
+    /// `strictatime`: always.
+    Strict,
+    /// `noatime`.
+    Never,
+}
+
+/// After that `relatime` moves it in any case.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl AccessTimes {
+    /// Whether a read of the file that looks as `stat` moves it.
+    pub fn is_due(self, stat: &Stat) -> bool {
+        let atime = (stat.st_atime, stat.st_atime_nsec);
+        let is_old = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.saturating_sub(DAY).as_secs() as i64 >= stat.st_atime
+        };
+        match self {
+            Self::Never => false,
+            Self::Strict => true,
+            Self::Relative => {
+                atime <= (stat.st_mtime, stat.st_mtime_nsec)
+                    || atime <= (stat.st_ctime, stat.st_ctime_nsec)
+                    || is_old()
+            }
+        }
+    }
+}
+
+/// Reads a byte so that the backing filesystem sees a read: setting the time would change ctime.
+///
+/// # Errors
+/// What the backing filesystem says.
+pub fn touch(file: &RealFile) -> rustix::io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    let quiet = flags.contains(OFlags::NOATIME);
+    if quiet {
+        rustix::fs::fcntl_setfl(file, flags - OFlags::NOATIME)?;
+    }
+    let read = rustix::io::pread(file, &mut [0; 1], 0);
+    if quiet {
+        rustix::fs::fcntl_setfl(file, flags)?;
+    }
+    read.map(drop)
+}
