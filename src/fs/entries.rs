@@ -37,7 +37,7 @@ impl Fs {
         self.trail_admits()?;
         let created = match create_file(&place, mode) {
             Err(errno) if descriptors::are_short(errno) => {
-                self.places.close_dirs();
+                self.spare_descriptors();
                 create_file(&place, mode)
             }
             created => created,

@@ -15,6 +15,7 @@ mod failures;
 mod handles;
 mod identities;
 mod inode;
+mod log_limit;
 mod lookup;
 mod maintain;
 mod moves;
@@ -183,7 +184,7 @@ impl Fs {
     }
 
     /// Whether a request is one of [`Fs::cuts_what_was_lost`].
-    fn is_cut_of_lost(&self, caller: &Caller) -> bool {
+    pub fn is_cut_of_lost(&self, caller: &Caller) -> bool {
         caller.pid != 0 && caller.pid == self.cutter.load(Ordering::Relaxed)
     }
 
@@ -288,6 +289,12 @@ impl Fs {
         result.map_err(|error| FsError::File { path: self.places.path(&self.nodes, inode), error })
     }
 
+    /// Closes what only saves time.
+    fn spare_descriptors(&self) {
+        self.places.close_dirs();
+        self.open.close_unsynced();
+    }
+
     /// The file's one shared [`OpenFile`], for one more user.
     fn acquire(&self, inode: Inode, for_writing: bool) -> Result<Arc<OpenFile>, FsError> {
         let _tree = self.tree.read();
@@ -301,7 +308,7 @@ impl Fs {
         };
         let acquired = match acquire() {
             Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {
-                self.places.close_dirs();
+                self.spare_descriptors();
                 acquire()
             }
             acquired => acquired,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, Stat};
@@ -16,10 +16,16 @@ use super::attrs::{Change, Time, timestamps};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::inode::modified;
+use super::log_limit::LogLimit;
 use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
 use crate::store::{FileError, RealFile, Rewrapped, SealedFile};
+
+/// A file that keeps failing has a line in the log so often at most.
+const ONCE_IN: Duration = Duration::from_secs(60);
+/// All files that fail have so many lines together.
+static LINES: LogLimit = LogLimit::new();
 
 /// A file of a real vault that somebody has open.
 pub struct OpenFile {
@@ -38,7 +44,8 @@ pub struct OpenFile {
     /// Of writing what the kernel had in its cache.
     pub failed_writes: Failures,
     complained: AtomicBool,
-    write_failed: AtomicBool,
+    /// When that was last logged.
+    write_failed: Mutex<Option<Instant>>,
 }
 
 /// With the writeback cache the kernel keeps the times of modification and change. It sets them by
@@ -88,7 +95,7 @@ impl OpenFile {
             failed_syncs: Failures::default(),
             failed_writes: Failures::default(),
             complained: AtomicBool::new(false),
-            write_failed: AtomicBool::new(false),
+            write_failed: Mutex::new(None),
         }
     }
 
@@ -122,16 +129,18 @@ impl OpenFile {
 
     /// Logs what keeps its header from being written: once, until it was written.
     pub fn complain(&self, error: &FileError) {
-        if !self.complained.swap(true, Ordering::Relaxed) {
+        if !self.complained.swap(true, Ordering::Relaxed) && LINES.admit() {
             let path = self.stored_path();
             let path = path.display();
             log::error!("{path}: its header can't be written, and is tried again: {error}");
         }
     }
 
-    /// Logs that something of the kernel's cache could not be written: once, until something could.
+    /// Logs that something of the kernel's cache could not be written: once a while.
     pub fn complain_of_write(&self, error: &FileError) {
-        if !self.write_failed.swap(true, Ordering::Relaxed) {
+        let mut last = self.write_failed.lock();
+        if last.is_none_or(|last| last.elapsed() >= ONCE_IN) && LINES.admit() {
+            *last = Some(Instant::now());
             let path = self.stored_path();
             let (path, end) = (path.display(), self.sealed.written_len());
             log::error!("{path}: what programs wrote behind byte {end} can't be written: {error}");
@@ -193,9 +202,6 @@ impl OpenFile {
     pub fn end_change(&self, origin: Origin) {
         let mut times = self.times.lock();
         (times.passed, times.moved) = (true, true);
-        if self.write_failed.load(Ordering::Relaxed) {
-            self.write_failed.store(false, Ordering::Relaxed);
-        }
         self.atime_is_due.store(self.access_times != AccessTimes::Never, Ordering::Relaxed);
         if !self.does_kernel_keep_times(origin) {
             times.mtime = None;

@@ -243,6 +243,11 @@ impl OpenFiles {
         self.unsynced.forget(inode)
     }
 
+    /// Closes the files that wait for the mount's end to become durable: all of the filesystem will be.
+    pub fn close_unsynced(&self) {
+        self.unsynced.give_up();
+    }
+
     /// The files without users, which are owed something.
     fn owed(&self) -> Vec<Inode> {
         let unused = self.files.iter().filter(|entry| entry.users.load(Ordering::Relaxed) == 0);

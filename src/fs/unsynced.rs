@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Inode;
+use super::descriptors::is_spare;
 use super::open_file::OpenFile;
 use crate::store::FileError;
 
@@ -40,11 +41,19 @@ impl Unsynced {
             Err(file) => file.backing().as_fd().try_clone_to_owned().ok(),
         };
         let mut kept = self.0.lock();
-        match fd.filter(|_| kept.files.len() < MOST) {
+        match fd.filter(|fd| kept.files.len() < MOST && is_spare(fd)) {
             Some(fd) => {
                 kept.files.insert(inode, fd);
             }
             None => *kept = Kept { files: HashMap::new(), more: true },
+        }
+    }
+
+    /// Closes all that are kept.
+    pub fn give_up(&self) {
+        let mut kept = self.0.lock();
+        if !kept.files.is_empty() {
+            *kept = Kept { files: HashMap::new(), more: true };
         }
     }
 

@@ -55,6 +55,10 @@ impl Filesystem for Adapter {
     ) {
         let _turn = self.connection.begin(Operation::getattr, request.pid());
         let inode = convert::inode(inode);
+        // Without a handle no program holds the file's lock that the mend takes, and it may wait.
+        if handle.is_none() && self.lost_writes.pending().contains(inode) {
+            return self.getattr_when_mended(inode, convert::caller(request), reply);
+        }
         let told = handle.map(|handle| self.fs.tell_lost_write(inode, convert::handle(handle)));
         let attr = told.unwrap_or(Ok(())).and_then(|()| self.fs.getattr(inode));
         let ttl = if self.fs.has_lost_writes(inode) { Duration::ZERO } else { TTL };

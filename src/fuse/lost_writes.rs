@@ -7,14 +7,16 @@
 //! written are dropped. The attributes are dropped first, so that the next write(2) asks for them,
 //! and is answered with the failure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use fuser::{INodeNo, Notifier};
+use parking_lot::{Condvar, Mutex};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::fs::{Fs, Inode};
@@ -30,7 +32,39 @@ pub struct MountId {
 
 /// Sees to the files that something was lost of; its thread begins with the first.
 #[derive(Debug, Default)]
-pub(super) struct LostWrites(OnceLock<Option<Sender<Lost>>>);
+pub(super) struct LostWrites {
+    sender: OnceLock<Option<Sender<Lost>>>,
+    pending: Arc<Pending>,
+}
+
+/// The files that are still to be seen to.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    files: Mutex<HashSet<Inode>>,
+    changed: Condvar,
+}
+
+/// How long a stat waits at most until the kernel agrees with the vault.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Pending {
+    /// Whether the kernel may show more of a file than the vault has.
+    pub(super) fn contains(&self, inode: Inode) -> bool {
+        self.files.lock().contains(&inode)
+    }
+
+    /// Waits until it does not, for a while.
+    pub(super) fn wait_for(&self, inode: Inode) {
+        let mut files = self.files.lock();
+        let gone = |files: &mut HashSet<Inode>| files.contains(&inode);
+        self.changed.wait_while_for(&mut files, gone, PATIENCE);
+    }
+
+    fn done(&self, inode: Inode) {
+        self.files.lock().remove(&inode);
+        self.changed.notify_all();
+    }
+}
 
 /// A range that could not be written.
 struct Lost {
@@ -50,17 +84,29 @@ impl LostWrites {
         let Some(notifier) = notifier else { return };
         // Drops no page, and so waits for none.
         told(notifier.inval_inode(INodeNo(inode.0), -1, 0));
-        let sender = self.0.get_or_init(|| {
+        self.pending.files.lock().insert(inode);
+        let sender = self.sender.get_or_init(|| {
             let (sender, receiver) = channel();
-            let mender =
-                Mender { fs: Arc::clone(fs), notifier: notifier.clone(), mount: mount.clone() };
+            let mender = Mender {
+                fs: Arc::clone(fs),
+                notifier: notifier.clone(),
+                mount: mount.clone(),
+                pending: Arc::clone(&self.pending),
+            };
             let thread = std::thread::Builder::new().name("lost writes".to_owned());
             thread.spawn(move || mender.run(&receiver)).ok().map(|_| sender)
         });
-        if let Some(sender) = sender {
-            // It ends with the process alone.
-            let _ = sender.send(Lost { inode, offset });
+        // The thread ends with the process alone.
+        let sent =
+            sender.as_ref().is_some_and(|sender| sender.send(Lost { inode, offset }).is_ok());
+        if !sent {
+            self.pending.done(inode);
         }
+    }
+
+    /// The files that are still to be seen to.
+    pub(super) fn pending(&self) -> &Arc<Pending> {
+        &self.pending
     }
 }
 
@@ -68,6 +114,7 @@ struct Mender {
     fs: Arc<Fs>,
     notifier: Notifier,
     mount: MountId,
+    pending: Arc<Pending>,
 }
 
 impl Mender {
@@ -86,6 +133,7 @@ impl Mender {
                     log::debug!("inode {} keeps the length that the kernel has: {error}", inode.0);
                 }
                 told(self.notifier.inval_inode(INodeNo(inode.0), offset as i64, 0));
+                self.pending.done(inode);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! and its syncs stay where they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fuser::{Errno, INodeNo, ReplyAttr, ReplyEmpty, ReplyLseek, ReplyWrite};
 use rustix::fs::fstatfs;
@@ -132,6 +133,17 @@ impl Adapter {
             if let Some((reply, _)) = reply.take() {
                 answer(reply, synced.and(written));
             }
+        });
+    }
+
+    /// Shows attributes once the kernel keeps no more of the file than the vault.
+    pub(super) fn getattr_when_mended(&self, inode: Inode, caller: Caller, reply: ReplyAttr) {
+        let pending = Arc::clone(self.lost_writes.pending());
+        self.hand_on(move |fs| {
+            if !fs.is_cut_of_lost(&caller) {
+                pending.wait_for(inode);
+            }
+            reply_attr(reply, Duration::ZERO, fs.getattr(inode));
         });
     }
 

@@ -78,7 +78,6 @@ fn sqlite_on_full_disks() {
 }
 
 #[test]
-#[ignore = "review/faults.md 1: a header that can't be written at the last close"]
 fn sqlite_at_the_end_of_a_quota() {
     for options in [&[][..], &["--no-writeback"]] {
         sqlite_on(Kind::Btrfs, Trouble::Quota, options);

@@ -184,7 +184,6 @@ fn appenders_on(kind: Kind, trouble: Trouble, options: &[&str]) {
 const ALL: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
 
 #[test]
-#[ignore = "review/faults.md 7: kernel and vault differ after a failed write-back"]
 fn appenders_on_full_disks() {
     ALL.iter().for_each(|kind| appenders_on(*kind, Trouble::Full, &[]));
 }
@@ -197,7 +196,6 @@ fn appenders_on_full_disks_without_the_writeback_cache() {
 }
 
 #[test]
-#[ignore = "review/faults.md 1: a header that can't be written at the last close"]
 fn appenders_at_the_end_of_a_quota() {
     appenders_on(Kind::Btrfs, Trouble::Quota, &[]);
     appenders_on(Kind::Btrfs, Trouble::Quota, &["--no-writeback"]);
@@ -216,7 +214,6 @@ fn appenders_on_disks_that_die_or_give_up() {
 /// A program that never syncs learns of the end of the space by write(2): soon after, and not when
 /// memory is full.
 #[test]
-#[ignore = "review/field.md 19: told after GiB"]
 fn a_writer_who_never_syncs_is_told_early() {
     for (kind, trouble) in [(Kind::Ext4, Trouble::Full), (Kind::Btrfs, Trouble::Quota)] {
         let Some(mut disk) = Disk::new(kind, trouble) else { continue };

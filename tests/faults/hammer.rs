@@ -423,7 +423,6 @@ fn hammer_on_a_filling_disk(options: &[&str]) {
 }
 
 #[test]
-#[ignore = "review/faults.md 2 and 7: EIO for everybody in two of five runs"]
 fn processes_on_one_file_of_a_filling_disk() {
     hammer_on_a_filling_disk(&[]);
 }

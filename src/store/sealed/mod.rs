@@ -52,6 +52,12 @@ struct Meta {
     len: u64,
     /// The length that is left when every write under way fails: at most `len`.
     written: u64,
+    /// The length when the file was opened or last made durable: at most `written`. What lies
+    /// below is never cut for a failed write.
+    durable: u64,
+    /// Where the first write begins of those that failed behind `durable` and left their length,
+    /// until something is written there.
+    lost_from: Option<u64>,
     seal: Seal,
     /// Zero blocks from this plaintext offset on are legal holes.
     holes_from: u64,
@@ -138,7 +144,7 @@ impl<B: Backing> SealedFile<B> {
     pub fn open(backing: B, size: u64, context: Arc<Context>) -> Result<Self, FileError> {
         let len = plain_len(&backing, size)?;
         let seal = if size == 0 { Seal::Empty } else { Seal::Unread };
-        let meta = Meta { len, written: len, seal, ..Meta::empty() };
+        let meta = Meta { len, written: len, durable: len, seal, ..Meta::empty() };
         Ok(Self {
             backing,
             context,
@@ -166,10 +172,10 @@ impl<B: Backing> SealedFile<B> {
         self.len.load(Ordering::Acquire)
     }
 
-    /// The plaintext length without what only failed writes made longer: less than
-    /// [`SealedFile::len`] after a [`SealedFile::write_back`] that failed, until a truncate.
+    /// The plaintext length without what a [`SealedFile::write_back`] could not write, and what lies
+    /// behind that and is not durable: [`SealedFile::len`] where none failed.
     pub fn written_len(&self) -> u64 {
-        self.meta().written
+        self.meta().sound_len()
     }
 
     /// Whether the header on disk does not yet say all there is to say.
@@ -241,14 +247,21 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError::Io`]: nothing can be said then of what is durable.
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
-        let of_this_mount = self.meta().header_is_of(&self.context);
+        let (of_this_mount, len) = {
+            let meta = self.meta();
+            (meta.header_is_of(&self.context), meta.written)
+        };
         // A change from here on may miss this sync, and asks for another one.
         self.unsynced.store(false, Ordering::Relaxed);
         if let Err(error) = self.backing.sync(metadata) {
             self.unsynced.store(true, Ordering::Relaxed);
             return Err(error.into());
         }
-        self.meta().owned |= of_this_mount;
+        let mut meta = self.meta();
+        meta.owned |= of_this_mount;
+        // Who asked was told of what was lost before; the rest is now never cut.
+        meta.durable = meta.durable.max(len.min(meta.written));
+        meta.lost_from = meta.lost_from.filter(|&lost| lost > meta.durable);
         Ok(())
     }
 
@@ -343,6 +356,11 @@ impl Meta {
             epoch: context.epochs().current,
             ..open.header.fields.clone()
         }
+    }
+
+    /// The length up to which all is as it was written.
+    fn sound_len(&self) -> u64 {
+        self.lost_from.map_or(self.written, |lost| lost.max(self.durable).min(self.written))
     }
 
     /// The header to write, or `None` when the one on disk says all there is to say.

@@ -49,7 +49,7 @@ impl<B: Backing> SealedFile<B> {
             self.forget_first_life(meta);
             return Err(error);
         }
-        meta.written = len;
+        (meta.written, meta.lost_from) = (len, None);
         Ok(())
     }
 
@@ -194,6 +194,8 @@ impl Meta {
         Self {
             len: 0,
             written: 0,
+            durable: 0,
+            lost_from: None,
             seal: Seal::Empty,
             holes_from: u64::MAX,
             gaps: Default::default(),
@@ -207,6 +209,8 @@ impl Meta {
     pub(super) fn set_shorter(&mut self, len: u64) {
         self.len = len;
         self.written = self.written.min(len);
+        self.durable = self.durable.min(len);
+        self.lost_from = self.lost_from.filter(|&lost| lost <= len);
         let end = self.end();
         self.gaps.remove(BlockSpan { first: end, end: BlockIndex(u64::MAX) });
     }

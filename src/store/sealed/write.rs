@@ -62,7 +62,7 @@ impl<B: Backing> SealedFile<B> {
             let sealed = buffers.sealed.take(span.count() as usize * BLOCK_LEN);
             let edge = buffers.plain.take(NEXT_CAPACITY);
             self.seal_blocks(span, offset, data, &before, sealed, edge)?;
-            self.write_blocks(span, end, sealed)
+            self.write_blocks(span, offset..end, sealed)
         });
         match &written {
             Ok(()) => self.context.count_sealed(data.len() as u64),
@@ -70,7 +70,9 @@ impl<B: Backing> SealedFile<B> {
             Err(_) if before.first_life => self.forget_first_life(&mut self.meta()),
             Err(_) => {
                 self.note_missing(&before, span);
-                if failed == Failed::Undo {
+                if failed == Failed::Keep {
+                    self.meta().note_lost(&before, span, offset..end);
+                } else {
                     // Another write may be under way that ends behind this one: where to cut is
                     // known when there is none.
                     drop(held);
@@ -169,12 +171,17 @@ impl<B: Backing> SealedFile<B> {
 
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
     /// their range.
-    fn write_blocks(&self, span: BlockSpan, end: u64, sealed: &mut [u8]) -> Result<(), FileError> {
+    fn write_blocks(
+        &self,
+        span: BlockSpan,
+        range: Range<u64>,
+        sealed: &mut [u8],
+    ) -> Result<(), FileError> {
         let newer = self.meta().stamp(span.first, sealed, &self.context);
         self.backing.write_at(sealed, span.first.stored())?;
         let mut meta = self.meta();
         meta.note_written(span, newer);
-        meta.written = meta.written.max(end);
+        meta.note_sound(range);
         Ok(())
     }
 
@@ -238,7 +245,7 @@ impl<B: Backing> SealedFile<B> {
         *self.tail.lock() = Some(Tail { index, plain });
     }
 
-    /// Makes the file as long as [`SealedFile::written_len`].
+    /// Makes the file as long as [`SealedFile::written_len`] says.
     pub fn cut_to_written(&self) {
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
         self.undo_growth(&mut self.meta());
@@ -258,10 +265,12 @@ impl<B: Backing> SealedFile<B> {
     /// Takes back the length that only failed writes needed. The caller holds all blocks, so that
     /// no write is under way.
     fn undo_growth(&self, meta: &mut Meta) {
-        let len = meta.written;
+        let len = meta.sound_len();
         if len >= meta.len || len == 0 {
             return;
         }
+        // A header may have been written meanwhile that names the length before.
+        self.touch(meta);
         // The last block may have been written with more than it is to hold again.
         meta.stale_tail = true;
         if let Err(error) = self.cut_backing(meta, len) {
@@ -289,6 +298,27 @@ impl Meta {
     pub(super) fn forget_new_key(&mut self, is_new: bool) {
         if is_new {
             *self = Self::empty();
+        }
+    }
+
+    /// Notes that `range` was written.
+    fn note_sound(&mut self, range: Range<u64>) {
+        self.written = self.written.max(range.end);
+        if self.lost_from.is_some_and(|lost| range.contains(&lost)) {
+            self.lost_from = Some(range.end).filter(|&end| end < self.len);
+        }
+    }
+
+    /// Notes that `range` in the blocks `span` could not be written. Blocks that were written before
+    /// still have their content.
+    fn note_lost(&mut self, before: &Before, span: BlockSpan, range: Range<u64>) {
+        let grew = (range.end > before.len).then(|| range.start.max(before.len));
+        let filled = span.iter().any(|index| self.gaps.contains(index)).then_some(range.start);
+        if let Some(lost) = grew.into_iter().chain(filled).min()
+            && range.end > self.durable
+        {
+            let lost = lost.max(self.durable);
+            self.lost_from = Some(self.lost_from.map_or(lost, |earlier| earlier.min(lost)));
         }
     }
 
