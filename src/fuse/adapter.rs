@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags,
@@ -18,7 +18,7 @@ use super::counters::Operation;
 use super::dispatch::Adapter;
 use super::handshake;
 use super::reply::{
-    TTL, refuse, reply_attr, reply_created, reply_empty, reply_entry, reply_statfs, reply_xattr,
+    TTL, refuse, reply_created, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
 use super::slow::{Sought, WriteRequest};
 use crate::fs::{Caller, Change, FsError, Inode, Origin};
@@ -54,15 +54,8 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let _turn = self.connection.begin(Operation::getattr, request.pid());
-        let inode = convert::inode(inode);
-        // Without a handle no program holds the file's lock that the mend takes, and it may wait.
-        if handle.is_none() && self.lost_writes.pending().contains(inode) {
-            return self.getattr_when_mended(inode, convert::caller(request), reply);
-        }
-        let told = handle.map(|handle| self.fs.tell_lost_write(inode, convert::handle(handle)));
-        let attr = told.unwrap_or(Ok(())).and_then(|()| self.fs.getattr(inode));
-        let ttl = if self.fs.has_lost_writes(inode) { Duration::ZERO } else { TTL };
-        reply_attr(reply, ttl, attr);
+        let handle = handle.map(convert::handle);
+        self.show(convert::inode(inode), handle, convert::caller(request), reply);
     }
 
     fn setattr(
@@ -99,10 +92,7 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
         let _turn = self.connection.begin(Operation::readlink, request.pid());
-        match self.fs.readlink(convert::inode(inode)) {
-            Ok(target) => reply.data(target.as_encoded_bytes()),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        reply_target(reply, self.fs.readlink(convert::inode(inode)));
     }
 
     fn mknod(
@@ -398,11 +388,8 @@ impl Filesystem for Adapter {
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         let _turn = self.connection.begin(Operation::listxattr, request.pid());
-        reply_xattr(
-            reply,
-            size,
-            self.fs.listxattr(convert::inode(inode), &convert::caller(request)),
-        );
+        let names = self.fs.listxattr(convert::inode(inode), &convert::caller(request));
+        reply_xattr(reply, size, names);
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {

@@ -1,10 +1,11 @@
 //! Replies: a result goes to the kernel, and an error to the log as well.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use fuser::{
-    Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry,
-    ReplyStatfs, ReplyXattr,
+    Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty,
+    ReplyEntry, ReplyStatfs, ReplyXattr,
 };
 use rustix::fs::StatVfs;
 
@@ -39,6 +40,14 @@ pub(super) fn reply_created(reply: ReplyCreate, entry: &Entry, handle: Handle) {
 pub(super) fn reply_empty(reply: ReplyEmpty, result: Result<(), FsError>) {
     match result {
         Ok(()) => reply.ok(),
+        Err(error) => reply.error(refuse(&error)),
+    }
+}
+
+/// The target of a symbolic link.
+pub(super) fn reply_target(reply: ReplyData, target: Result<OsString, FsError>) {
+    match target {
+        Ok(target) => reply.data(target.as_encoded_bytes()),
         Err(error) => reply.error(refuse(&error)),
     }
 }

@@ -136,15 +136,27 @@ impl Adapter {
         });
     }
 
-    /// Shows attributes once the kernel keeps no more of the file than the vault.
-    pub(super) fn getattr_when_mended(&self, inode: Inode, caller: Caller, reply: ReplyAttr) {
-        let pending = Arc::clone(self.lost_writes.pending());
-        self.hand_on(move |fs| {
-            if !fs.is_cut_of_lost(&caller) {
+    /// Shows attributes; once the kernel keeps no more of the file than the vault, where the caller
+    /// may wait: through a `handle` it holds a lock that this takes, and is told what was lost.
+    pub(super) fn show(
+        &self,
+        inode: Inode,
+        handle: Option<Handle>,
+        caller: Caller,
+        reply: ReplyAttr,
+    ) {
+        let pending = self.lost_writes.pending();
+        if handle.is_none() && pending.contains(inode) && !self.fs.is_cut_of_lost(&caller) {
+            let pending = Arc::clone(pending);
+            return self.hand_on(move |fs| {
                 pending.wait_for(inode);
-            }
-            reply_attr(reply, Duration::ZERO, fs.getattr(inode));
-        });
+                reply_attr(reply, Duration::ZERO, fs.getattr(inode));
+            });
+        }
+        let told = handle.map_or(Ok(()), |handle| self.fs.tell_lost_write(inode, handle));
+        let attr = told.and_then(|()| self.fs.getattr(inode));
+        let ttl = if self.fs.has_lost_writes(inode) { Duration::ZERO } else { TTL };
+        reply_attr(reply, ttl, attr);
     }
 
     /// Changes attributes, a length among them.
