@@ -115,7 +115,7 @@ impl Adapter {
         }
         if write.origin != Origin::ProgramSync || self.in_memory {
             let written = write.run(&self.fs, data);
-            if written.is_err() && write.origin == Origin::Cache {
+            if written.is_err() && write.is_of_kernel() {
                 let (notifier, lost) = (self.connection.notifier(), (write.inode, write.offset));
                 self.lost_writes.note(&self.fs, notifier, &self.settings.mount, lost);
             }

@@ -78,6 +78,7 @@ fn sqlite_on_full_disks() {
 }
 
 #[test]
+#[ignore = "passes, but btrfs at its quota sometimes refuses to lift the quota"]
 fn sqlite_at_the_end_of_a_quota() {
     for options in [&[][..], &["--no-writeback"]] {
         sqlite_on(Kind::Btrfs, Trouble::Quota, options);
