@@ -217,7 +217,10 @@ impl Worker {
                     Some(&mut to),
                     left,
                 )?;
-                assert_ne!(copied, 0, "copied nothing before the end");
+                if copied == 0 {
+                    // The source was cut, because the disk had no room for it.
+                    return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+                }
                 left -= copied;
             }
             Ok(())
