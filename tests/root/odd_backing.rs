@@ -42,6 +42,8 @@ fn init(vault: &Vault) -> crate::common::Outcome {
 #[test]
 fn an_overlay_of_two_filesystems_is_refused() {
     require_root();
+    // Goes last, when nothing is mounted in its scratch directory any more.
+    let vault;
     let scratch = Scratch::new();
     let _lower = Disk::mount(scratch.join("lower"), &["-t", "tmpfs", "atrest-test"]);
     let _upper = Disk::mount(scratch.join("upper"), &["-t", "tmpfs", "atrest-test"]);
@@ -57,7 +59,8 @@ fn an_overlay_of_two_filesystems_is_refused() {
     );
     let overlay = scratch.join("overlay");
     let _overlay = Disk::mount(overlay.clone(), &["-t", "overlay", "-o", &layers, "atrest-test"]);
-    let (vault, _bound) = vault_on(&overlay, scratch);
+    let _bound;
+    (vault, _bound) = vault_on(&overlay, scratch);
     let refused = init(&vault).fails();
     assert_eq!(refused.code(), 4, "{refused}");
     assert!(refused.stderr.contains("overlayfs"), "{refused}");
@@ -83,6 +86,8 @@ fn an_overlay_of_two_filesystems_is_refused() {
 #[test]
 fn an_overlay_of_one_filesystem_will_do() {
     require_root();
+    // Goes last, when nothing is mounted in its scratch directory any more.
+    let vault;
     let scratch = Scratch::new();
     let _disk = Disk::mount(scratch.join("disk"), &["-t", "tmpfs", "atrest-test"]);
     for name in ["disk/low", "disk/up", "disk/work"] {
@@ -97,7 +102,8 @@ fn an_overlay_of_one_filesystem_will_do() {
     );
     let overlay = scratch.join("overlay");
     let _overlay = Disk::mount(overlay.clone(), &["-t", "overlay", "-o", &layers, "atrest-test"]);
-    let (vault, _bound) = vault_on(&overlay, scratch);
+    let _bound;
+    (vault, _bound) = vault_on(&overlay, scratch);
     init(&vault).ok();
     let mount = vault.mount(&[]);
     fs::write(mount.join("file"), pattern(0, 50_000)).unwrap();
@@ -109,10 +115,13 @@ fn an_overlay_of_one_filesystem_will_do() {
 #[test]
 fn what_a_vault_can_do_without_is_said() {
     require_root();
+    // Goes last, when nothing is mounted in its scratch directory any more.
+    let vault;
     let scratch = Scratch::new();
     let disk = scratch.join("disk");
     let _disk = Disk::mount(disk.clone(), &["-t", "ramfs", "atrest-test"]);
-    let (vault, _bound) = vault_on(&disk, scratch);
+    let _bound;
+    (vault, _bound) = vault_on(&disk, scratch);
     init(&vault).ok();
     let mut told = String::new();
     let mount = crate::common::Mounted::try_mount_with(&vault, &[], |mut command| {
