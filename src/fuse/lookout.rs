@@ -13,7 +13,7 @@
 //! waits for a disk then delays no other, and nothing has to watch for that. In a run of requests
 //! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,8 +58,6 @@ pub(super) struct Lookout {
     /// What there is instead of looking, on two processors.
     sharing: Option<Sharing>,
     crew: Mutex<Crew>,
-    /// A thread is to work, or to watch.
-    call: Condvar,
     /// There is something to do for the thread that watches.
     stir: Condvar,
 }
@@ -82,6 +80,9 @@ struct Crew {
     /// Threads that will take the next request, of those that have taken one before.
     ready: usize,
     standing_by: usize,
+    /// Threads that stand by and sleep: the one that worked last, which is at the end, is woken
+    /// first, since its stack and its buffers are still in the processor's cache.
+    asleep: Vec<Arc<Condvar>>,
     /// Of those, how many are to go back to work.
     called: usize,
     watch: Watch,
@@ -132,19 +133,26 @@ impl Crew {
     }
 }
 
-/// Says when its thread ends.
-struct Member(Arc<Lookout>);
+/// A thread of the session, which says when it ends.
+struct Member {
+    lookout: Arc<Lookout>,
+    /// Woken to work, or to watch.
+    wake: Arc<Condvar>,
+}
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.0.crew.lock().ended = true;
-        self.0.call.notify_all();
-        self.0.stir.notify_all();
+        let mut crew = self.lookout.crew.lock();
+        crew.ended = true;
+        let asleep = std::mem::take(&mut crew.asleep);
+        drop(crew);
+        asleep.iter().for_each(|thread| _ = thread.notify_one());
+        self.lookout.stir.notify_all();
     }
 }
 
 thread_local! {
-    static MEMBER: Cell<Option<Member>> = const { Cell::new(None) };
+    static MEMBER: RefCell<Option<Member>> = const { RefCell::new(None) };
 }
 
 impl Lookout {
@@ -164,7 +172,6 @@ impl Lookout {
             looking: AtomicBool::new(false),
             sharing,
             crew: Mutex::default(),
-            call: Condvar::new(),
             stir: Condvar::new(),
         };
         lookout.set_limit(limit);
@@ -185,9 +192,7 @@ impl Lookout {
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
     /// Returns whether hardly any thread is left for others.
     pub(super) fn took(self: &Arc<Self>, caller: u32, now: Instant) -> bool {
-        let known = MEMBER.take();
-        let is_new = known.is_none();
-        MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
+        let is_new = self.enrol();
         let waits = self.request_waits();
         let mut crew = self.crew.lock();
         if !is_new {
@@ -214,14 +219,25 @@ impl Lookout {
             crew.watch = Watch::Wanted;
         }
         let is_short = crew.busy + KEPT_FREE > self.threads;
+        let woken = if call || watch { crew.asleep.pop() } else { None };
         drop(crew);
         if call || sit {
             self.stir.notify_one();
         }
-        if call || watch {
-            self.call.notify_one();
-        }
+        woken.iter().for_each(|thread| _ = thread.notify_one());
         is_short
+    }
+
+    /// Returns whether this thread has taken its first request.
+    fn enrol(self: &Arc<Self>) -> bool {
+        MEMBER.with_borrow_mut(|member| {
+            let is_new = member.is_none();
+            member.get_or_insert_with(|| Member {
+                lookout: Arc::clone(self),
+                wake: Arc::default(),
+            });
+            is_new
+        })
     }
 
     /// This thread has answered a request that it took at `taken`, or has handed it on. Returns when
@@ -261,17 +277,24 @@ impl Lookout {
 
     /// Waits until this thread is needed.
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
+        let wake = MEMBER.with_borrow(|member| member.as_ref().map(|member| Arc::clone(&member.wake)));
+        let Some(wake) = wake else { return };
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {
             match crew.watch {
-                Watch::Off | Watch::Kept => self.call.wait(crew),
+                Watch::Off | Watch::Kept => {
+                    crew.asleep.push(Arc::clone(&wake));
+                    wake.wait(crew);
+                }
                 Watch::Wanted => self.watch(crew),
             }
         }
         crew.called = crew.called.saturating_sub(1);
         crew.standing_by -= 1;
-        if crew.watch == Watch::Wanted && crew.standing_by > 0 {
-            self.call.notify_one();
+        if crew.watch == Watch::Wanted
+            && let Some(thread) = crew.asleep.pop()
+        {
+            thread.notify_one();
         }
     }
 
