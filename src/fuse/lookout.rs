@@ -214,12 +214,14 @@ impl Lookout {
             && is_spare
             && is_run
             && self.sharing().is_some_and(|sharing| sharing.took(caller, self.limit()));
-        let watch = is_spare && (is_run || !call && crew.ready == 0) && crew.watch == Watch::Off;
+        let watched = crew.watch == Watch::Kept;
+        let watch = crew.watch == Watch::Off && is_spare && (sit || !call && crew.ready == 0);
         if watch {
             crew.watch = Watch::Wanted;
         }
         let is_short = crew.busy + KEPT_FREE > self.threads;
-        let woken = if call || watch { crew.asleep.pop() } else { None };
+        // The one that watches may as well work.
+        let woken = if call && !watched || watch { crew.asleep.pop() } else { None };
         drop(crew);
         if call || sit {
             self.stir.notify_one();
@@ -291,10 +293,9 @@ impl Lookout {
         }
         crew.called = crew.called.saturating_sub(1);
         crew.standing_by -= 1;
-        if crew.watch == Watch::Wanted
-            && let Some(thread) = crew.asleep.pop()
-        {
-            thread.notify_one();
+        // This one reads the device now: if it is held up, too, another will be wanted.
+        if crew.watch == Watch::Wanted {
+            crew.watch = Watch::Off;
         }
     }
 
