@@ -153,6 +153,10 @@ impl Target<'_> {
     }
 
     fn capability(&self) -> rustix::io::Result<Vec<u8>> {
+        // The kernel asks at each write of a program, and most files have no attribute at all.
+        if self.list().is_ok_and(|names| names.is_empty()) {
+            return Err(Errno::NODATA);
+        }
         match self.get(STORED_CAPABILITY) {
             Err(Errno::NODATA | Errno::OPNOTSUPP) => self.get(CAPABILITY),
             stored => stored,

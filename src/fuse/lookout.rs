@@ -234,10 +234,8 @@ impl Lookout {
     fn enrol(self: &Arc<Self>) -> bool {
         MEMBER.with_borrow_mut(|member| {
             let is_new = member.is_none();
-            member.get_or_insert_with(|| Member {
-                lookout: Arc::clone(self),
-                wake: Arc::default(),
-            });
+            member
+                .get_or_insert_with(|| Member { lookout: Arc::clone(self), wake: Arc::default() });
             is_new
         })
     }
@@ -279,7 +277,8 @@ impl Lookout {
 
     /// Waits until this thread is needed.
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
-        let wake = MEMBER.with_borrow(|member| member.as_ref().map(|member| Arc::clone(&member.wake)));
+        let wake =
+            MEMBER.with_borrow(|member| member.as_ref().map(|member| Arc::clone(&member.wake)));
         let Some(wake) = wake else { return };
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {

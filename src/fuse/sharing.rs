@@ -10,18 +10,15 @@
 //! and leaves where something does. What follows an fsync(2) that took its time is left to the
 //! scheduler: a disk may be near to one processor and far from the other.
 //!
-//! Where the daemon may run is for its owner to say, by taskset(1) or a cpuset, at any time. So a
-//! thread looks at what holds for it, and for the process's first thread, before it changes that. When
-//! that is not what the daemon has set, sharing ends for good.
+//! When the daemon's owner says where it may run ([`Affinity`]), sharing ends for good.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
-use rustix::process::{Pid, getpid};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getcpu};
 
-use crate::sys::processor_of;
+use crate::sys::{Affinity, processor_of};
 
 /// How often to see whether the caller is still where it was.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -37,9 +34,7 @@ const NOWHERE: usize = usize::MAX;
 /// What a session's threads know of who asks them, and where that runs.
 #[derive(Debug)]
 pub(super) struct Sharing {
-    processors: CpuSet,
-    /// The process, and its first thread, which never says where it runs.
-    process: Pid,
+    affinity: Affinity,
     begun: Instant,
     /// When a request was last taken or answered, in nanoseconds since `begun`.
     last: AtomicU64,
@@ -51,30 +46,26 @@ pub(super) struct Sharing {
     place: AtomicUsize,
     /// Whether a thread sits on the other processor, or is about to.
     seated: AtomicBool,
-    /// Somebody else has said where the threads may run.
-    overruled: AtomicBool,
 }
 
 impl Sharing {
     /// Where there are two processors: of more of them another would still be idle.
     pub(super) fn here() -> Option<Self> {
-        let processors = sched_getaffinity(None).ok().filter(|allowed| allowed.count() == 2)?;
+        let affinity = Affinity::here().filter(|here| here.allowed().count() == 2)?;
         Some(Self {
-            processors,
-            process: getpid(),
+            affinity,
             begun: Instant::now(),
             last: AtomicU64::new(0),
             not_before: AtomicU64::new(0),
             caller: AtomicU32::new(0),
             place: AtomicUsize::new(NOWHERE),
             seated: AtomicBool::new(false),
-            overruled: AtomicBool::new(false),
         })
     }
 
     /// Whether nobody else has said where the threads may run.
     pub(super) fn is_on(&self) -> bool {
-        !self.overruled.load(Ordering::Relaxed)
+        !self.affinity.is_overruled()
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
@@ -125,19 +116,19 @@ impl Sharing {
     /// else takes that processor, or this thread is to [`rise`](Self::rise).
     pub(super) fn sit(&self, limit: Duration) {
         let (mut now, mut look_at) = (self.now(), 0);
-        let mut stays_on = self.processors;
+        let mut runs_on = *self.affinity.allowed();
         while self.is_seated() && self.is_asked(now, limit) {
             if now >= look_at {
                 look_at = now + nanoseconds(LOOK_AGAIN);
                 let Some(place) = processor_of(self.caller.load(Ordering::Relaxed)) else { break };
                 // One who runs where the daemon may not can't be followed.
-                if !self.processors.is_set(place) {
+                if !self.affinity.allowed().is_set(place) {
                     self.leave_alone(now);
                     break;
                 }
-                let mut other = self.processors;
+                let mut other = *self.affinity.allowed();
                 other.unset(place);
-                self.change(&mut stays_on, &other);
+                self.change(&mut runs_on, &other);
                 self.place.store(place, Ordering::Relaxed);
             }
             while self.now() - now < nanoseconds(PAUSE) {
@@ -152,7 +143,7 @@ impl Sharing {
         }
         self.place.store(NOWHERE, Ordering::Relaxed);
         self.rise();
-        self.change(&mut stays_on, &self.processors);
+        self.change(&mut runs_on, self.affinity.allowed());
     }
 
     fn leave_alone(&self, now: u64) {
@@ -170,40 +161,17 @@ impl Sharing {
         if place != NOWHERE && place != sched_getcpu() {
             let mut there = CpuSet::new();
             there.set(place);
-            let mut stays_on = self.processors;
-            self.change(&mut stays_on, &there);
-            self.change(&mut stays_on, &self.processors);
+            let mut runs_on = *self.affinity.allowed();
+            self.change(&mut runs_on, &there);
+            self.change(&mut runs_on, self.affinity.allowed());
         }
     }
 
-    /// Says that this thread may run on the processors `to`, where so far it may on those in
-    /// `stays_on`: unless somebody else has changed that.
-    fn change(&self, stays_on: &mut CpuSet, to: &CpuSet) {
-        if stays_on == to {
-            return;
+    fn change(&self, runs_on: &mut CpuSet, to: &CpuSet) {
+        self.affinity.change(runs_on, to);
+        if !self.is_on() {
+            self.rise();
         }
-        if !sched_getaffinity(None).is_ok_and(|now| now == *stays_on) {
-            return self.overrule();
-        }
-        // What the process is told holds for its threads, and may come between the two looks.
-        let told = || sched_getaffinity(Some(self.process)).unwrap_or(self.processors);
-        let before = told();
-        *stays_on = if before == self.processors { *to } else { before };
-        // Where it is refused it is slower, not wrong.
-        let _ = sched_setaffinity(None, stays_on);
-        let after = told();
-        if after != before {
-            let _ = sched_setaffinity(None, &after);
-            *stays_on = after;
-        }
-        if after != self.processors {
-            self.overrule();
-        }
-    }
-
-    fn overrule(&self) {
-        self.overruled.store(true, Ordering::Relaxed);
-        self.rise();
     }
 
     fn now(&self) -> u64 {
@@ -217,7 +185,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use rustix::thread::gettid;
+    use rustix::thread::{gettid, sched_getaffinity};
 
     use super::*;
 
@@ -263,25 +231,5 @@ mod tests {
             assert_eq!(sitting.join().unwrap(), 2, "it may run everywhere again");
         });
         assert!(!sharing.is_seated());
-    }
-
-    #[test]
-    fn what_somebody_else_says_of_the_processors_stays() {
-        let Some(sharing) = Sharing::here() else { return };
-        thread::scope(|scope| {
-            let moved = scope.spawn(|| {
-                let mut one = CpuSet::new();
-                one.set(sched_getcpu());
-                sched_setaffinity(None, &one).unwrap();
-                let other = (0..CpuSet::MAX_CPU)
-                    .find(|&number| sharing.processors.is_set(number) && !one.is_set(number));
-                sharing.go_to(other.unwrap());
-                assert_eq!(sched_getaffinity(None).unwrap(), one);
-                assert!(!sharing.is_on());
-                sharing.sit(SHORT);
-                assert_eq!(sched_getaffinity(None).unwrap(), one);
-            });
-            moved.join().unwrap();
-        });
     }
 }

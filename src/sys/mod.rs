@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+mod affinity;
 mod bdi;
 mod capability;
 mod cgroup;
@@ -19,6 +20,7 @@ mod peer;
 mod power;
 mod process;
 
+pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;

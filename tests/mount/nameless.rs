@@ -207,6 +207,7 @@ fn an_open_file_without_a_name_takes_one_descriptor(mount: Mounted) {
         })
         .collect();
     let taken = count() - before;
-    assert!(taken <= 110, "{taken} descriptors for 100 open files");
+    // Each thread of the session keeps one of the program that asked last, and the trail some.
+    assert!(taken <= 130, "{taken} descriptors for 100 open files");
     drop(files);
 }

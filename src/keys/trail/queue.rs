@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getcpu};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::writer::{Start, Writer};
 use super::{Event, EventName, Settings, TrailError, Who};
+use crate::sys::Affinity;
 
 /// How long events are gathered: with the time that writing takes, the daemon's death loses no more
 /// than the last 100 ms.
@@ -105,13 +106,14 @@ impl Trail {
         let (wake, written) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { settings, directory, state, wake, written });
         let (active, sealed) = (Instant::now(), Instant::now());
-        let spare = Vec::with_capacity(1024);
+        let (spare, affinity) = (Vec::with_capacity(1024), Affinity::here());
         let worker = Worker {
             shared: Arc::clone(&shared),
             writer,
             sinks,
             spare,
-            processors: sched_getaffinity(None).ok(),
+            runs_on: affinity.as_ref().map_or_else(CpuSet::new, |here| *here.allowed()),
+            affinity,
             kept_free: None,
             active,
             sealed,
@@ -242,8 +244,9 @@ struct Worker {
     sinks: Vec<Box<dyn Sink>>,
     /// Room for the next events, which need not be asked for again.
     spare: Vec<(Timestamp, Event)>,
-    /// The processors that there are, and that of them which is kept free.
-    processors: Option<CpuSet>,
+    affinity: Option<Affinity>,
+    /// The processors that the thread runs on, and the one that it keeps free.
+    runs_on: CpuSet,
     kept_free: Option<usize>,
     /// When there was something to write for the last time.
     active: Instant,
@@ -289,13 +292,15 @@ impl Worker {
 
     /// Runs on other processors than this one, where there are any: whoever records there answers.
     fn keep_free(&mut self, processor: Option<usize>) {
-        let Some(mut processors) = self.processors.filter(|_| processor != self.kept_free) else {
+        let Some(affinity) = self.affinity.as_ref().filter(|here| !here.is_overruled()) else {
             return;
         };
-        self.kept_free = processor;
-        processor.into_iter().for_each(|processor| processors.unset(processor));
-        // Where there is no other, or it is refused, it is slower, not wrong.
-        let _ = sched_setaffinity(None, &processors);
+        if processor != self.kept_free {
+            self.kept_free = processor;
+            let mut others = *affinity.allowed();
+            processor.into_iter().for_each(|processor| others.unset(processor));
+            affinity.change(&mut self.runs_on, &others);
+        }
     }
 
     fn is_due(&self, state: &State) -> bool {
