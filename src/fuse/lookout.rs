@@ -497,6 +497,7 @@ mod tests {
         assert!(hands[0].is_ready_within(LONG));
         hands[1].take();
         hands[1].answer();
+        assert!(!hands[1].is_ready_within(A_WHILE));
         hands[0].take();
         hands[0].answer();
         assert!(hands[0].is_ready_within(LONG));
