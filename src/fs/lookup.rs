@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use rustix::fs::{FileType, StatVfs};
 use rustix::io::Errno;
 
+use super::nodes::Forgotten;
 use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Attr, Fs, FsError, Inode};
@@ -40,13 +41,14 @@ impl Fs {
 
     /// Takes back `lookups` of an inode.
     pub fn forget(&self, inode: Inode, lookups: u64) {
-        let Some((kind, pin)) = self.nodes.forget(inode, lookups) else { return };
-        if kind == FileType::Directory {
-            self.assignments.remove(&inode);
-        }
-        if let Some(pin) = pin {
-            self.reaper.let_go(pin);
-        }
+        self.nodes.forget(inode, lookups, |Forgotten { inode, kind, pin }| {
+            if kind == FileType::Directory {
+                self.assignments.remove(&inode);
+            }
+            if let Some(pin) = pin {
+                self.reaper.let_go(pin);
+            }
+        });
     }
 
     /// What stat shows of an inode.

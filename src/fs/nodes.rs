@@ -11,8 +11,8 @@ use rustix::fs::FileType;
 use super::open_file::OpenFile;
 use super::{Attr, Inode};
 
-/// The inodes that the kernel knows, by number. Only those without a known name keep a descriptor
-/// open.
+/// The inodes that the kernel knows, by number, and the directories above their known names. Only
+/// those without a known name keep a descriptor open.
 #[derive(Debug, Default)]
 pub struct Nodes(DashMap<Inode, Node>);
 
@@ -29,6 +29,9 @@ pub struct Link {
 struct Node {
     /// Lookups that the kernel has not yet taken back.
     lookups: u64,
+    /// Names in it by which other inodes are known. As long as there are some it stays, though the
+    /// kernel forgets it: of a file with two names that may be the one that the kernel does not use.
+    children: u64,
     /// Told to the kernel with the number, which alone may come to mean another file.
     generation: u32,
     kind: FileType,
@@ -86,7 +89,8 @@ impl Pin {
 
 impl Node {
     fn new(kind: FileType, generation: u32) -> Self {
-        Self { lookups: 0, generation, kind, links: Vec::with_capacity(1), nameless: None }
+        let links = Vec::with_capacity(1);
+        Self { lookups: 0, children: 0, generation, kind, links, nameless: None }
     }
 
     /// The generation to tell of `attr`: another one than the node's own where the number was given
@@ -103,16 +107,36 @@ impl Node {
         self.nameless.as_ref().is_some_and(|nameless| nameless.gone)
     }
 
-    fn add_link(&mut self, link: Link) {
-        self.nameless = None;
-        if !self.links.contains(&link) {
-            // A directory has one name; an older one is of before a rename.
-            if self.kind == FileType::Directory {
-                self.links.clear();
-            }
-            self.links.push(link);
-        }
+    fn is_known(&self) -> bool {
+        self.lookups > 0 || self.children > 0
     }
+
+    /// Returns the directory that has a child more, and the names that are no longer known.
+    fn add_link(&mut self, link: Link) -> (Option<Inode>, Vec<Link>) {
+        self.nameless = None;
+        if self.links.contains(&link) {
+            return (None, Vec::new());
+        }
+        let parent = link.parent;
+        // A directory has one name; an older one is of before a rename.
+        let old = match self.kind {
+            FileType::Directory => std::mem::take(&mut self.links),
+            _ => Vec::new(),
+        };
+        self.links.push(link);
+        (Some(parent), old)
+    }
+}
+
+/// An inode that is not remembered any more.
+#[derive(Debug)]
+pub struct Forgotten {
+    /// Its number.
+    pub inode: Inode,
+    /// What it was.
+    pub kind: FileType,
+    /// The hold on it, if it had one.
+    pub pin: Option<Pin>,
 }
 
 /// How an inode can be reached.
@@ -134,13 +158,17 @@ impl Nodes {
     pub fn remember(&self, attr: &Attr, backing: u32, link: Link) -> u32 {
         let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, backing));
         let generation = node.generation_of(attr, backing);
+        let mut old = Vec::new();
         if generation != node.generation {
-            let lookups = node.lookups;
-            *node = Node::new(attr.kind, generation);
-            node.lookups = lookups;
+            let new = Node { lookups: node.lookups, ..Node::new(attr.kind, generation) };
+            old = std::mem::replace(&mut *node, new).links;
         }
         node.lookups += 1;
-        node.add_link(link);
+        let (parent, moved) = node.add_link(link);
+        drop(node);
+        self.count_child(parent);
+        old.extend(moved);
+        self.drop_links(old, |_| {});
         generation
     }
 
@@ -149,15 +177,42 @@ impl Nodes {
         self.0.get(&attr.inode).map_or(backing, |node| node.generation_of(attr, backing))
     }
 
-    /// Takes back `lookups`; an inode that is left with none is not remembered. Returns what it was,
-    /// and the hold on it if it had one.
-    pub fn forget(&self, inode: Inode, lookups: u64) -> Option<(FileType, Option<Pin>)> {
+    /// Takes back `lookups`. Tells `gone` of an inode that is left with none, and of the directories
+    /// above it that were kept for its sake.
+    pub fn forget(&self, inode: Inode, lookups: u64, mut gone: impl FnMut(Forgotten)) {
         let forgotten = self.0.remove_if_mut(&inode, |_, node| {
             node.lookups = node.lookups.saturating_sub(lookups);
-            node.lookups == 0
+            !node.is_known()
         });
-        let (_, node) = forgotten?;
-        Some((node.kind, node.nameless.and_then(|nameless| nameless.pin)))
+        if let Some((inode, node)) = forgotten {
+            gone(Forgotten { inode, kind: node.kind, pin: node.nameless.and_then(|it| it.pin) });
+            self.drop_links(node.links, gone);
+        }
+    }
+
+    /// A name more is known in a directory. The root is none of the nodes, and stays.
+    fn count_child(&self, dir: Option<Inode>) {
+        if let Some(mut node) = dir.and_then(|dir| self.0.get_mut(&dir)) {
+            node.children += 1;
+        }
+    }
+
+    /// Names are no longer known. Not recursive: directories may be as deep as they like.
+    fn drop_links(&self, mut links: Vec<Link>, mut gone: impl FnMut(Forgotten)) {
+        while let Some(link) = links.pop() {
+            let forgotten = self.0.remove_if_mut(&link.parent, |_, node| {
+                node.children = node.children.saturating_sub(1);
+                !node.is_known()
+            });
+            if let Some((inode, node)) = forgotten {
+                gone(Forgotten {
+                    inode,
+                    kind: node.kind,
+                    pin: node.nameless.and_then(|it| it.pin),
+                });
+                links.extend(node.links);
+            }
+        }
     }
 
     /// How the inode can be reached.
@@ -204,23 +259,28 @@ impl Nodes {
     /// One name less. `left` are the attributes afterwards; `pin` is what the inode is reached by
     /// where that was its only known name.
     pub fn unlink(&self, link: &Link, left: Attr, pin: Option<Pin>) {
+        let mut removed = Vec::new();
         if let Some(mut node) = self.0.get_mut(&left.inode) {
             let gone = left.nlink == 0;
-            node.links.retain(|known| known != link && !gone);
+            removed = node.links.extract_if(.., |known| known == link || gone).collect();
             if node.links.is_empty() {
                 let left = (!matches!(pin, Some(Pin::File(_)))).then_some(left);
                 let reached = AtomicBool::new(false);
                 node.nameless = Some(Box::new(Nameless { pin, gone, left, reached }));
             }
         }
+        self.drop_links(removed, |_| {});
     }
 
     /// Another place for one name.
     pub fn rename(&self, inode: Inode, from: &Link, to: Link) {
-        if let Some(mut node) = self.0.get_mut(&inode) {
-            node.links.retain(|known| known != from);
-            node.add_link(to);
-        }
+        let Some(mut node) = self.0.get_mut(&inode) else { return };
+        let mut removed: Vec<_> = node.links.extract_if(.., |known| known == from).collect();
+        let (parent, old) = node.add_link(to);
+        drop(node);
+        self.count_child(parent);
+        removed.extend(old);
+        self.drop_links(removed, |_| {});
     }
 
     /// The regular files among them.
@@ -239,5 +299,82 @@ impl Link {
     /// A name in a directory.
     pub fn new(parent: Inode, stored: &OsStr) -> Self {
         Self { parent, name: OsString::from(stored).into_boxed_os_str() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn attr(inode: u64, kind: FileType) -> Attr {
+        let now = SystemTime::UNIX_EPOCH;
+        Attr {
+            inode: Inode(inode),
+            size: 0,
+            blocks: 0,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            kind,
+            mode: 0o600,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+        }
+    }
+
+    fn link(parent: u64, name: &str) -> Link {
+        Link::new(Inode(parent), OsStr::new(name))
+    }
+
+    fn forget(nodes: &Nodes, inode: u64, lookups: u64) -> Vec<u64> {
+        let mut gone = Vec::new();
+        nodes.forget(Inode(inode), lookups, |forgotten| gone.push(forgotten.inode.0));
+        gone
+    }
+
+    #[test]
+    fn a_directory_stays_as_long_as_a_name_in_it_is_known() {
+        let nodes = Nodes::default();
+        nodes.remember(&attr(2, FileType::Directory), 0, link(1, "a"));
+        nodes.remember(&attr(3, FileType::Directory), 0, link(1, "b"));
+        nodes.remember(&attr(4, FileType::RegularFile), 0, link(2, "file"));
+        nodes.remember(&attr(4, FileType::RegularFile), 0, link(3, "file"));
+        assert!(forget(&nodes, 2, 1).is_empty());
+        assert!(matches!(nodes.whereabouts(Inode(2)), Whereabouts::At(_)));
+        // What is renamed there is found under its new name.
+        nodes.rename(Inode(4), &link(2, "file"), link(3, "other"));
+        assert!(matches!(nodes.whereabouts(Inode(2)), Whereabouts::Nowhere));
+        assert_eq!(forget(&nodes, 4, 2), [4]);
+        assert_eq!(forget(&nodes, 3, 1), [3]);
+        assert_eq!(nodes.len(), 0);
+    }
+
+    #[test]
+    fn a_deep_chain_of_directories_goes_with_what_is_known_at_its_end() {
+        let (nodes, depth) = (Nodes::default(), 20_000);
+        for inode in 2..depth {
+            nodes.remember(&attr(inode, FileType::Directory), 0, link(inode - 1, "d"));
+        }
+        for inode in 2..depth - 1 {
+            assert!(forget(&nodes, inode, 1).is_empty());
+        }
+        assert_eq!(forget(&nodes, depth - 1, 1).len() as u64, depth - 2);
+        assert_eq!(nodes.len(), 0);
+    }
+
+    #[test]
+    fn the_last_name_of_a_file_takes_the_directory_along_that_was_kept_for_it() {
+        let nodes = Nodes::default();
+        nodes.remember(&attr(2, FileType::Directory), 0, link(1, "a"));
+        let file = attr(3, FileType::RegularFile);
+        nodes.remember(&file, 0, link(2, "file"));
+        assert!(forget(&nodes, 2, 1).is_empty());
+        nodes.unlink(&link(2, "file"), Attr { nlink: 0, ..file }, None);
+        assert_eq!(nodes.len(), 1);
+        assert_eq!(forget(&nodes, 3, 1), [3]);
     }
 }

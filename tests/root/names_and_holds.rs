@@ -236,3 +236,27 @@ fn without_the_writeback_cache() {
     require_root();
     (11..=Campaign::pick(12, 20)).for_each(|seed| same_as_below(seed, &["--no-writeback"]));
 }
+
+/// A file with names in two directories, of which the kernel forgets one directory.
+#[test]
+fn one_directory_of_two_is_forgotten() {
+    require_root();
+    let mount = Vault::init().mount(&[]);
+    for dir in ["first", "second"] {
+        fs::create_dir(mount.join(dir)).unwrap();
+    }
+    fs::write(mount.join("first/name"), b"as it was").unwrap();
+    fs::hard_link(mount.join("first/name"), mount.join("second/name")).unwrap();
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let held = rustix::fs::open(mount.join("second/name"), flags, Mode::empty()).unwrap();
+    for _ in 0..3 {
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+    }
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"as it was");
+    fs::write(mount.join("second/name"), b"changed").unwrap();
+    assert_eq!(fs::read(mount.join("first/name")).unwrap(), b"changed");
+    drop(held);
+    mount.unmount();
+}
