@@ -185,7 +185,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use rustix::thread::{gettid, sched_getaffinity};
+    use rustix::thread::{gettid, sched_getaffinity, sched_setaffinity};
 
     use super::*;
 
@@ -231,5 +231,26 @@ mod tests {
             assert_eq!(sitting.join().unwrap(), 2, "it may run everywhere again");
         });
         assert!(!sharing.is_seated());
+    }
+
+    #[test]
+    fn what_somebody_else_says_of_the_processors_stays() {
+        let Some(sharing) = Sharing::here() else { return };
+        thread::scope(|scope| {
+            let moved = scope.spawn(|| {
+                let mut one = CpuSet::new();
+                one.set(sched_getcpu());
+                sched_setaffinity(None, &one).unwrap();
+                let allowed = sharing.affinity.allowed();
+                let other = (0..CpuSet::MAX_CPU)
+                    .find(|&number| allowed.is_set(number) && !one.is_set(number));
+                sharing.go_to(other.unwrap());
+                assert_eq!(sched_getaffinity(None).unwrap(), one);
+                assert!(!sharing.is_on());
+                sharing.sit(SHORT);
+                assert_eq!(sched_getaffinity(None).unwrap(), one);
+            });
+            moved.join().unwrap();
+        });
     }
 }
