@@ -13,7 +13,7 @@
 //! waits for a disk then delays no other, and nothing has to watch for that. In a run of requests
 //! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -133,31 +133,27 @@ impl Crew {
     }
 }
 
-/// A thread of the session, which says when it ends.
-struct Member {
-    lookout: Arc<Lookout>,
-    /// Woken to work, or to watch.
-    wake: Arc<Condvar>,
-}
+/// Says when its thread ends.
+struct Member(Arc<Lookout>);
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let mut crew = self.lookout.crew.lock();
+        let mut crew = self.0.crew.lock();
         crew.ended = true;
         let asleep = std::mem::take(&mut crew.asleep);
         drop(crew);
         asleep.iter().for_each(|thread| _ = thread.notify_one());
-        self.lookout.stir.notify_all();
+        self.0.stir.notify_all();
     }
 }
 
 thread_local! {
-    static MEMBER: RefCell<Option<Member>> = const { RefCell::new(None) };
+    static MEMBER: Cell<Option<Member>> = const { Cell::new(None) };
 }
 
 impl Lookout {
-    /// For the `device` of a session that has so many threads; a thread looks for at most `limit` before it sleeps, and zero
-    /// is never. Where there is `sharing`, a processor is shared for as long instead.
+    /// For the `device` of a session that has so many threads; a thread looks for at most `limit`
+    /// before it sleeps, and zero is never. Where there is `sharing`, a processor is shared for as long instead.
     pub(super) fn new(
         device: OwnedFd,
         threads: usize,
@@ -192,7 +188,9 @@ impl Lookout {
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
     /// Returns whether hardly any thread is left for others.
     pub(super) fn took(self: &Arc<Self>, caller: u32, now: Instant) -> bool {
-        let is_new = self.enrol();
+        let known = MEMBER.take();
+        let is_new = known.is_none();
+        MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
         let waits = self.request_waits();
         let mut crew = self.crew.lock();
         if !is_new {
@@ -228,16 +226,6 @@ impl Lookout {
         }
         woken.iter().for_each(|thread| _ = thread.notify_one());
         is_short
-    }
-
-    /// Returns whether this thread has taken its first request.
-    fn enrol(self: &Arc<Self>) -> bool {
-        MEMBER.with_borrow_mut(|member| {
-            let is_new = member.is_none();
-            member
-                .get_or_insert_with(|| Member { lookout: Arc::clone(self), wake: Arc::default() });
-            is_new
-        })
     }
 
     /// This thread has answered a request that it took at `taken`, or has handed it on. Returns when
@@ -277,9 +265,7 @@ impl Lookout {
 
     /// Waits until this thread is needed.
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
-        let wake =
-            MEMBER.with_borrow(|member| member.as_ref().map(|member| Arc::clone(&member.wake)));
-        let Some(wake) = wake else { return };
+        let wake = Arc::new(Condvar::new());
         crew.standing_by += 1;
         while crew.called == 0 && !crew.ended {
             match crew.watch {

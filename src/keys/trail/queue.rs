@@ -106,14 +106,13 @@ impl Trail {
         let (wake, written) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { settings, directory, state, wake, written });
         let (active, sealed) = (Instant::now(), Instant::now());
-        let (spare, affinity) = (Vec::with_capacity(1024), Affinity::here());
+        let spare = Vec::with_capacity(1024);
         let worker = Worker {
             shared: Arc::clone(&shared),
             writer,
             sinks,
             spare,
-            runs_on: affinity.as_ref().map_or_else(CpuSet::new, |here| *here.allowed()),
-            affinity,
+            affinity: Affinity::here(),
             kept_free: None,
             active,
             sealed,
@@ -245,8 +244,7 @@ struct Worker {
     /// Room for the next events, which need not be asked for again.
     spare: Vec<(Timestamp, Event)>,
     affinity: Option<Affinity>,
-    /// The processors that the thread runs on, and the one that it keeps free.
-    runs_on: CpuSet,
+    /// The processor that the thread does not run on.
     kept_free: Option<usize>,
     /// When there was something to write for the last time.
     active: Instant,
@@ -296,10 +294,13 @@ impl Worker {
             return;
         };
         if processor != self.kept_free {
+            let all_but = |free: Option<usize>| {
+                let mut others: CpuSet = *affinity.allowed();
+                free.into_iter().for_each(|processor| others.unset(processor));
+                others
+            };
+            affinity.change(&mut all_but(self.kept_free), &all_but(processor));
             self.kept_free = processor;
-            let mut others = *affinity.allowed();
-            processor.into_iter().for_each(|processor| others.unset(processor));
-            affinity.change(&mut self.runs_on, &others);
         }
     }
 
