@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use rustix::fs::FileType;
 
 use super::open_file::OpenFile;
@@ -111,20 +112,18 @@ impl Node {
         self.lookups > 0 || self.children > 0
     }
 
-    /// Returns the directory that has a child more, and the names that are no longer known.
-    fn add_link(&mut self, link: Link) -> (Option<Inode>, Vec<Link>) {
+    /// Returns whether the name is new. Those that it replaces go to `dropped`.
+    fn add_link(&mut self, link: Link, dropped: &mut Vec<Link>) -> bool {
         self.nameless = None;
         if self.links.contains(&link) {
-            return (None, Vec::new());
+            return false;
         }
-        let parent = link.parent;
         // A directory has one name; an older one is of before a rename.
-        let old = match self.kind {
-            FileType::Directory => std::mem::take(&mut self.links),
-            _ => Vec::new(),
-        };
+        if self.kind == FileType::Directory {
+            dropped.append(&mut self.links);
+        }
         self.links.push(link);
-        (Some(parent), old)
+        true
     }
 }
 
@@ -141,7 +140,7 @@ pub struct Forgotten {
 
 /// How an inode can be reached.
 #[derive(Debug, Clone)]
-pub enum Whereabouts {
+pub enum Location {
     /// By this name.
     At(Link),
     /// By this alone.
@@ -158,17 +157,14 @@ impl Nodes {
     pub fn remember(&self, attr: &Attr, backing: u32, link: Link) -> u32 {
         let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, backing));
         let generation = node.generation_of(attr, backing);
-        let mut old = Vec::new();
+        let mut dropped = Vec::new();
         if generation != node.generation {
-            let new = Node { lookups: node.lookups, ..Node::new(attr.kind, generation) };
-            old = std::mem::replace(&mut *node, new).links;
+            let (lookups, children) = (node.lookups, node.children);
+            let new = Node { lookups, children, ..Node::new(attr.kind, generation) };
+            dropped = std::mem::replace(&mut *node, new).links;
         }
         node.lookups += 1;
-        let (parent, moved) = node.add_link(link);
-        drop(node);
-        self.count_child(parent);
-        old.extend(moved);
-        self.drop_links(old, |_| {});
+        self.relink(node, link, dropped);
         generation
     }
 
@@ -180,55 +176,61 @@ impl Nodes {
     /// Takes back `lookups`. Tells `gone` of an inode that is left with none, and of the directories
     /// above it that were kept for its sake.
     pub fn forget(&self, inode: Inode, lookups: u64, mut gone: impl FnMut(Forgotten)) {
-        let forgotten = self.0.remove_if_mut(&inode, |_, node| {
-            node.lookups = node.lookups.saturating_sub(lookups);
-            !node.is_known()
-        });
-        if let Some((inode, node)) = forgotten {
-            gone(Forgotten { inode, kind: node.kind, pin: node.nameless.and_then(|it| it.pin) });
-            self.drop_links(node.links, gone);
+        let take_back = |node: &mut Node| node.lookups = node.lookups.saturating_sub(lookups);
+        if let Some((forgotten, links)) = self.reduce(inode, take_back) {
+            gone(forgotten);
+            self.drop_links(links, gone);
         }
     }
 
-    /// A name more is known in a directory. The root is none of the nodes, and stays.
-    fn count_child(&self, dir: Option<Inode>) {
-        if let Some(mut node) = dir.and_then(|dir| self.0.get_mut(&dir)) {
-            node.children += 1;
+    /// Returns the inode, with the names that it had, if nothing keeps it after `less`.
+    fn reduce(&self, inode: Inode, less: impl FnOnce(&mut Node)) -> Option<(Forgotten, Vec<Link>)> {
+        let (inode, node) = self.0.remove_if_mut(&inode, |_, node| {
+            less(node);
+            !node.is_known()
+        })?;
+        let pin = node.nameless.and_then(|nameless| nameless.pin);
+        Some((Forgotten { inode, kind: node.kind, pin }, node.links))
+    }
+
+    /// Gives `node` a name more, and counts the names in directories: those in `dropped` it has no
+    /// longer. The root is none of the nodes, and stays.
+    fn relink(&self, mut node: RefMut<'_, Inode, Node>, link: Link, mut dropped: Vec<Link>) {
+        let parent = link.parent;
+        let is_new = node.add_link(link, &mut dropped);
+        // The directory may lie in the same part of the table.
+        drop(node);
+        if is_new && let Some(mut directory) = self.0.get_mut(&parent) {
+            directory.children += 1;
         }
+        self.drop_links(dropped, |_| {});
     }
 
     /// Names are no longer known. Not recursive: directories may be as deep as they like.
     fn drop_links(&self, mut links: Vec<Link>, mut gone: impl FnMut(Forgotten)) {
+        let one_less = |node: &mut Node| node.children = node.children.saturating_sub(1);
         while let Some(link) = links.pop() {
-            let forgotten = self.0.remove_if_mut(&link.parent, |_, node| {
-                node.children = node.children.saturating_sub(1);
-                !node.is_known()
-            });
-            if let Some((inode, node)) = forgotten {
-                gone(Forgotten {
-                    inode,
-                    kind: node.kind,
-                    pin: node.nameless.and_then(|it| it.pin),
-                });
-                links.extend(node.links);
+            if let Some((forgotten, above)) = self.reduce(link.parent, one_less) {
+                gone(forgotten);
+                links.extend(above);
             }
         }
     }
 
     /// How the inode can be reached.
-    pub fn whereabouts(&self, inode: Inode) -> Whereabouts {
-        let Some(node) = self.0.get(&inode) else { return Whereabouts::Nowhere };
+    pub fn locate(&self, inode: Inode) -> Location {
+        let Some(node) = self.0.get(&inode) else { return Location::Nowhere };
         match (node.links.first(), &node.nameless) {
-            (Some(link), _) => Whereabouts::At(link.clone()),
+            (Some(link), _) => Location::At(link.clone()),
             (None, Some(nameless)) => match &nameless.pin {
                 Some(pin) => {
                     nameless.reached.store(true, Ordering::Relaxed);
-                    Whereabouts::Pinned(pin.clone())
+                    Location::Pinned(pin.clone())
                 }
-                None if nameless.gone => Whereabouts::Gone,
-                None => Whereabouts::Nowhere,
+                None if nameless.gone => Location::Gone,
+                None => Location::Nowhere,
             },
-            (None, None) => Whereabouts::Nowhere,
+            (None, None) => Location::Nowhere,
         }
     }
 
@@ -275,12 +277,8 @@ impl Nodes {
     /// Another place for one name.
     pub fn rename(&self, inode: Inode, from: &Link, to: Link) {
         let Some(mut node) = self.0.get_mut(&inode) else { return };
-        let mut removed: Vec<_> = node.links.extract_if(.., |known| known == from).collect();
-        let (parent, old) = node.add_link(to);
-        drop(node);
-        self.count_child(parent);
-        removed.extend(old);
-        self.drop_links(removed, |_| {});
+        let removed = node.links.extract_if(.., |known| known == from).collect();
+        self.relink(node, to, removed);
     }
 
     /// The regular files among them.
@@ -344,10 +342,10 @@ mod tests {
         nodes.remember(&attr(4, FileType::RegularFile), 0, link(2, "file"));
         nodes.remember(&attr(4, FileType::RegularFile), 0, link(3, "file"));
         assert!(forget(&nodes, 2, 1).is_empty());
-        assert!(matches!(nodes.whereabouts(Inode(2)), Whereabouts::At(_)));
+        assert!(matches!(nodes.locate(Inode(2)), Location::At(_)));
         // What is renamed there is found under its new name.
         nodes.rename(Inode(4), &link(2, "file"), link(3, "other"));
-        assert!(matches!(nodes.whereabouts(Inode(2)), Whereabouts::Nowhere));
+        assert!(matches!(nodes.locate(Inode(2)), Location::Nowhere));
         assert_eq!(forget(&nodes, 4, 2), [4]);
         assert_eq!(forget(&nodes, 3, 1), [3]);
         assert_eq!(nodes.len(), 0);

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::descriptors::is_spare;
 use super::inode::InodeNumbers;
-use super::nodes::{Link, Nodes, Whereabouts};
+use super::nodes::{Link, Location, Nodes};
 use super::{FsError, Inode};
 use crate::store::{Names, OWN_DIR, Vault};
 
@@ -222,13 +222,13 @@ impl Places {
         if inode == Inode::ROOT {
             return Ok(Place::new(Arc::clone(&self.root), OsStr::new(".")));
         }
-        match nodes.whereabouts(inode) {
-            Whereabouts::At(Link { parent, name }) => {
+        match nodes.locate(inode) {
+            Location::At(Link { parent, name }) => {
                 Ok(Place { dir: self.dir(nodes, parent)?, name })
             }
-            Whereabouts::Pinned(pin) => Ok(Place::itself(pin.descriptor().map_err(backing)?)),
-            Whereabouts::Gone => Err(FsError::NotFound),
-            Whereabouts::Nowhere => Err(FsError::Stale),
+            Location::Pinned(pin) => Ok(Place::itself(pin.descriptor().map_err(backing)?)),
+            Location::Gone => Err(FsError::NotFound),
+            Location::Nowhere => Err(FsError::Stale),
         }
     }
 
@@ -247,14 +247,14 @@ impl Places {
             if let Some(dir) = self.open_dir(at) {
                 break dir;
             }
-            match nodes.whereabouts(at) {
-                Whereabouts::At(Link { parent, name }) => {
+            match nodes.locate(at) {
+                Location::At(Link { parent, name }) => {
                     below.push((at, name));
                     at = parent;
                 }
-                Whereabouts::Pinned(pin) => break pin.descriptor().map_err(backing)?,
-                Whereabouts::Gone => return Err(FsError::NotFound),
-                Whereabouts::Nowhere => return Err(FsError::Stale),
+                Location::Pinned(pin) => break pin.descriptor().map_err(backing)?,
+                Location::Gone => return Err(FsError::NotFound),
+                Location::Nowhere => return Err(FsError::Stale),
             }
         };
         let levels = below.len();
