@@ -23,7 +23,7 @@ impl LogLimit {
         Self(Mutex::new(None))
     }
 
-    /// Whether the log has room for one more line. The first that has none is told of.
+    /// Whether the log has room for one more line. The first line that is refused is replaced by one that says so.
     pub fn admit(&self) -> bool {
         let mut window = self.0.lock();
         let now = Instant::now();
