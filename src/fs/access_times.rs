@@ -44,19 +44,13 @@ impl AccessTimes {
     }
 }
 
-/// Reads a byte so that the backing filesystem sees a read: setting the time would change ctime.
+/// Says whether what is read through this descriptor moves the time of access, by the backing
+/// filesystem's own rule: to set that time by utimensat(2) would change ctime.
 ///
 /// # Errors
-/// What the backing filesystem says.
-pub fn touch(file: &RealFile) -> rustix::io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(file)?;
-    let quiet = flags.contains(OFlags::NOATIME);
-    if quiet {
-        rustix::fs::fcntl_setfl(file, flags - OFlags::NOATIME)?;
-    }
-    let read = rustix::io::pread(file, &mut [0; 1], 0);
-    if quiet {
-        rustix::fs::fcntl_setfl(file, flags)?;
-    }
-    read.map(drop)
+/// What the backing filesystem says: EPERM where it may not be kept from moving.
+pub fn let_reads_move(file: &RealFile, moves: bool) -> rustix::io::Result<()> {
+    // The other flags that this call can change are never set.
+    let quiet = if moves { OFlags::empty() } else { OFlags::NOATIME };
+    rustix::fs::fcntl_setfl(file, OFlags::NONBLOCK | quiet)
 }

@@ -81,16 +81,25 @@ impl Fs {
             };
             let same = size == file.len();
             let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
-            if same && cut.is_ok() && change.mtime.is_none() && change.through.is_some() {
-                // Of ftruncate(2) alone the kernel leaves this to the file system.
-                let touched = Change { mtime: Some(Time::Now), ..Change::default() };
-                file.change(&touched, || {
-                    self.apply(&Target::File(file.backing().as_fd()), &touched)
-                })?;
+            if cut.is_ok() {
+                let mut times = *change;
+                if same && change.through.is_some() {
+                    // Of ftruncate(2) alone the kernel leaves this to the file system.
+                    times.mtime = times.mtime.or(Some(Time::Now));
+                }
+                file.change_times_after_cut(&times);
             }
             drop(file);
-            self.in_file(inode, self.open.release(inode)).and(cut)?;
-        } else if change.is_empty() {
+            // What is owed of a file that was cut is no failure of the cut: the kernel would keep
+            // the length that it had.
+            let released = self.in_file(inode, self.open.release(inode));
+            cut?;
+            if let Err(error) = released {
+                log::debug!("after a change of the length: {error}");
+            }
+            return self.attr_and_tell(inode, true);
+        }
+        if change.is_empty() {
             // This is what arrives of a chown that names neither owner nor group.
             self.drop_privilege_bits(inode, caller)?;
         }
@@ -114,7 +123,7 @@ impl Fs {
             }
         }
         // With times that it writes back the kernel takes no answer.
-        self.attr_and_tell(inode, change.size.is_some())
+        self.attr_and_tell(inode, false)
     }
 
     /// Gives an open file the length that `change` names.
@@ -130,13 +139,15 @@ impl Fs {
             return Ok(());
         }
         self.choose_key(inode, file)?;
-        self.in_file(inode, file.truncate(change.size.unwrap_or_default()))?;
-        // The kernel leaves this to the file system, and does not say so in a way that arrives
-        // here.
-        if !caller.is_root() && change.mode.is_none() {
+        // Before the cut, after which nothing is to fail. That suid goes the kernel leaves to the
+        // file system, and does not say so in a way that arrives here.
+        let rest = Change { size: None, atime: None, mtime: None, ..*change };
+        if !rest.is_empty() {
+            file.change(&rest, || self.apply(&Target::File(file.backing().as_fd()), &rest))?;
+        } else if !caller.is_root() {
             self.drop_privilege_bits(inode, caller)?;
         }
-        Ok(())
+        self.in_file(inode, file.truncate(change.size.unwrap_or_default()))
     }
 
     /// Whether root may use an inode in a way that `execute` says: it may but run a file that

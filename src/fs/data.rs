@@ -111,7 +111,9 @@ impl Fs {
         len: usize,
         take: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, FsError> {
-        self.in_file(inode, self.opened(inode)?.read_with(offset, len, take))
+        let file = self.opened(inode)?;
+        file.keep_access_time();
+        self.in_file(inode, file.read_with(offset, len, take))
     }
 
     /// [`Fs::read`] for a program, which moves the time of access by the rule of the mount.
@@ -169,10 +171,7 @@ impl Fs {
             false => file.write(offset, data),
         };
         let room = self.require_room(&file, (offset, data.len() as u64), by_root);
-        let written = room.and_then(|()| match write() {
-            Err(error) if by_root && is_over_quota(&error) => sys::beyond_limits(write),
-            written => written,
-        });
+        let written = room.and_then(|()| within_quota(by_root, write));
         if cached && let Err(error) = &written {
             self.note_lost_write(&file, error);
         }
@@ -248,23 +247,22 @@ impl Fs {
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
         self.choose_key(inode, &file)?;
-        let zero = matches!(how, Allocate::PunchHole | Allocate::Zero | Allocate::ZeroKeepSize);
-        let reserve = how != Allocate::PunchHole;
-        let extend = matches!(how, Allocate::Extend | Allocate::Zero);
-        file.begin_change(Origin::Program)?;
-        if zero {
-            self.in_file(inode, file.punch(offset, len))?;
-        }
-        if reserve {
-            let by_root = caller.is_root();
-            let allocate = || file.allocate(offset, len, extend);
+        let by_root = caller.is_root();
+        let reserve = |extend| {
             let room = self.require_room(&file, (offset, len), by_root);
-            let allocated = room.and_then(|()| match allocate() {
-                Err(error) if by_root && is_over_quota(&error) => sys::beyond_limits(allocate),
-                allocated => allocated,
-            });
-            self.in_file(inode, allocated)?;
-        }
+            room.and_then(|()| within_quota(by_root, || file.allocate(offset, len, extend)))
+        };
+        file.begin_change(Origin::Program)?;
+        let allocated = match how {
+            Allocate::Extend => reserve(true),
+            Allocate::KeepSize => reserve(false),
+            Allocate::PunchHole => file.punch(offset, len),
+            // Reserved first: what has no room is not to lose its content.
+            Allocate::Zero | Allocate::ZeroKeepSize => reserve(false)
+                .and_then(|()| file.punch(offset, len))
+                .and_then(|()| reserve(how == Allocate::Zero)),
+        };
+        self.in_file(inode, allocated)?;
         file.end_change(Origin::Program);
         self.content_changed(inode, caller)
     }
@@ -354,8 +352,15 @@ impl Fs {
     }
 }
 
-fn is_over_quota(error: &FileError) -> bool {
-    matches!(error, FileError::Io(error) if error.kind() == ErrorKind::QuotaExceeded)
+/// Does `work`, and does it again beyond the quota that ended it, if that is `by_root`: a quota does
+/// not bind root.
+fn within_quota<T>(by_root: bool, work: impl Fn() -> Result<T, FileError>) -> Result<T, FileError> {
+    match work() {
+        Err(FileError::Io(error)) if by_root && error.kind() == ErrorKind::QuotaExceeded => {
+            sys::beyond_limits(work)
+        }
+        done => done,
+    }
 }
 
 /// The number under which a failure is told to descriptors later.

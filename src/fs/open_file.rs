@@ -38,6 +38,8 @@ pub struct OpenFile {
     access_times: AccessTimes,
     /// Whether the next read of a program moves the time of access.
     atime_is_due: AtomicBool,
+    /// Whether what is read through the file's descriptor moves it.
+    reads_move_atime: AtomicBool,
     told_blocks: ToldBlocks,
     /// Of syncing it.
     pub failed_syncs: Failures,
@@ -72,12 +74,13 @@ impl Deref for OpenFile {
 }
 
 impl OpenFile {
-    /// A file that was just opened and looks as `stat`.
+    /// A file that was just opened and looks as `stat`, with `O_NOATIME` unless `reads_move_atime`.
     pub fn new(
         sealed: SealedFile<RealFile>,
         (inode, stat): (Inode, &Stat),
         change_times: Arc<ChangeTimes>,
         access_times: AccessTimes,
+        reads_move_atime: bool,
     ) -> Self {
         let ctime = change_times.shown(inode, stat);
         let times = CachedTimes { mtime: None, passed: false, ctime, moved: false };
@@ -91,6 +94,7 @@ impl OpenFile {
             change_times,
             access_times,
             atime_is_due,
+            reads_move_atime: AtomicBool::new(reads_move_atime),
             told_blocks,
             failed_syncs: Failures::default(),
             failed_writes: Failures::default(),
@@ -174,6 +178,22 @@ impl OpenFile {
         Ok(())
     }
 
+    /// Sets the times that `change` names, of a file that was cut. No error undoes that, so where it
+    /// fails the modification time is set later, with the header.
+    pub fn change_times_after_cut(&self, change: &Change) {
+        let set = self
+            .change(change, || rustix::fs::futimens(self.sealed.backing(), &timestamps(change)));
+        if set.is_err() {
+            let mtime = match change.mtime {
+                Some(Time::At(time)) => time,
+                Some(Time::Now) | None => SystemTime::now(),
+            };
+            let mut times = self.times.lock();
+            (times.mtime, times.passed, times.moved) = (Some(mtime), true, true);
+            times.ctime = change.ctime.map_or(times.ctime, ChangeTime::from);
+        }
+    }
+
     /// What stat says of it, with the time of change to show, and never with a time that a header
     /// write moved.
     pub fn stat(&self) -> rustix::io::Result<Stat> {
@@ -187,8 +207,12 @@ impl OpenFile {
         Ok(stat)
     }
 
-    /// Before a change of the content: notes the modification time where the kernel keeps it.
+    /// Before a change of the content, for which some may be read back: notes the modification time
+    /// where the kernel keeps it.
     pub fn begin_change(&self, origin: Origin) -> rustix::io::Result<()> {
+        if !self.sealed.is_empty() {
+            self.keep_access_time();
+        }
         if self.does_kernel_keep_times(origin) {
             let mut times = self.times.lock();
             if times.mtime.is_none() {
@@ -208,7 +232,7 @@ impl OpenFile {
         }
     }
 
-    /// Before a program reads: moves the time of access, if it is due.
+    /// Before a program reads: has that move the time of access, if it is due.
     pub fn note_access(&self) -> rustix::io::Result<()> {
         if !self.atime_is_due.load(Ordering::Relaxed) {
             return Ok(());
@@ -220,7 +244,22 @@ impl OpenFile {
             return self.unseen(&mut self.times.lock(), set);
         }
         self.atime_is_due.store(false, Ordering::Relaxed);
-        access_times::touch(self.sealed.backing())
+        self.let_reads_move_atime(true)
+    }
+
+    /// Before a read that is no program's, or is not to move the time of access.
+    pub fn keep_access_time(&self) {
+        if let Err(errno) = self.let_reads_move_atime(false) {
+            log::debug!("inode {}: its time of access moves: {errno}", self.inode.0);
+        }
+    }
+
+    fn let_reads_move_atime(&self, moves: bool) -> rustix::io::Result<()> {
+        if self.reads_move_atime.load(Ordering::Relaxed) == moves {
+            return Ok(());
+        }
+        self.reads_move_atime.store(moves, Ordering::Relaxed);
+        access_times::let_reads_move(self.sealed.backing(), moves)
     }
 
     fn does_kernel_keep_times(&self, origin: Origin) -> bool {
@@ -252,6 +291,7 @@ impl OpenFile {
     /// [`FsError`]: the header is then the old one.
     pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
         let mut times = self.times.lock();
+        self.keep_access_time();
         if !self.backing().is_writable() {
             match in_some_file(self.sealed.try_rewrap(to))? {
                 Rewrapped::Done => {}

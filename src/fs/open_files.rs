@@ -106,7 +106,7 @@ impl OpenFiles {
                 if !is_inode(&stat)? {
                     return Err(FsError::Stale);
                 }
-                let file = self.seal(inode, fd, writable, &stat)?;
+                let file = self.seal(inode, fd, (writable, false), &stat)?;
                 self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
@@ -132,7 +132,7 @@ impl OpenFiles {
             Entry::Vacant(vacant) => {
                 // It may have grown since it was found.
                 let stat = rustix::fs::fstat(&fd)?;
-                let file = self.seal(inode, fd, writable, &stat)?;
+                let file = self.seal(inode, fd, (writable, false), &stat)?;
                 self.carry_over(inode, &file);
                 vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
                 Ok(file)
@@ -175,7 +175,7 @@ impl OpenFiles {
     /// # Errors
     /// None that a new file gives: those of [`SealedFile::open`].
     pub fn adopt(&self, inode: Inode, fd: OwnedFd, made: &Stat) -> Result<Arc<OpenFile>, FsError> {
-        let file = self.seal(inode, fd, true, made)?;
+        let file = self.seal(inode, fd, (true, true), made)?;
         let shared = Shared { file: Arc::clone(&file), users: AtomicU64::new(1) };
         self.files.insert(inode, shared);
         Ok(file)
@@ -300,14 +300,16 @@ impl OpenFiles {
         &self,
         inode: Inode,
         fd: OwnedFd,
-        writable: bool,
+        (writable, reads_move_atime): (bool, bool),
         stat: &Stat,
     ) -> Result<Arc<OpenFile>, FsError> {
         let (file, size) = (RealFile::new(fd, writable), stat.st_size as u64);
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
         let change_times = Arc::clone(&self.change_times);
         let access_times = self.access_times.get().copied().unwrap_or_default();
-        Ok(Arc::new(OpenFile::new(sealed, (inode, stat), change_times, access_times)))
+        let inode = (inode, stat);
+        let file = OpenFile::new(sealed, inode, change_times, access_times, reads_move_atime);
+        Ok(Arc::new(file))
     }
 
     /// Opens for both reading and writing where that is allowed, so that a block can be read

@@ -28,6 +28,9 @@ use super::sharing::Sharing;
 const SLOW: Duration = Duration::from_micros(50);
 /// This many requests on end beside which another waits are more than one thread can do.
 const BACKLOG: u32 = 4;
+/// Every so many requests a thread sees whether another waits; after one that did, and after a slow
+/// answer, with each.
+const LOOK_EVERY: u64 = 4;
 /// How often a thread that stands by sees whether the others get on. After so long without a
 /// request a run of them has ended.
 const WATCH: Duration = Duration::from_millis(5);
@@ -127,6 +130,11 @@ impl Crew {
         held_up || self.backlog >= BACKLOG || waits && self.slow
     }
 
+    /// Whether it may matter if another request waits beside the next one.
+    fn is_to_look(&self) -> bool {
+        self.slow || self.backlog > 0 || self.taken.is_multiple_of(LOOK_EVERY)
+    }
+
     /// Whether one thread is to read the device, and not two.
     fn is_run(&self) -> bool {
         self.run >= RUN && self.stalled == 0
@@ -191,8 +199,8 @@ impl Lookout {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
-        let waits = self.request_waits();
         let mut crew = self.crew.lock();
+        let waits = crew.is_to_look() && self.request_waits();
         if !is_new {
             crew.ready -= 1;
         }
@@ -211,7 +219,7 @@ impl Lookout {
         let sit = !call
             && is_spare
             && is_run
-            && self.sharing().is_some_and(|sharing| sharing.took(caller, self.limit()));
+            && self.sharing().is_some_and(|sharing| sharing.took(caller, now, self.limit()));
         let watched = crew.watch == Watch::Kept;
         let watch = crew.watch == Watch::Off && is_spare && (sit || !call && crew.ready == 0);
         if watch {
@@ -231,7 +239,8 @@ impl Lookout {
     /// This thread has answered a request that it took at `taken`, or has handed it on. Returns when
     /// it should read the device.
     pub(super) fn answered(&self, taken: Instant, synced: bool) {
-        let elapsed = taken.elapsed();
+        let now = Instant::now();
+        let elapsed = now.saturating_duration_since(taken);
         let slow = elapsed > SLOW;
         let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
@@ -247,7 +256,7 @@ impl Lookout {
         crew.ready += 1;
         drop(crew);
         match self.sharing() {
-            Some(sharing) => sharing.answered(slow, synced),
+            Some(sharing) => sharing.answered(now, slow, synced),
             // After a slow answer the processor belongs to what it waited for.
             None if slow => {}
             None => self.look(),
@@ -256,7 +265,8 @@ impl Lookout {
 
     /// A request that another thread had taken over, to have something synced, was answered.
     pub(super) fn synced(&self) {
-        self.sharing().into_iter().for_each(|sharing| sharing.answered(true, true));
+        let answered = |sharing: &Sharing| sharing.answered(Instant::now(), true, true);
+        self.sharing().into_iter().for_each(answered);
     }
 
     fn sharing(&self) -> Option<&Sharing> {
@@ -505,7 +515,7 @@ mod tests {
         hands[1].answer();
         assert!(!hands[1].is_ready_within(A_WHILE));
         rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
-        for _ in 0..BACKLOG {
+        for _ in 0..u64::from(BACKLOG) + LOOK_EVERY {
             hands[0].take();
             hands[0].answer();
             assert!(hands[0].is_ready_within(LONG));

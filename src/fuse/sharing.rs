@@ -68,11 +68,11 @@ impl Sharing {
         !self.affinity.is_overruled()
     }
 
-    /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
+    /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own, at `now`.
     /// Returns whether another thread should now [`sit`](Self::sit): where two requests of one
     /// caller follow each other within `limit`.
-    pub(super) fn took(&self, caller: u32, limit: Duration) -> bool {
-        let now = self.now();
+    pub(super) fn took(&self, caller: u32, now: Instant, limit: Duration) -> bool {
+        let now = self.nanoseconds_at(now);
         let since = now.saturating_sub(self.last.swap(now, Ordering::Relaxed));
         if caller == 0 {
             return false;
@@ -89,10 +89,10 @@ impl Sharing {
         start
     }
 
-    /// This thread has answered. What a `slow` answer waited for is to find both processors free,
+    /// This thread has answered at `now`. What a `slow` answer waited for is to find both processors free,
     /// and for longer where that was a disk, which `synced` says.
-    pub(super) fn answered(&self, slow: bool, synced: bool) {
-        let now = self.now();
+    pub(super) fn answered(&self, now: Instant, slow: bool, synced: bool) {
+        let now = self.nanoseconds_at(now);
         self.last.store(now, Ordering::Relaxed);
         if slow {
             self.caller.store(0, Ordering::Relaxed);
@@ -175,7 +175,11 @@ impl Sharing {
     }
 
     fn now(&self) -> u64 {
-        nanoseconds(self.begun.elapsed())
+        self.nanoseconds_at(Instant::now())
+    }
+
+    fn nanoseconds_at(&self, time: Instant) -> u64 {
+        nanoseconds(time.saturating_duration_since(self.begun))
     }
 }
 
@@ -195,33 +199,33 @@ mod tests {
     #[test]
     fn a_thread_sits_where_one_caller_asks_again_and_is_answered_soon() {
         let Some(sharing) = Sharing::here() else { return };
-        assert!(!sharing.took(1, LONG));
-        assert!(!sharing.took(2, LONG), "another caller");
-        sharing.answered(true, false);
-        assert!(!sharing.took(2, LONG), "after a slow answer");
-        assert!(!sharing.took(0, LONG), "the kernel");
-        assert!(!sharing.took(2, Duration::ZERO), "turned off");
+        assert!(!sharing.took(1, Instant::now(), LONG));
+        assert!(!sharing.took(2, Instant::now(), LONG), "another caller");
+        sharing.answered(Instant::now(), true, false);
+        assert!(!sharing.took(2, Instant::now(), LONG), "after a slow answer");
+        assert!(!sharing.took(0, Instant::now(), LONG), "the kernel");
+        assert!(!sharing.took(2, Instant::now(), Duration::ZERO), "turned off");
         thread::sleep(SHORT * 2);
-        assert!(!sharing.took(2, SHORT), "late");
-        assert!(sharing.took(2, LONG));
-        assert!(!sharing.took(2, LONG), "one sits already");
+        assert!(!sharing.took(2, Instant::now(), SHORT), "late");
+        assert!(sharing.took(2, Instant::now(), LONG));
+        assert!(!sharing.took(2, Instant::now(), LONG), "one sits already");
         sharing.rise();
-        assert!(sharing.took(2, LONG));
+        assert!(sharing.took(2, Instant::now(), LONG));
         let begun = Instant::now();
-        sharing.answered(true, true);
+        sharing.answered(Instant::now(), true, true);
         assert!(!sharing.is_seated(), "a disk works");
-        let sits = sharing.took(2, LONG) || sharing.took(2, LONG);
+        let sits = sharing.took(2, Instant::now(), LONG) || sharing.took(2, Instant::now(), LONG);
         assert!(!sits || begun.elapsed() >= LEFT_ALONE, "it may go on");
         sharing.rise();
         thread::sleep(LEFT_ALONE);
-        assert!(sharing.took(2, LONG));
+        assert!(sharing.took(2, Instant::now(), LONG));
     }
 
     #[test]
     fn it_sits_beside_the_caller_until_nobody_asks() {
         let Some(sharing) = Sharing::here() else { return };
         let caller = gettid().as_raw_nonzero().get() as u32;
-        let start = (0..2).filter(|_| sharing.took(caller, LONG)).count();
+        let start = (0..2).filter(|_| sharing.took(caller, Instant::now(), LONG)).count();
         assert_eq!(start, 1);
         thread::scope(|scope| {
             let sitting = scope.spawn(|| {

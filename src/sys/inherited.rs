@@ -99,6 +99,8 @@ pub struct Limit {
 const ADDRESS_SPACE: u64 = 2 << 30;
 /// The part of it that is written.
 const DATA: u64 = 512 << 20;
+/// Descriptors for which the kernel has room from the start, 8 bytes each.
+const ROOM: u64 = 4096;
 /// What the main thread's stack may grow to.
 const STACK: u64 = 8 << 20;
 
@@ -111,6 +113,7 @@ pub fn prepare_daemon() -> Result<(), Limit> {
     umask(rustix::fs::Mode::empty());
     // Not raised, the limit is the one that the daemon was started with: it works within it.
     raise_to_hard(Resource::Nofile);
+    make_room_for_descriptors();
     let stack = getrlimit(Resource::Stack);
     if stack.current.is_some_and(|current| current < STACK) {
         let current = Some(stack.maximum.unwrap_or(STACK).min(STACK));
@@ -133,6 +136,18 @@ pub fn prepare_daemon() -> Result<(), Limit> {
     }
     keep_no_low_priority();
     Ok(())
+}
+
+/// Has the kernel make its table of descriptors as large as most mounts need, while the process has
+/// one thread. With more it makes all of them wait for milliseconds, whenever the table gets too
+/// small (expand_fdtable in fs/file.c).
+fn make_room_for_descriptors() {
+    let last =
+        getrlimit(Resource::Nofile).current.map_or(ROOM, |limit| limit.min(ROOM)).saturating_sub(1);
+    if let Ok(any) = fs::File::open("/") {
+        // Closed at once. Where it can't be had, the table grows when it must.
+        drop(rustix::io::fcntl_dupfd_cloexec(&any, last as RawFd));
+    }
 }
 
 fn raise_to_hard(resource: Resource) -> Option<u64> {

@@ -184,7 +184,6 @@ fn one_call_fails() {
 }
 
 #[test]
-#[ignore = "when the times fail after O_TRUNC emptied a file, the kernel keeps the old length"]
 fn one_call_fails_with_the_writeback_cache() {
     campaign(true, Healed::Before, 1, Campaign::pick(100, 1));
 }

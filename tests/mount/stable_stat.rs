@@ -206,6 +206,31 @@ fn a_read_alone_moves_atime(mount: Mounted) {
     }
     mount = mount.remount(&[]);
     let path = mount.join("file");
+    let writer = File::options().write(true).open(&path).unwrap();
+    let reader = File::open(&path).unwrap();
+    sleep(TICK);
+    reader.read_exact_at(&mut [0; 100], 0).unwrap();
+    let before = atime(&path);
+    // The first makes a time of access older than the change; the second reads back.
+    for offset in [LEN as u64 / 2 + 5000, LEN as u64 / 2 + 9000] {
+        sleep(TICK);
+        writer.write_all_at(b"x", offset).unwrap();
+        writer.sync_data().unwrap();
+    }
+    assert_eq!(atime(&path), before, "a partial write after a read moved atime");
+    let new = mount.join("new");
+    let made = File::create(&new).unwrap();
+    made.write_all_at(&pattern(0, LEN), 0).unwrap();
+    made.sync_data().unwrap();
+    let before_change = atime(&new);
+    evict();
+    sleep(TICK);
+    made.write_all_at(b"x", 5000).unwrap();
+    made.sync_data().unwrap();
+    assert_eq!(atime(&new), before_change, "a partial write of a new file moved atime");
+    drop((writer, reader, made));
+    mount = mount.remount(&[]);
+    let path = mount.join("file");
     let before = atime(&path);
     noatime(&path).read_to_end(&mut Vec::new()).unwrap();
     assert_eq!(atime(&path), before, "O_NOATIME");

@@ -33,7 +33,8 @@ impl<B: Backing> SealedFile<B> {
     /// the length stays.
     ///
     /// # Errors
-    /// [`FileError`]: some of the range may be zeros then.
+    /// [`FileError`]: the content is then what it was, but where a part of the work can't be taken
+    /// back.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), FileError> {
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
         let mut meta = self.meta();
@@ -47,36 +48,62 @@ impl<B: Backing> SealedFile<B> {
         self.touch(&mut meta);
         let span = BlockSpan::covering(offset, end - offset);
         let whole = whole_blocks(span, offset, end, meta.len);
-        for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
-            self.zero_in_block(&mut meta, index, offset, end)?;
+        let mut zeroed = Vec::new();
+        let punched =
+            self.zero_edges(&mut meta, (offset, end), (span, whole), &mut zeroed).and_then(|()| {
+                if whole.count() > 0 {
+                    meta.gaps.add(whole);
+                    self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
+                }
+                Ok(())
+            });
+        if punched.is_err() {
+            for (index, before) in &mut zeroed {
+                // What can't be put back reads as zeros.
+                let _ = self.write_block(&mut meta, *index, before);
+            }
         }
-        if whole.count() > 0 {
-            meta.gaps.add(whole);
-            self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
+        punched
+    }
+
+    /// Zeroes what `offset..end` covers of the blocks of `span` that are not of `whole`; notes in
+    /// `zeroed` what they were.
+    fn zero_edges(
+        &self,
+        meta: &mut Meta,
+        (offset, end): (u64, u64),
+        (span, whole): (BlockSpan, BlockSpan),
+        zeroed: &mut Vec<(BlockIndex, [u8; BLOCK_LEN])>,
+    ) -> Result<(), FileError> {
+        for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
+            let before = self.zero_in_block(meta, index, offset, end)?;
+            zeroed.extend(before.map(|before| (index, before)));
         }
         Ok(())
     }
 
-    /// Zeroes what `offset..end` covers of one block.
+    /// Zeroes what `offset..end` covers of one block. Returns the block as it was, if it held any.
     fn zero_in_block(
         &self,
         meta: &mut Meta,
         index: BlockIndex,
         offset: u64,
         end: u64,
-    ) -> Result<(), FileError> {
+    ) -> Result<Option<[u8; BLOCK_LEN]>, FileError> {
         let mut block = [0; BLOCK_LEN];
         let mut plain = [0; NEXT_CAPACITY];
         let Some(held) = self.open_one(meta, index, &mut block, &mut plain)? else {
-            return Ok(());
+            return Ok(None);
         };
+        let before = block;
         let from = (offset.max(index.start()) - index.start()) as usize;
         let to = ((end.min(index.end()) - index.start()) as usize).min(held);
-        let Some(zeroed) = plain.get_mut(from..to) else { return Ok(()) };
+        let Some(zeroed) = plain.get_mut(from..to) else { return Ok(None) };
         zeroed.fill(0);
-        let Some(keys) = meta.keys() else { return Ok(()) };
+        let Some(keys) = meta.keys() else { return Ok(None) };
         keys.seal(index, &plain[..held], &mut block);
-        self.write_block(meta, index, &mut block)
+        self.write_block(meta, index, &mut block)?;
+        Ok(Some(before))
     }
 
     /// Whether `len` bytes from `offset` can be written without more space in the vault.
