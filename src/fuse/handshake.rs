@@ -33,4 +33,6 @@ pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
     let _ = config.set_max_write(MAX_REQUEST);
     let _ = config.set_max_readahead(MAX_REQUEST).map_err(|most| config.set_max_readahead(most));
     let _ = config.set_max_background(MAX_BACKGROUND);
+    // Reading ahead stops at so many: there are few enough.
+    let _ = config.set_congestion_threshold(MAX_BACKGROUND);
 }

@@ -26,6 +26,8 @@ use super::sharing::Sharing;
 
 /// An answer that took longer has waited for something: another thread could work meanwhile.
 const SLOW: Duration = Duration::from_micros(50);
+/// The same where nothing waits for a disk, and a long answer is mostly one of much work.
+const SLOW_IN_MEMORY: Duration = Duration::from_micros(200);
 /// This many requests on end beside which another waits are more than one thread can do.
 const BACKLOG: u32 = 4;
 /// Every so many requests a thread sees whether another waits; after one that did, and after a slow
@@ -54,6 +56,8 @@ pub(super) struct Lookout {
     threads: usize,
     /// [`WATCH`], other than in tests.
     watch: Duration,
+    /// [`SLOW`], or [`SLOW_IN_MEMORY`].
+    slow: Duration,
     /// How long to look before sleeping, in nanoseconds.
     limit: AtomicU64,
     /// Whether a thread looks, of which there is need of one.
@@ -160,11 +164,13 @@ thread_local! {
 }
 
 impl Lookout {
-    /// For the `device` of a session that has so many threads; a thread looks for at most `limit`
-    /// before it sleeps, and zero is never. Where there is `sharing`, a processor is shared for as long instead.
+    /// For the `device` of a session that has so many threads, and whose vault may be `in_memory`; a
+    /// thread looks for at most `limit` before it sleeps, and zero is never. Where there is `sharing`,
+    /// a processor is shared for as long instead.
     pub(super) fn new(
         device: OwnedFd,
         threads: usize,
+        in_memory: bool,
         limit: Duration,
         sharing: Option<Sharing>,
     ) -> Arc<Self> {
@@ -172,6 +178,7 @@ impl Lookout {
             device,
             threads,
             watch: WATCH,
+            slow: if in_memory { SLOW_IN_MEMORY } else { SLOW },
             limit: AtomicU64::new(0),
             looking: AtomicBool::new(false),
             sharing,
@@ -241,7 +248,7 @@ impl Lookout {
     pub(super) fn answered(&self, taken: Instant, synced: bool) {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(taken);
-        let slow = elapsed > SLOW;
+        let slow = elapsed > self.slow;
         let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
         (crew.slow, crew.held_up) = (slow, held_up);
@@ -362,7 +369,8 @@ mod tests {
     /// A device on which a request waits when told, and a session of `threads` threads.
     fn lookout(threads: usize, watch: Duration) -> (Arc<Lookout>, OwnedFd) {
         let device = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
-        let lookout = Lookout::new(device.try_clone().unwrap(), threads, Duration::ZERO, None);
+        let lookout =
+            Lookout::new(device.try_clone().unwrap(), threads, false, Duration::ZERO, None);
         let mut lookout = Arc::into_inner(lookout).unwrap();
         lookout.watch = watch;
         (Arc::new(lookout), device)

@@ -31,8 +31,10 @@ impl Session {
     /// When the kernel does not speak a protocol that is known, or the mount is gone already.
     pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
         let connection = Arc::new(Connection::default());
-        let lookout = Lookout::new(device.try_clone()?, THREADS, settings.spin, Sharing::here());
+        let spin = settings.spin;
         let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
+        let device_too = device.try_clone()?;
+        let lookout = Lookout::new(device_too, THREADS, adapter.in_memory, spin, Sharing::here());
         let mut config = fuser::Config::default();
         config.n_threads = Some(THREADS);
         // Who may enter is for the kernel to say, by allow_other and default_permissions.
