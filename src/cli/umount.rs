@@ -45,7 +45,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let shown = args.mountpoint.display();
     let target = Target::find(&args.mountpoint)
         .map_err(|failure| Failure::new(Exit::Mount, failure.sentence))?;
-    let Some(mounted) = target.mounted else {
+    let Some(mounted) = target.mounted.clone() else {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
     };
     let mountpoint = mounted.mountpoint.display();
@@ -62,9 +62,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         wait_until_free(&mounted, daemon)?;
         return Ok(Exit::Done);
     }
-    // A mount that writes nothing leaves no word of its end.
+    // A vault that was opened to be read leaves no word of its end; a mount that was made read-only
+    // since does.
     let flags = rustix::fs::statvfs(&mounted.mountpoint).map(|space| space.f_flag);
-    let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY));
+    let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
+        && target.is_read_only().unwrap_or(true);
     unmount(&mounted, daemon)?;
     wait_until_free(&mounted, daemon)?;
     match Vault::last_end(&mounted.vault, daemon).filter(|_| !read_only) {

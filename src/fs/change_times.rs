@@ -170,6 +170,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_takes_64_bytes_and_a_million_have_them() {
+        let (times, stat) = (ChangeTimes::default(), stat());
+        (0..MOST as u64 + 1000).for_each(|inode| times.note(Inode(inode), &stat, ChangeTime(7)));
+        assert_eq!(times.pairs.len(), MOST);
+        let entry = size_of::<(Inode, Pair)>() + 1;
+        assert!(times.pairs.capacity() * entry <= 64 * MOST, "{}", times.pairs.capacity());
+    }
+
+    #[test]
     fn bytes_of_anything_else_are_nothing() {
         for bytes in [&b""[..], b"atctime", b"atctimes1234", &[7; 1000]] {
             assert!(ChangeTimes::from_bytes(bytes).pairs.is_empty());

@@ -25,6 +25,9 @@ use crate::keys::{KeyError, KeyRing};
 pub const OWN_DIR: &str = ".atrest";
 const STATE: &str = "state.json";
 const LOCK: &str = "lock";
+/// Bytes of the lock file at least, which is never cut to less and written in place: on a full disk
+/// it has room already.
+const LOCK_LEN: usize = 512;
 const CHANGE_TIMES: &str = "ctimes";
 const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
 /// The record of mounts is filled up with spaces to a multiple of this, so that the next one is
@@ -278,9 +281,7 @@ impl Vault {
             "" => String::new(),
             sentence => format!("{}\n{sentence}\n", std::process::id()),
         };
-        if self.lock.write_all_at(line.as_bytes(), 0).is_ok() {
-            let _ = self.lock.set_len(line.len() as u64);
-        }
+        let _ = write_lock(&self.lock, line);
     }
 
     /// How the writable mount of the daemon `pid` ended that had the vault in `dir`: `None` for
@@ -415,7 +416,7 @@ fn write_own_files(own: &OwnFiles, ring: &KeyRing, names: NameMode) -> Result<()
     let (description, vault_key) = Description::create(ring, names)?;
     let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
     probe(own)?;
-    own.open_lock(LOCK)?;
+    write_lock(&own.open_lock(LOCK)?, String::new())?;
     write_state(own, &state_key, &EpochRecord::default())?;
     description.write(own, &vault_key)
 }
@@ -450,17 +451,28 @@ fn lock(own: &OwnFiles) -> Result<File, VaultError> {
     }
 }
 
-/// Leaves this process's id in the lock file, for who finds it locked. On a full disk a file that
-/// was empty stays so, and this process has no name.
+/// Leaves this process's id in the lock file, for who finds it locked. Where there is no room for it
+/// this process has no name.
 fn note_holder(lock: &File) -> Result<(), VaultError> {
-    let line = format!("{}\n", std::process::id());
-    match lock.write_all_at(line.as_bytes(), 0) {
-        Ok(()) => Ok(lock.set_len(line.len() as u64)?),
-        Err(error) => match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
-            _ => Err(error.into()),
-        },
+    match write_lock(lock, format!("{}\n", std::process::id())) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            Ok(())
+        }
+        written => Ok(written?),
     }
+}
+
+/// Lines in the lock file, filled up with empty ones.
+fn write_lock(lock: &File, lines: String) -> io::Result<()> {
+    let mut bytes = lines.into_bytes();
+    bytes.resize(bytes.len().max(LOCK_LEN), b'\n');
+    lock.write_all_at(&bytes, 0)?;
+    lock.set_len(bytes.len() as u64)
 }
 
 #[derive(Serialize, Deserialize)]

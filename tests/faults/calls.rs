@@ -4,6 +4,7 @@
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::common::mounted::{daemons_of, is_mounted};
@@ -196,4 +197,22 @@ fn all_calls_fail_from_one_on() {
 #[test]
 fn all_calls_fail_from_one_on_with_the_writeback_cache() {
     campaign(true, Healed::After, usize::MAX, Campaign::pick(100, 1));
+}
+
+/// What the end of a mount could not do is told by umount also where the mount is read-only by then.
+#[test]
+fn umount_tells_of_what_is_owed_after_a_remount_to_read_only() {
+    require_root();
+    let vault = Vault::init();
+    let injector = Injector::new(vault.scratch().path());
+    let mut mount = mount(&vault, &injector, true);
+    fs::write(mount.join("file"), [7; 100_000]).unwrap();
+    let remounted =
+        run_within(LIMIT, Command::new("mount").args(["-i", "-o", "remount,ro"]).arg(mount.path()));
+    assert!(remounted.success(), "{remounted}");
+    injector.arm(Plan { fault: Fault::Error(libc::EIO), after: 0, times: usize::MAX });
+    let outcome = mount.try_unmount();
+    injector.heal();
+    mount.forget();
+    assert!(!outcome.success() && outcome.stderr.contains("did not end cleanly"), "{outcome}");
 }

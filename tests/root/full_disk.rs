@@ -138,7 +138,20 @@ fn making_names_is_refused_and_the_names_there_are_stay() {
     });
 }
 
-/// All there is below a directory, but for lock files, which hold nothing.
+/// By the process's id, in the lock file, umount knows of whose end it reads there.
+#[test]
+fn the_daemon_of_a_full_disk_has_a_name() {
+    SmallDisk::each(|disk| {
+        disk.vault.mount(&[]).unmount();
+        disk.fill();
+        let mount = disk.vault.mount(&[]);
+        let lock = fs::read_to_string(disk.vault.path().join(".atrest/lock")).unwrap();
+        assert_eq!(lock.lines().next(), Some(mount.pid().to_string().as_str()));
+        mount.unmount();
+    });
+}
+
+/// All there is below a directory, but for lock files, which name who had the vault last.
 fn snapshot(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {

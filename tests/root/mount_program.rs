@@ -94,6 +94,10 @@ fn a_read_only_mount_is_made_writable_by_a_new_one() {
     let outcome = script(&vault, line).fails();
     assert!(outcome.stderr.contains("unmount it and mount it with rw"), "{outcome}");
     assert!(has(&outcome.stdout, "ro"), "{outcome}");
+    let line = "mount -t atrest -o $K $V $M && { mount -o remount,noatime $M; options; false; }";
+    let outcome = script(&vault, line).fails();
+    assert!(outcome.stderr.contains("rule for times of access"), "{outcome}");
+    assert!(!has(&outcome.stdout, "noatime"), "{outcome}");
 }
 
 #[test]
