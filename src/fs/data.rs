@@ -284,8 +284,8 @@ impl Fs {
         self.in_file(inode, self.opened(inode)?.next_hole(offset))?.ok_or(FsError::PastEnd)
     }
 
-    /// Copies up to `len` bytes between two open files, from one key to the other; returns how
-    /// many, fewer where the source ends or something fails.
+    /// Copies up to `len` bytes between two open files, from one key to the other, until `stop`;
+    /// returns how many, fewer where the source ends or something fails.
     ///
     /// # Errors
     /// As reading and writing, where nothing was copied.
@@ -295,6 +295,7 @@ impl Fs {
         (to, to_offset): (Inode, u64),
         len: u64,
         caller: &Caller,
+        stop: impl Fn() -> bool,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
         for (inode, file, wanted) in [(from, &source, Wanted::READ), (to, &target, Wanted::WRITE)] {
@@ -315,7 +316,7 @@ impl Fs {
         }
         let mut copied = 0;
         let mut failed = Ok(());
-        while copied < len {
+        while copied < len && !stop() {
             let want = (len - copied).min(COPY_CHUNK as u64) as usize;
             let chunk = source.read_with(from_offset + copied, want, <[u8]>::to_vec);
             let chunk = self.in_file(from, chunk);

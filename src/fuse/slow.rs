@@ -19,8 +19,6 @@ use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Wr
 /// The most that one copy_file_range(2) copies: its caller holds the target's lock meanwhile, and
 /// asks again for the rest.
 const MAX_COPY: u64 = 16 * 1024 * 1024;
-/// After each piece a copy sees whether its caller still lives.
-const COPY_PIECE: u64 = 1024 * 1024;
 /// How often a range is emptied again in which pages were read meanwhile.
 const MAX_ROUNDS: u32 = 4;
 
@@ -172,8 +170,8 @@ impl Adapter {
     /// kernel is told is what was copied.
     pub(super) fn copy(
         &self,
-        (from, from_offset): (Inode, u64),
-        (to, to_offset): (Inode, u64),
+        from: (Inode, u64),
+        to: (Inode, u64),
         len: u64,
         caller: Caller,
         reply: ReplyWrite,
@@ -181,25 +179,10 @@ impl Adapter {
         let len = len.min(MAX_COPY);
         let cancelled = Arc::new(Cancelled::default());
         self.connection.callers.note(caller.pid, &cancelled);
-        self.hand_on(move |fs| {
-            let mut copied = 0;
-            while copied < len && !cancelled.get() {
-                let piece = (len - copied).min(COPY_PIECE);
-                let (from, to) = ((from, from_offset + copied), (to, to_offset + copied));
-                match fs.copy(from, to, piece, &caller) {
-                    Ok(done) => copied += done,
-                    Err(error) if copied == 0 => return reply.error(refuse(&error)),
-                    // Told by the caller's next request, which begins there.
-                    Err(_) => break,
-                }
-                if copied % COPY_PIECE != 0 {
-                    break;
-                }
-            }
-            match copied {
-                0 if cancelled.get() => reply.error(Errno::EINTR),
-                copied => reply.written(copied as u32),
-            }
+        self.hand_on(move |fs| match fs.copy(from, to, len, &caller, || cancelled.get()) {
+            Ok(0) if cancelled.get() => reply.error(Errno::EINTR),
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(refuse(&error)),
         });
     }
 

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::copy_file_range;
 use rustix::io::Errno;
@@ -15,9 +18,13 @@ each_cache!(
     copies_within_a_file,
     a_copy_sees_dirty_bytes,
     a_copy_ends_at_the_end,
+    a_copy_ends_where_its_source_is_cut_meanwhile,
     overlapping_ranges_are_refused,
     a_copy_to_and_from_outside,
 );
+
+/// As much as one call copies at most.
+const LARGE: usize = 16 << 20;
 
 /// As often as it takes; returns how much was copied.
 fn copy(from: &fs::File, mut at: u64, to: &fs::File, mut target: u64, length: u64) -> u64 {
@@ -96,6 +103,25 @@ fn a_copy_ends_at_the_end(mount: Mounted) {
     expected.resize(9000, 0);
     expected.extend(pattern(0, 100));
     assert_eq!(read_at(&target, 0, 10_000), expected);
+}
+
+fn a_copy_ends_where_its_source_is_cut_meanwhile(mount: Mounted) {
+    for _ in 0..20 {
+        let source = open_rw(mount.join("source"));
+        source.set_len(LARGE as u64).unwrap();
+        let (to, source_path) = (open_rw(mount.join("target")), mount.join("source"));
+        // The kernel writes these back first, and has seen the source's length by then.
+        to.write_all_at(&pattern(0, LARGE), 0).unwrap();
+        let (done, ended) = channel();
+        thread::spawn(move || {
+            let from = open_rw(source_path);
+            done.send(copy_file_range(&from, Some(&mut 0), &to, Some(&mut 0), LARGE))
+        });
+        thread::sleep(Duration::from_millis(10));
+        source.set_len(0).unwrap();
+        let copied = ended.recv_timeout(Duration::from_secs(20)).expect("the copy never ends");
+        assert!(copied.unwrap() <= LARGE);
+    }
 }
 
 fn overlapping_ranges_are_refused(mount: Mounted) {
