@@ -1,8 +1,9 @@
 //! Content: opening, reading, writing, syncing, space.
 
 use std::io::ErrorKind;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
@@ -54,8 +55,11 @@ pub enum Allocate {
     ZeroKeepSize,
 }
 
-/// Bytes that [`Fs::copy`] moves at a time.
-const COPY_CHUNK: usize = 1024 * 1024;
+/// Bytes that [`Fs::copy`] moves at a time: at first, and after a chunk that was slow, the least,
+/// since whoever is to stop it waits for one chunk; twice as many after each quick one.
+const COPY_CHUNK: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
+/// A chunk is quick that takes less.
+const QUICK: Duration = Duration::from_millis(20);
 
 impl Fs {
     /// Opens a file for one more user, and empties it if that is wanted; [`Fs::release`] ends that.
@@ -316,8 +320,10 @@ impl Fs {
         }
         let mut copied = 0;
         let mut failed = Ok(());
+        let mut most = *COPY_CHUNK.start();
         while copied < len && !stop() {
-            let want = (len - copied).min(COPY_CHUNK as u64) as usize;
+            let begun = Instant::now();
+            let want = (len - copied).min(most) as usize;
             let chunk = source.read_with(from_offset + copied, want, <[u8]>::to_vec);
             let chunk = self.in_file(from, chunk);
             let done = chunk.and_then(|chunk| {
@@ -335,6 +341,10 @@ impl Fs {
                     break;
                 }
             }
+            most = match begun.elapsed() < QUICK {
+                true => (most * 2).min(*COPY_CHUNK.end()),
+                false => *COPY_CHUNK.start(),
+            };
         }
         if copied > 0 {
             self.content_changed(to, caller)?;

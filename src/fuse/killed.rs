@@ -88,6 +88,13 @@ impl Refuse for ReplyLseek {
     }
 }
 
+/// A copy that has not begun.
+impl Refuse for ReplyWrite {
+    fn refuse(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
 /// A write that is done and not durable yet. That it failed would be wrong: the kernel would take
 /// the file for shorter than it is.
 impl Refuse for (ReplyWrite, u32) {

@@ -177,12 +177,18 @@ impl Adapter {
         reply: ReplyWrite,
     ) {
         let len = len.min(MAX_COPY);
+        // Before it begins nothing is copied, and it is answered at once; later, by itself.
+        let queued = Unanswered::new(reply);
         let cancelled = Arc::new(Cancelled::default());
+        self.connection.callers.note(caller.pid, &queued);
         self.connection.callers.note(caller.pid, &cancelled);
-        self.hand_on(move |fs| match fs.copy(from, to, len, &caller, || cancelled.get()) {
-            Ok(0) if cancelled.get() => reply.error(Errno::EINTR),
-            Ok(copied) => reply.written(copied as u32),
-            Err(error) => reply.error(refuse(&error)),
+        self.hand_on(move |fs| {
+            let Some(reply) = queued.take() else { return };
+            match fs.copy(from, to, len, &caller, || cancelled.get()) {
+                Ok(0) if cancelled.get() => reply.error(Errno::EINTR),
+                Ok(copied) => reply.written(copied as u32),
+                Err(error) => reply.error(refuse(&error)),
+            }
         });
     }
 

@@ -19,9 +19,12 @@ use crate::common::{
 };
 
 const MIB: u64 = 1 << 20;
-/// Where the kernel limits operations of a device, by number and operations a second.
-const THROTTLE: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device";
+/// Where the kernel limits a device, by number and operations or bytes a second.
+const WRITES: &str = "/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device";
+const READS: &str = "/sys/fs/cgroup/blkio/blkio.throttle.read_bps_device";
 const LONG: Duration = Duration::from_secs(60);
+/// More than are synced at once.
+const MANY: usize = 80;
 
 /// An ext4 filesystem in a file, with a vault on it. It is fast again, and gone, at the end.
 struct SlowDisk {
@@ -69,10 +72,25 @@ impl SlowDisk {
 impl Device {
     /// From now on the disk does so many write operations a second. Whether the kernel can do that;
     /// if not it is said.
-    fn throttle(&self, operations: u32) -> bool {
-        let set = fs::write(THROTTLE, format!("{} {operations}", self.number));
+    fn throttle(&self, operations: u64) -> bool {
+        self.limit(WRITES, operations)
+    }
+
+    /// The same for the bytes that it reads.
+    fn throttle_reads(&self, bytes: u64) -> bool {
+        self.limit(READS, bytes)
+    }
+
+    fn unthrottle(&self) {
+        for file in [WRITES, READS] {
+            let _ = fs::write(file, format!("{} 0", self.number));
+        }
+    }
+
+    fn limit(&self, file: &str, most: u64) -> bool {
+        let set = fs::write(file, format!("{} {most}", self.number));
         if let Err(error) = &set {
-            eprintln!("not tested: no disk can be slowed down here: {THROTTLE}: {error}");
+            eprintln!("not tested: no disk can be slowed down here: {file}: {error}");
         }
         set.is_ok()
     }
@@ -80,7 +98,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        let _ = fs::write(THROTTLE, format!("{} 0", self.number));
+        self.unthrottle();
         for path in [&self.vault, &self.disk] {
             let _ = unmount(path, UnmountFlags::DETACH);
         }
@@ -112,14 +130,18 @@ fn assert_quick(took: &[Duration], what: &str) {
     assert!(p99 < Duration::from_millis(100), "{what}: 99th percentile {p99:?}");
 }
 
-/// Ends `child` by SIGKILL, and says how long it took to go.
-fn kill(mut child: Child) -> Duration {
-    assert!(child.try_wait().unwrap().is_none(), "it has ended by itself");
+/// Ends `child` by SIGKILL, and says how long it took to go. The disk is then fast again, before
+/// anything fails: whatever waits for it would keep a failed test waiting.
+fn kill(mut child: Child, device: &Device) -> Duration {
+    let running = child.try_wait().unwrap().is_none();
     let begun = Instant::now();
     child.kill().unwrap();
-    let status = wait_until(LONG, || child.try_wait().unwrap()).expect("it survives SIGKILL");
-    assert_eq!(status.signal(), Some(libc::SIGKILL));
-    begun.elapsed()
+    let status = wait_until(LONG, || child.try_wait().unwrap());
+    let took = begun.elapsed();
+    device.unthrottle();
+    assert!(running, "it has ended by itself");
+    assert_eq!(status.expect("it survives SIGKILL").signal(), Some(libc::SIGKILL));
+    took
 }
 
 #[test]
@@ -162,7 +184,7 @@ fn lookups_wait_for_no_fsync_and_no_copy() {
         thread::sleep(Duration::from_millis(300));
         let took = lookups(&mount, "beside", 1000);
         stop.store(true, Ordering::Relaxed);
-        device.throttle(0);
+        device.unthrottle();
         assert_quick(&took, "beside eight fsyncs and three copies on a slow disk");
     });
     drop((files, source));
@@ -183,8 +205,7 @@ fn whoever_is_killed_in_an_fsync_is_gone() {
     }
     let child = Command::new("sync").arg(&path).spawn().unwrap();
     thread::sleep(Duration::from_millis(400));
-    let gone = kill(child);
-    device.throttle(0);
+    let gone = kill(child, &device);
     eprintln!("gone after {gone:?}");
     assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
     run(Command::new("sync").arg(&path)).ok();
@@ -193,14 +214,14 @@ fn whoever_is_killed_in_an_fsync_is_gone() {
 
 #[test]
 fn whoever_is_killed_in_a_copy_is_gone_and_kernel_and_vault_agree() {
-    let Some(SlowDisk { vault, device: _device }) = SlowDisk::new() else { return };
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
     let mount = vault.mount(&[]);
     let (source, target) = (mount.join("source"), mount.join("target"));
     fs::write(&source, pattern(0, 256 * MIB as usize)).unwrap();
     let child = Command::new("cp").arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
     let begun = wait_until(LONG, || fs::metadata(&target).ok().filter(|meta| meta.len() > 0));
     assert!(begun.is_some(), "nothing is copied");
-    let gone = kill(child);
+    let gone = kill(child, &device);
     eprintln!("gone after {gone:?}");
     assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
     let told = fs::metadata(&target).unwrap().size();
@@ -208,5 +229,55 @@ fn whoever_is_killed_in_a_copy_is_gone_and_kernel_and_vault_agree() {
     let content = fs::read(&target).unwrap();
     assert_eq!(content.len() as u64, told);
     assert!(content == fs::read(&source).unwrap()[..content.len()]);
+    mount.unmount();
+}
+
+#[test]
+fn whoever_is_killed_in_a_copy_from_a_slow_disk_is_gone() {
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
+    let mount = vault.mount(&[]);
+    let (source, target) = (mount.join("source"), mount.join("target"));
+    fs::write(&source, pattern(0, 16 * MIB as usize)).unwrap();
+    run(Command::new("sync").arg(&source)).ok();
+    // So that it must be read from the disk.
+    let stored = File::open(vault.path().join("source")).unwrap();
+    rustix::fs::fadvise(&stored, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    if !device.throttle_reads(MIB) {
+        return;
+    }
+    let child = Command::new("cp").arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    let gone = kill(child, &device);
+    eprintln!("gone after {gone:?}");
+    assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
+    mount.unmount();
+}
+
+#[test]
+fn whoever_is_killed_in_a_copy_that_waits_for_others_is_gone() {
+    let Some(SlowDisk { vault, device }) = SlowDisk::new() else { return };
+    // What is written arrives at once, so that the fsyncs alone wait for the disk.
+    let mount = vault.mount(&["--no-writeback"]);
+    let (source, target) = (mount.join("source"), mount.join("target"));
+    fs::write(&source, pattern(0, MIB as usize)).unwrap();
+    let files: Vec<File> =
+        (0..MANY).map(|number| open_rw(mount.join(format!("f{number}")))).collect();
+    files.iter().for_each(|file| file.write_all_at(&pattern(0, 40_960), 0).unwrap());
+    if !device.throttle(1) {
+        return;
+    }
+    let gone = thread::scope(|scope| {
+        for file in &files {
+            scope.spawn(|| file.sync_all().unwrap());
+        }
+        thread::sleep(Duration::from_millis(200));
+        let mut copy = Command::new("cp");
+        let child = copy.arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
+        thread::sleep(Duration::from_millis(300));
+        kill(child, &device)
+    });
+    eprintln!("gone after {gone:?}");
+    assert!(gone < Duration::from_millis(500), "gone after {gone:?}");
+    drop(files);
     mount.unmount();
 }
