@@ -214,8 +214,8 @@ impl Adapter {
         });
     }
 
-    /// Seeks data or a hole. Where the kernel may hold content that was not written here, it is
-    /// first told to drop the file's pages, which makes it write the dirty ones.
+    /// Seeks data or a hole, also in what the kernel holds and was not written here: with its
+    /// writeback cache, or through a shared mapping.
     pub(super) fn seek(
         &self,
         caller: u32,
@@ -224,7 +224,7 @@ impl Adapter {
         sought: Sought,
         reply: ReplyLseek,
     ) {
-        if !self.settings.writeback || !self.writers.has(inode) {
+        if !self.writers.has(inode) {
             return reply_lseek(reply, find(&self.fs, inode, offset, sought));
         }
         let reply = Unanswered::new(reply);
@@ -234,12 +234,7 @@ impl Adapter {
             if reply.is_answered() {
                 return;
             }
-            if let Some(notifier) = connection.notifier()
-                && let Err(error) = notifier.inval_inode(INodeNo(inode.0), 0, 0)
-            {
-                log::debug!("the kernel did not write back before a seek: {error}");
-            }
-            let found = find(fs, inode, offset, sought);
+            let found = find_written_back(&connection, fs, inode, offset, sought);
             if let Some(reply) = reply.take() {
                 reply_lseek(reply, found);
             }
@@ -285,6 +280,39 @@ fn answer_write(
     }
     if outgrown {
         connection.invalidate_attributes(inode);
+    }
+}
+
+/// Seeks where the kernel may hold dirty pages. Only those of the hole that is found can change the
+/// answer: the kernel is told to drop that hole's pages, which makes it write the dirty ones, until
+/// the answer stays. So no page of data is dropped, and read again.
+fn find_written_back(
+    connection: &Connection,
+    fs: &Fs,
+    inode: Inode,
+    offset: u64,
+    sought: Sought,
+) -> Result<u64, FsError> {
+    let mut found = find(fs, inode, offset, sought);
+    let Some(notifier) = connection.notifier() else { return found };
+    loop {
+        let hole = match sought {
+            Sought::Data => offset,
+            Sought::Hole => found.as_ref().map_or(offset, |&hole| hole),
+        };
+        let data = fs.seek_data(inode, hole).ok();
+        if data == Some(hole) {
+            return found;
+        }
+        // 0 is to the end, which the kernel may know farther away.
+        let len = data.map_or(0, |data| data - hole);
+        if let Err(error) = notifier.inval_inode(INodeNo(inode.0), hole as i64, len as i64) {
+            log::debug!("the kernel did not write back before a seek: {error}");
+        }
+        let before = std::mem::replace(&mut found, find(fs, inode, offset, sought));
+        if found.as_ref().ok() == before.as_ref().ok() {
+            return found;
+        }
     }
 }
 

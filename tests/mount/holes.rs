@@ -8,12 +8,14 @@ use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::common::files::{lstat, open_rw, read_at};
-use crate::common::{Mounted, pattern, require, run};
+use crate::common::{Mapping, Mounted, pattern, require, run};
 
 each_cache!(
     data_is_found_in_a_sparse_file,
     a_hole_is_reported,
     dirty_data_is_no_hole,
+    a_store_through_a_mapping_is_no_hole,
+    a_seek_drops_no_pages_of_data,
     the_end_is_a_hole,
     sparse_files_take_no_space,
     cp_and_tar_keep_sparse_files,
@@ -118,6 +120,29 @@ fn dirty_data_is_no_hole(mount: Mounted) {
     );
     assert_eq!(seek(&asker, SeekFrom::Data(6 * MIB + 2)), Ok(6 * MIB + 2));
     assert_eq!(seek(&asker, SeekFrom::Hole(6 * MIB)), Ok(6 * MIB + 5));
+}
+
+fn a_store_through_a_mapping_is_no_hole(mount: Mounted) {
+    let file = open_rw(mount.join("file"));
+    file.set_len(4 * MIB).unwrap();
+    let mut mapping = Mapping::shared(&file, 4 * MIB as usize).unwrap();
+    for offset in [2 * MIB, 3 * MIB] {
+        mapping.bytes_mut()[offset as usize] = 1;
+        let ranges = data_ranges(&file);
+        assert!(covers(&ranges, offset, offset + 1), "{offset} is in no range: {ranges:?}");
+    }
+    drop(mapping);
+}
+
+fn a_seek_drops_no_pages_of_data(mount: Mounted) {
+    let file = open_rw(mount.join("file"));
+    file.write_all_at(&pattern(0, MIB as usize), 0).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(read_at(&file, 0, MIB as usize), pattern(0, MIB as usize));
+    let before = mount.operations("read");
+    assert_eq!(data_ranges(&file), [(0, MIB)]);
+    assert_eq!(read_at(&file, 0, MIB as usize), pattern(0, MIB as usize));
+    assert_eq!(mount.operations("read"), before, "cached pages are read again");
 }
 
 fn the_end_is_a_hole(mount: Mounted) {
