@@ -13,12 +13,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::worker_pool::WorkerPool;
 use crate::fs::{Fs, Inode};
 
 /// Which mount a session answers for.
@@ -31,33 +32,37 @@ pub struct MountId {
 }
 
 /// Sees to the files that something was lost of; its thread begins with the first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LostWrites {
     sender: OnceLock<Option<Sender<Lost>>>,
     pending: Arc<Pending>,
+    /// For requests that wait until a file is seen to, one behind the other: each has a deadline of
+    /// its own, and none of them takes a thread that other requests need.
+    waiting: Arc<WorkerPool>,
+}
+
+impl Default for LostWrites {
+    fn default() -> Self {
+        let (sender, pending) = (OnceLock::new(), Arc::default());
+        Self { sender, pending, waiting: WorkerPool::new(1) }
+    }
 }
 
 /// The files that are still to be seen to.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+struct Pending {
     files: Mutex<HashSet<Inode>>,
     changed: Condvar,
 }
 
 /// How long a stat waits at most until the kernel agrees with the vault.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Pending {
-    /// Whether the kernel may show more of a file than the vault has.
-    pub(super) fn contains(&self, inode: Inode) -> bool {
-        self.files.lock().contains(&inode)
-    }
-
-    /// Waits until it does not, for a while.
-    pub(super) fn wait_for(&self, inode: Inode) {
+    fn wait_for(&self, inode: Inode, deadline: Instant) {
         let mut files = self.files.lock();
-        let gone = |files: &mut HashSet<Inode>| files.contains(&inode);
-        self.changed.wait_while_for(&mut files, gone, PATIENCE);
+        let pending = |files: &mut HashSet<Inode>| files.contains(&inode);
+        self.changed.wait_while_until(&mut files, pending, deadline);
     }
 
     fn done(&self, inode: Inode) {
@@ -104,9 +109,18 @@ impl LostWrites {
         }
     }
 
-    /// The files that are still to be seen to.
-    pub(super) fn pending(&self) -> &Arc<Pending> {
-        &self.pending
+    /// Whether the kernel may show more of a file than the vault has.
+    pub(super) fn is_pending(&self, inode: Inode) -> bool {
+        self.pending.files.lock().contains(&inode)
+    }
+
+    /// Runs `answer` on another thread once it does not, or when it has taken too long.
+    pub(super) fn once_settled(&self, inode: Inode, answer: impl FnOnce() + Send + 'static) {
+        let (pending, deadline) = (Arc::clone(&self.pending), Instant::now() + TIMEOUT);
+        self.waiting.submit(move || {
+            pending.wait_for(inode, deadline);
+            answer();
+        });
     }
 }
 

@@ -143,11 +143,10 @@ impl Adapter {
         caller: Caller,
         reply: ReplyAttr,
     ) {
-        let pending = self.lost_writes.pending();
-        if handle.is_none() && pending.contains(inode) && !self.fs.is_cut_of_lost(&caller) {
-            let pending = Arc::clone(pending);
-            return self.hand_on(move |fs| {
-                pending.wait_for(inode);
+        let is_pending = handle.is_none() && self.lost_writes.is_pending(inode);
+        if is_pending && !self.fs.is_cut_of_lost(&caller) {
+            let fs = Arc::clone(&self.fs);
+            return self.lost_writes.once_settled(inode, move || {
                 reply_attr(reply, Duration::ZERO, fs.getattr(inode));
             });
         }
@@ -159,8 +158,10 @@ impl Adapter {
 
     /// Changes attributes, a length among them.
     pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
-        // To empty a file takes no flush, and is done at each open that empties it.
-        if self.in_memory || change.size.is_none_or(|size| size == 0) {
+        // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
+        // to what was written, which others may wait for.
+        let quick = change.size.is_none_or(|size| size == 0) || self.fs.is_cut_of_lost(&caller);
+        if self.in_memory || quick {
             return reply_attr(reply, TTL, self.fs.setattr(inode, &change, &caller));
         }
         self.hand_on(move |fs| reply_attr(reply, TTL, fs.setattr(inode, &change, &caller)));

@@ -4,7 +4,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::common::files::errno;
 use crate::common::{pattern, random_bytes, wait_until};
@@ -108,5 +110,44 @@ fn each_descriptor_that_writes_is_told_once_and_who_overwrites_goes_on() {
         first.sync_all().unwrap();
         assert_eq!(errno(second.sync_all()), libc::ENOSPC, "the kernel's account for each");
         second.sync_all().unwrap();
+    });
+}
+
+#[test]
+fn many_that_stat_a_file_do_not_hold_up_what_they_wait_for() {
+    SmallDisk::each(|disk| {
+        let mut mount = disk.vault.mount(&[]);
+        mount.expect_line("can't be written: the backing filesystem says: No space left");
+        let path = mount.join("file");
+        let file = File::create(&path).unwrap();
+        let stop = AtomicBool::new(false);
+        let slowest = thread::scope(|scope| {
+            // More than the daemon answers at once.
+            let stats: Vec<_> = (0..100)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut slowest = Duration::ZERO;
+                        while !stop.load(Ordering::Relaxed) {
+                            let begun = Instant::now();
+                            fs::metadata(&path).unwrap();
+                            slowest = slowest.max(begun.elapsed());
+                            thread::sleep(Duration::from_millis(2));
+                        }
+                        slowest
+                    })
+                })
+                .collect();
+            let chunk = random_bytes(3, MIB as usize);
+            let (taken, told) = write_on(&file, &chunk, 2048 * MIB);
+            let len = || Some(fs::metadata(&path).ok()?.len()).filter(|&len| len < taken);
+            let settled = wait_until(LIMIT, len);
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!((told, settled.is_some()), (Some(libc::ENOSPC), true));
+            stats.into_iter().map(|stat| stat.join().unwrap()).max().unwrap()
+        });
+        eprintln!("the slowest stat took {slowest:?}");
+        assert!(slowest < Duration::from_secs(4), "a stat took {slowest:?}");
+        drop(file);
+        mount.unmount();
     });
 }
