@@ -15,7 +15,6 @@ mod failures;
 mod handles;
 mod identities;
 mod inode;
-mod log_limit;
 mod lookup;
 mod maintain;
 mod moves;

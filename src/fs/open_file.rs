@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use log::Level;
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -16,16 +17,13 @@ use super::attrs::{Change, Time, timestamps};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::inode::modified;
-use super::log_limit::LogLimit;
 use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
-use crate::store::{FileError, RealFile, Rewrapped, SealedFile};
+use crate::store::{FileError, RealFile, Rewrapped, SealedFile, log_failure};
 
 /// A file that keeps failing has a line in the log so often at most.
 const ONCE_IN: Duration = Duration::from_secs(60);
-/// All files that fail have so many lines together.
-static LINES: LogLimit = LogLimit::new();
 
 /// A file of a real vault that somebody has open.
 pub struct OpenFile {
@@ -133,21 +131,29 @@ impl OpenFile {
 
     /// Logs what keeps its header from being written: once, until it was written.
     pub fn complain(&self, error: &FileError) {
-        if !self.complained.swap(true, Ordering::Relaxed) && LINES.admit() {
+        if !self.complained.swap(true, Ordering::Relaxed) {
             let path = self.stored_path();
             let path = path.display();
-            log::error!("{path}: its header can't be written, and is tried again: {error}");
+            log_failure(
+                Level::Error,
+                format_args!("{path}: its header can't be written, and is tried again: {error}"),
+            );
         }
     }
 
     /// Logs that something of the kernel's cache could not be written: once a while.
     pub fn complain_of_write(&self, error: &FileError) {
         let mut last = self.write_failed.lock();
-        if last.is_none_or(|last| last.elapsed() >= ONCE_IN) && LINES.admit() {
-            *last = Some(Instant::now());
+        if last.is_none_or(|last| last.elapsed() >= ONCE_IN) {
             let path = self.stored_path();
             let (path, end) = (path.display(), self.sealed.written_len());
-            log::error!("{path}: what programs wrote behind byte {end} can't be written: {error}");
+            let logged = log_failure(
+                Level::Error,
+                format_args!(
+                    "{path}: what programs wrote behind byte {end} can't be written: {error}"
+                ),
+            );
+            *last = logged.then(Instant::now).or(*last);
         }
     }
 

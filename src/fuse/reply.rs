@@ -12,13 +12,15 @@ use rustix::fs::StatVfs;
 use super::convert;
 use super::errno::errno;
 use crate::fs::{Attr, Entry, FsError, Handle};
+use crate::store::log_failure;
 
 /// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
 /// every change comes through the kernel, so it is never wrong.
 pub(super) const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Logs an error as loudly as it deserves and turns it into its number.
 pub(super) fn refuse(error: &FsError) -> Errno {
-    log::log!(error.level(), "{error}");
+    log_failure(error.level(), format_args!("{error}"));
     errno(error)
 }
 

@@ -88,7 +88,7 @@ impl Adapter {
             let synced = sync(fs);
             match (reply.take(), synced) {
                 (Some(reply), synced) => reply_empty(reply, synced),
-                (None, Err(error)) => log::log!(error.level(), "{error}"),
+                (None, Err(error)) => _ = refuse(&error),
                 (None, Ok(())) => {}
             }
             connection.synced();

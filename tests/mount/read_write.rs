@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rand::RngExt;
 
-use crate::common::files::{open_rw, read_at};
+use crate::common::files::{errno, open_rw, read_at};
 use crate::common::{Mounted, Twin, pattern, random_bytes, rng};
 
 each_cache!(
@@ -20,6 +20,7 @@ each_cache!(
     one_descriptor_sees_what_another_wrote,
     random_writes_of_any_size,
     large_sequential_files,
+    a_damaged_file_does_not_flood_the_log,
 );
 
 fn whole_files_of_every_length(mount: Mounted) {
@@ -178,4 +179,17 @@ fn large_sequential_files(mount: Mounted) {
     drop(file);
     let mount = mount.remount(&[]);
     assert!(fs::read(mount.join("file")).unwrap() == bytes);
+}
+
+fn a_damaged_file_does_not_flood_the_log(mount: Mounted) {
+    fs::write(mount.join("file"), pattern(0, 10_000)).unwrap();
+    let mut mount = mount.remount(&[]);
+    open_rw(mount.vault().path().join("file")).write_all_at(&[7; 100], 5000).unwrap();
+    mount.expect_line("block 1 fails its authentication");
+    for _ in 0..500 {
+        assert_eq!(errno(fs::read(mount.join("file"))), libc::EIO);
+    }
+    let lines = mount.log().lines().filter(|line| line.contains("fails its")).count();
+    // One, or two where a period ends.
+    assert!((1..=2).contains(&lines), "{lines} lines");
 }

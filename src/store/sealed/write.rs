@@ -3,10 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use log::Level;
+
 use super::{BlockKeys, HeaderOnDisk, Meta, Open, Seal, SealedFile, Tail};
 use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY, stored_len};
 use crate::store::buffers::with_buffers;
-use crate::store::{Backing, Context, FileError};
+use crate::store::{Backing, Context, FileError, log_failure};
 
 /// What becomes of the length that a write gave the file and then could not fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,7 +276,7 @@ impl<B: Backing> SealedFile<B> {
         // The last block may have been written with more than it is to hold again.
         meta.stale_tail = true;
         if let Err(error) = self.cut_backing(meta, len) {
-            log::error!("a failed write left the file longer than it was: {error}");
+            log_longer(&error);
         }
     }
 
@@ -285,7 +287,7 @@ impl<B: Backing> SealedFile<B> {
         match self.backing.set_len(0) {
             Ok(()) => *meta = Meta::empty(),
             Err(error) => {
-                log::error!("a failed write left the file longer than it was: {error}");
+                log_longer(&error);
                 meta.seal = Seal::Lost;
                 self.context.note_identity_change();
             }
@@ -346,6 +348,11 @@ impl Meta {
             self.put_header(header);
         }
     }
+}
+
+fn log_longer(error: &std::io::Error) {
+    let line = format_args!("a failed write left the file longer than it was: {error}");
+    log_failure(Level::Error, line);
 }
 
 /// Zeroes `range`, which may be empty or reversed.
