@@ -69,9 +69,10 @@ impl Handles {
         handle
     }
 
-    /// Not below any handle there is.
+    /// Not below any handle there is, and below every later one.
     pub fn newest(&self) -> Handle {
-        Handle((self.last.load(Ordering::Relaxed) + 1) << Handle::BITS)
+        let last = self.last.load(Ordering::Relaxed);
+        Handle(last << Handle::BITS | Handle::WRITES | Handle::BY_ROOT)
     }
 
     fn opener(&self, handle: Handle) -> Option<Opener> {
@@ -146,5 +147,22 @@ impl Fs {
         let who = || Who { uid, gid, pid: 0, executable: None };
         let operation = if action == Action::Decrypt { "read" } else { "write" };
         self.record_refused(operation, || self.path_of(inode), who, may)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_handle_is_below_every_later_one() {
+        let handles = Handles::default();
+        let root = Caller { uid: 0, gid: 0, pid: 1 };
+        let user = Caller { uid: 1000, ..root };
+        let last = Handle::new(7, Wanted::BOTH, &root);
+        let next = Handle::new(8, Wanted::READ, &user);
+        handles.last.store(7, Ordering::Relaxed);
+        assert!(last <= handles.newest());
+        assert!(next > handles.newest());
     }
 }
