@@ -150,15 +150,31 @@ impl Fs {
         data: &[u8],
         origin: Origin,
     ) -> Result<Written, FsError> {
-        self.write_as(true, inode, offset, data, origin)
+        self.write_as(Handle::ROOT, inode, offset, data, origin)
     }
 
-    /// [`Fs::write`] for root or, not `by_root`, for another user, who is bound by quotas and by
-    /// what the backing filesystem keeps for root.
+    /// [`Fs::write`] with the privileges of whoever opened `handle`: a user other than root is bound
+    /// by quotas and by what the backing filesystem keeps for root.
     ///
     /// # Errors
-    /// As [`Fs::write`]; ENOSPC and EDQUOT where the user may write no more.
+    /// As [`Fs::write`]; ENOSPC and EDQUOT where the user may write no more; as [`Fs::fsync`] for
+    /// [`Origin::ProgramSync`].
     pub fn write_as(
+        &self,
+        handle: Handle,
+        inode: Inode,
+        offset: u64,
+        data: &[u8],
+        origin: Origin,
+    ) -> Result<Written, FsError> {
+        let written = self.write_unsynced(handle.by_root(), inode, offset, data, origin)?;
+        if origin == Origin::ProgramSync {
+            self.fsync(inode, handle, false)?;
+        }
+        Ok(written)
+    }
+
+    fn write_unsynced(
         &self,
         by_root: bool,
         inode: Inode,
@@ -181,9 +197,6 @@ impl Fs {
         }
         self.in_file(inode, written)?;
         file.end_change(origin);
-        if origin == Origin::ProgramSync {
-            self.sync(inode, &file, false)?;
-        }
         // Without its writeback cache the kernel asks for the space after each write by itself.
         let blocks_outgrown = origin == Origin::Cache && file.outgrows_told_blocks(data.len());
         Ok(Written { blocks_outgrown })
@@ -329,7 +342,8 @@ impl Fs {
             let done = chunk.and_then(|chunk| {
                 let at = to_offset + copied;
                 if !chunk.is_empty() {
-                    self.write_as(caller.is_root(), to, at, &chunk, Origin::Program)?;
+                    let by_root = caller.is_root();
+                    self.write_unsynced(by_root, to, at, &chunk, Origin::Program)?;
                 }
                 Ok(chunk.len() as u64)
             });
@@ -380,5 +394,33 @@ fn errno_of(error: &FileError) -> Errno {
         FileError::Io(error) => error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),
         FileError::Integrity(_) | FileError::Key(_) => Errno::IO,
         FileError::TooLong => Errno::FBIG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::fs::tests::new_fs;
+
+    const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+
+    fn create(fs: &Fs, name: &str) -> (Inode, Handle) {
+        let how = (Wanted::BOTH, true);
+        let (made, handle) = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &CALLER).unwrap();
+        (made.attr.inode, handle)
+    }
+
+    #[test]
+    fn a_synced_write_tells_its_descriptor_of_a_failed_sync() {
+        let (_vault, fs) = new_fs();
+        let (inode, handle) = create(&fs, "file");
+        let write = || fs.write_as(handle, inode, 0, b"x", Origin::ProgramSync);
+        write().unwrap();
+        fs.opened(inode).unwrap().failed_syncs.note(Errno::IO, fs.handles.newest());
+        assert!(matches!(write(), Err(FsError::Backing(Errno::IO))));
+        write().expect("it is told once");
+        fs.fsync(inode, handle, true).expect("it was told");
     }
 }

@@ -23,6 +23,9 @@ impl Handle {
     const BY_ROOT: u64 = 2;
     const BITS: u32 = 2;
 
+    /// Root's, without an open file.
+    pub(super) const ROOT: Self = Self(Self::BY_ROOT);
+
     fn new(number: u64, wanted: Wanted, caller: &Caller) -> Self {
         let writes = if wanted.write { Self::WRITES } else { 0 };
         let by_root = if caller.is_root() { Self::BY_ROOT } else { 0 };

@@ -320,3 +320,19 @@ impl Fs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::VolumeId;
+    use crate::keys::KeyRing;
+    use crate::store::{Access, NameMode};
+
+    /// The file system of a new vault.
+    pub fn new_fs() -> (tempfile::TempDir, Fs) {
+        let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VolumeId::random()));
+        Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
+        let vault = Vault::open(dir.path(), ring, Access::ReadWrite).unwrap();
+        (dir, Fs::new(vault).unwrap())
+    }
+}

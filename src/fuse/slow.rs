@@ -53,7 +53,7 @@ impl WriteRequest {
     fn run(self, fs: &Fs, data: &[u8]) -> Result<Written, FsError> {
         let Self { inode, handle, offset, origin, .. } = self;
         fs.may_still_write(inode, handle, origin)?;
-        let written = fs.write_as(handle.by_root(), inode, offset, data, origin)?;
+        let written = fs.write_as(handle, inode, offset, data, origin)?;
         if self.kills_privilege {
             fs.drop_privilege_bits(inode, &self.caller)?;
         }
