@@ -245,7 +245,7 @@ impl Fs {
         let synced = file.sync(metadata);
         if let Err(error) = &synced {
             file.failed_syncs.note(errno_of(error), self.handles.newest());
-            self.note_unsound(inode);
+            self.note_unsound(inode, file);
         }
         self.in_file(inode, synced)
     }
@@ -401,6 +401,8 @@ fn errno_of(error: &FileError) -> Errno {
 mod tests {
     use std::ffi::OsStr;
 
+    use rustix::fs::{Mode, OFlags};
+
     use super::*;
     use crate::fs::tests::new_fs;
 
@@ -422,5 +424,24 @@ mod tests {
         assert!(matches!(write(), Err(FsError::Backing(Errno::IO))));
         write().expect("it is told once");
         fs.fsync(inode, handle, true).expect("it was told");
+    }
+
+    #[test]
+    fn a_failed_sync_of_a_file_without_a_name_leaves_the_end_clean() {
+        let (vault, fs) = new_fs();
+        let path = vault.path().join("file");
+        std::fs::write(&path, b"").unwrap();
+        // fsync(2) fails with EBADF for O_PATH.
+        let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let stat = rustix::fs::fstat(&fd).unwrap();
+        let inode = fs.places.inode(&stat).unwrap();
+        let file = fs.open.adopt(inode, fd, &stat).unwrap();
+        fs.sync(inode, &file, true).unwrap_err();
+        assert!(fs.unsound.lock().contains(&inode));
+        fs.unlink(Inode::ROOT, OsStr::new("file")).unwrap();
+        assert!(fs.unsound.lock().is_empty());
+        fs.sync(inode, &file, true).unwrap_err();
+        assert!(fs.unsound.lock().is_empty());
+        fs.close().unwrap();
     }
 }

@@ -171,9 +171,13 @@ impl Fs {
     }
 
     /// Notes that the backing filesystem lost something of a file that was to become durable: the
-    /// mount does not end cleanly, unless the file goes.
-    fn note_unsound(&self, inode: Inode) {
-        self.unsound.lock().insert(inode);
+    /// mount does not end cleanly, unless the file goes or is gone.
+    fn note_unsound(&self, inode: Inode, file: &OpenFile) {
+        let mut unsound = self.unsound.lock();
+        // Under the lock: an unlink at the same time either shows here, or removes it later.
+        if !file.is_nameless() {
+            unsound.insert(inode);
+        }
     }
 
     /// A truncate by the thread `thread` of this process, to whatever length, cuts a file to what was
