@@ -11,6 +11,7 @@ use dashmap::DashMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use super::nodes::CircleCheck;
 use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Fs, FsError, Inode};
@@ -51,7 +52,11 @@ impl Fs {
         // Up to the nearest directory whose key is known.
         let mut below = vec![dir];
         let mut at = dir;
+        let mut circle = CircleCheck::default();
         let key = loop {
+            if circle.is_back(at) {
+                return Err(FsError::Stale);
+            }
             if let Some(key) = self.own_key_of(&self.places.of(&self.nodes, at)?)? {
                 break Some(key);
             }

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::descriptors::is_spare;
 use super::inode::InodeNumbers;
-use super::nodes::{Link, Location, Nodes};
+use super::nodes::{CircleCheck, Link, Location, Nodes};
 use super::{FsError, Inode};
 use crate::store::{Names, OWN_DIR, Vault};
 
@@ -243,11 +243,13 @@ impl Places {
         // Up to the nearest directory that is open, and down again from there.
         let mut below = Vec::new();
         let mut at = inode;
+        let mut circle = CircleCheck::default();
         let mut dir = loop {
             if let Some(dir) = self.open_dir(at) {
                 break dir;
             }
             match nodes.locate(at) {
+                Location::At(_) if circle.is_back(at) => return Err(FsError::Stale),
                 Location::At(Link { parent, name }) => {
                     below.push((at, name));
                     at = parent;
@@ -338,20 +340,16 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
         backwards.extend(name.as_bytes().iter().rev());
     };
     let mut at = inode;
-    // Without the tree's lock a rename meanwhile could close a circle.
-    let mut most = 4096;
-    for level in 0.. {
-        if level == most {
-            // No chain is longer than all that is known.
-            most = nodes.len().max(most + 1);
-        }
-        if at == Inode::ROOT || level > most {
-            break;
-        }
-        let above = nodes.with_link(at, |link| {
-            put(&open(&link.name));
-            link.parent
-        });
+    // Without the tree's lock a rename meanwhile could close a circle, too.
+    let mut circle = CircleCheck::default();
+    while at != Inode::ROOT {
+        let above = match circle.is_back(at) {
+            true => None,
+            false => nodes.with_link(at, |link| {
+                put(&open(&link.name));
+                link.parent
+            }),
+        };
         let Some(parent) = above else {
             put(OsStr::new(&format!("(inode {})", at.0)));
             break;
@@ -387,4 +385,34 @@ fn backing(error: std::io::Error) -> FsError {
 fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{create_dir, rename};
+
+    use crate::fs::tests::new_fs;
+    use crate::fs::{Caller, FsError, Inode, OsStr};
+
+    #[test]
+    fn a_circle_of_directories_is_an_error() {
+        let (vault, fs) = new_fs();
+        let caller = Caller { uid: 0, gid: 0, pid: 1 };
+        let mkdir = |parent, name: &str| {
+            fs.mkdir(parent, OsStr::new(name), 0o700, &caller).unwrap().attr.inode
+        };
+        let a = mkdir(Inode::ROOT, "a");
+        let b = mkdir(a, "b");
+        mkdir(b, "to open b");
+        let path = |name: &str| vault.path().join(name);
+        rename(path("a/b"), path("b")).unwrap();
+        rename(path("a"), path("b/a")).unwrap();
+        create_dir(path("b/a/b")).unwrap();
+        // b is known as a/b still, and a as b/a from here on.
+        fs.lookup(b, OsStr::new("a")).unwrap();
+        assert!(matches!(fs.key_of_dir(b), Err(FsError::Stale)));
+        assert!(fs.path_of(b).to_string_lossy().starts_with("(inode "));
+        fs.places.close_dirs();
+        assert!(matches!(fs.places.dir(&fs.nodes, b), Err(FsError::Stale)));
+    }
 }
