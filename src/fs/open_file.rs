@@ -124,11 +124,6 @@ impl OpenFile {
         rustix::fs::fstat(self.sealed.backing()).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// The descriptor that it was opened with.
-    pub fn into_fd(self) -> OwnedFd {
-        self.sealed.into_backing().into_fd()
-    }
-
     /// Logs what keeps its header from being written: once, until it was written.
     pub fn complain(&self, error: &FileError) {
         if !self.complained.swap(true, Ordering::Relaxed) {

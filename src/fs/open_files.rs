@@ -20,7 +20,7 @@ use super::change_times::ChangeTimes;
 use super::descriptors::for_program;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
-use super::unsynced::Unsynced;
+use super::unsynced::{Kept, Unsynced};
 use super::{FsError, Inode};
 use crate::store::{Access, Context, FileError, RealFile, SealedFile};
 
@@ -189,6 +189,8 @@ impl OpenFiles {
         let mut settled = Ok(());
         loop {
             let mut owing = None;
+            // Closed last, without the table's lock.
+            let mut too_many = Kept::default();
             let removed = self.files.remove_if(&inode, |_, shared| {
                 let last = shared.users.load(Ordering::Relaxed) == 1;
                 if last && settled.is_ok() && shared.file.owes() {
@@ -196,7 +198,12 @@ impl OpenFiles {
                     return false;
                 }
                 shared.users.fetch_sub(1, Ordering::Relaxed);
-                last && (settled.is_ok() || shared.file.is_nameless())
+                let closes = last && (settled.is_ok() || shared.file.is_nameless());
+                if closes {
+                    // Before it leaves the table: `finish` is to find it here or there.
+                    too_many = self.unsynced.keep(inode, &shared.file);
+                }
+                closes
             });
             // Not under the table's lock, which others wait for: until the next look, this user
             // keeps the file open.
@@ -207,9 +214,7 @@ impl OpenFiles {
                 }
                 continue;
             }
-            if let Some((_, shared)) = removed {
-                self.unsynced.keep(inode, shared.file);
-            } else if settled.is_err() {
+            if removed.is_none() && settled.is_err() {
                 self.retry_later();
             }
             return settled;
@@ -220,9 +225,7 @@ impl OpenFiles {
     /// what nobody has made so; returns those of which that failed. Whether all files that were
     /// written in this mount are durable then: there may have been more than are remembered.
     pub fn finish(&self) -> (Vec<(Inode, FileError)>, bool) {
-        let kept = self.unsynced.take();
-        let files: Vec<_> =
-            self.files.iter().map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
+        let (files, kept) = self.left();
         let finish = |file: &OpenFile| {
             file.settle()?;
             if file.is_unsynced() { file.sync(true) } else { Ok(()) }
@@ -234,6 +237,14 @@ impl OpenFiles {
             .collect();
         failed.extend(kept.sync());
         (failed, kept.is_all())
+    }
+
+    /// The files in the table, and those that were closed without being durable. One that is closed
+    /// meanwhile, by the thread that tries again, is in one of both, or in both.
+    pub fn left(&self) -> (Vec<(Inode, Arc<OpenFile>)>, Kept) {
+        let files = self.files.iter();
+        let files = files.map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
+        (files, self.unsynced.take())
     }
 
     /// A file's last name is gone: nobody waits any more for what it is owed. Returns what is left

@@ -96,11 +96,6 @@ impl RealFile {
         let _ = self.writable.set(fd);
     }
 
-    /// The descriptor that it was opened with.
-    pub fn into_fd(self) -> OwnedFd {
-        self.opened
-    }
-
     fn for_writing(&self) -> BorrowedFd<'_> {
         self.writable.get().unwrap_or(&self.opened).as_fd()
     }
