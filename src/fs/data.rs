@@ -242,9 +242,9 @@ impl Fs {
     }
 
     fn sync(&self, inode: Inode, file: &OpenFile, metadata: bool) -> Result<(), FsError> {
-        let synced = file.sync(metadata);
-        if let Err(error) = &synced {
-            file.failed_syncs.note(errno_of(error), self.handles.newest());
+        let told = |error: &FileError| (errno_of(error), self.handles.newest());
+        let synced = file.failed_syncs.note_of(|| file.sync(metadata), told);
+        if synced.is_err() {
             self.note_unsound(inode, file);
         }
         self.in_file(inode, synced)
