@@ -187,7 +187,8 @@ impl Fs {
         file.begin_change(origin)?;
         self.choose_key(inode, &file)?;
         let write = || match cached {
-            true => file.write_back(offset, data),
+            // Tried again before the failure is noted, by which other bytes may be cut away.
+            true => file.write_back(offset, data, |write| within_quota(by_root, write)),
             false => file.write(offset, data),
         };
         let room = self.require_room(&file, (offset, data.len() as u64), by_root);
@@ -379,7 +380,10 @@ impl Fs {
 
 /// Does `work`, and does it again beyond the quota that ended it, if that is `by_root`: a quota does
 /// not bind root.
-fn within_quota<T>(by_root: bool, work: impl Fn() -> Result<T, FileError>) -> Result<T, FileError> {
+fn within_quota<T>(
+    by_root: bool,
+    mut work: impl FnMut() -> Result<T, FileError>,
+) -> Result<T, FileError> {
     match work() {
         Err(FileError::Io(error)) if by_root && error.kind() == ErrorKind::QuotaExceeded => {
             sys::beyond_limits(work)

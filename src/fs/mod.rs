@@ -42,6 +42,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FileType, Stat};
+use rustix::io::Errno;
 
 use crate::format::StoredLen;
 use crate::keys::trail::Trail;
@@ -287,9 +288,19 @@ impl Fs {
         self.places.child(&self.nodes, parent, name)
     }
 
-    /// Names the file in an error.
+    /// Names the file in an error. A sync that failed in the midst of the work is noted as any other
+    /// that failed.
     fn in_file<T>(&self, inode: Inode, result: Result<T, FileError>) -> Result<T, FsError> {
-        result.map_err(|error| FsError::File { path: self.places.path(&self.nodes, inode), error })
+        result.map_err(|error| {
+            if let Some(file) = self.open.find(inode)
+                && let Err(unreported) = file.take_unreported()
+            {
+                let errno = Errno::from_io_error(&unreported).unwrap_or(Errno::IO);
+                file.failed_syncs.note(errno, self.handles.newest());
+                self.note_unsound(inode);
+            }
+            FsError::File { path: self.places.path(&self.nodes, inode), error }
+        })
     }
 
     /// Closes what only saves time.

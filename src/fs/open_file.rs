@@ -336,9 +336,9 @@ impl OpenFile {
                 let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
                 rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
             }
-            times.passed = false;
             self.sealed.commit()?;
-            times.moved = false;
+            // Not before: a commit that failed may have moved the time once more.
+            (times.passed, times.moved) = (false, false);
             self.complained.store(false, Ordering::Relaxed);
             Ok(())
         })
@@ -370,5 +370,43 @@ pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
             Ok(opened?)
         }
         opened => Ok(opened?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    use super::*;
+    use crate::format::VolumeId;
+    use crate::keys::KeyRing;
+    use crate::store::{Context, EpochRecord};
+
+    #[test]
+    fn a_settling_that_failed_sets_the_modification_time_again() {
+        let memory = File::from(memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap());
+        let backing = RealFile::new(memory.try_clone().unwrap().into(), true);
+        let ring = KeyRing::create(VolumeId::random());
+        let context = Arc::new(Context::new(ring, EpochRecord::default().begin()));
+        let stat = rustix::fs::fstat(&memory).unwrap();
+        let sealed = SealedFile::open(backing, 0, context).unwrap();
+        let (times, reads) = (Arc::default(), AccessTimes::Never);
+        let file = OpenFile::new(sealed, (Inode(2), &stat), times, reads, false);
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+        memory.set_modified(day).unwrap();
+
+        file.begin_change(Origin::Cache).unwrap();
+        file.write_back(0, &[1; 100], |write| write()).unwrap();
+        file.write_back(9000, &[1; 100], |write| write()).unwrap();
+        file.end_change(Origin::Cache);
+        fcntl_add_seals(&memory, SealFlags::WRITE).unwrap();
+        for _ in 0..2 {
+            // As a filesystem does whose write fails late.
+            memory.set_modified(SystemTime::now()).unwrap();
+            file.settle().unwrap_err();
+            assert_eq!(memory.metadata().unwrap().modified().unwrap(), day);
+        }
     }
 }

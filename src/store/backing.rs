@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
-use rustix::fs::{FallocateFlags, SeekFrom, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{FallocateFlags, SeekFrom, Stat, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 /// A program's capabilities, which any write takes away (capabilities(7)).
@@ -99,6 +99,26 @@ impl RealFile {
     fn for_writing(&self) -> BorrowedFd<'_> {
         self.writable.get().unwrap_or(&self.opened).as_fd()
     }
+
+    /// Sets back what a write changes besides the content.
+    fn restore(&self, before: &Stat, capability: Option<&[u8]>) -> io::Result<()> {
+        if let Some(value) = capability {
+            rustix::fs::fsetxattr(&self.opened, CAPABILITY, value, XattrFlags::empty())?;
+        }
+        let keep_mtime = Timestamps {
+            last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
+            last_modification: Timespec {
+                tv_sec: before.st_mtime,
+                tv_nsec: before.st_mtime_nsec as _,
+            },
+        };
+        rustix::fs::futimens(&self.opened, &keep_mtime)?;
+        // A write by an unprivileged daemon clears these bits, which nobody asked for.
+        if before.st_mode & 0o6000 != 0 {
+            rustix::fs::fchmod(&self.opened, rustix::fs::Mode::from_raw_mode(before.st_mode))?;
+        }
+        Ok(())
+    }
 }
 
 impl AsFd for RealFile {
@@ -142,23 +162,10 @@ impl Backing for RealFile {
             0 => None,
             _ => rustix::fs::fgetxattr(&self.opened, CAPABILITY, &mut room).ok(),
         };
-        self.write_at(buf, offset)?;
-        if let Some(len) = capability {
-            rustix::fs::fsetxattr(&self.opened, CAPABILITY, &room[..len], XattrFlags::empty())?;
-        }
-        let keep_mtime = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
-            last_modification: Timespec {
-                tv_sec: before.st_mtime,
-                tv_nsec: before.st_mtime_nsec as _,
-            },
-        };
-        rustix::fs::futimens(&self.opened, &keep_mtime)?;
-        // A write by an unprivileged daemon clears these bits, which nobody asked for.
-        if before.st_mode & 0o6000 != 0 {
-            rustix::fs::fchmod(&self.opened, rustix::fs::Mode::from_raw_mode(before.st_mode))?;
-        }
-        Ok(())
+        let written = self.write_at(buf, offset);
+        // A write that fails may have moved the time all the same.
+        let restored = self.restore(&before, capability.map(|len| &room[..len]));
+        written.and(restored)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -198,5 +205,28 @@ fn found(offset: rustix::io::Result<u64>) -> io::Result<Option<u64>> {
         Ok(offset) => Ok(Some(offset)),
         Err(Errno::NXIO) => Ok(None),
         Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::{Duration, SystemTime};
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+
+    use super::*;
+
+    /// tmpfs moves the modification time before it finds that a file is sealed against writes.
+    #[test]
+    fn a_failed_unseen_write_leaves_the_modification_time() {
+        let file = File::from(memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap());
+        let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
+        file.set_len(100).unwrap();
+        file.set_modified(day).unwrap();
+        fcntl_add_seals(&file, SealFlags::WRITE).unwrap();
+        let backing = RealFile::new(file.try_clone().unwrap().into(), true);
+        backing.write_unseen(&[1], 0).unwrap_err();
+        assert_eq!(file.metadata().unwrap().modified().unwrap(), day);
     }
 }

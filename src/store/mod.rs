@@ -15,6 +15,7 @@ mod own_files;
 mod probe;
 mod range_lock;
 mod sealed;
+mod state;
 mod trail_seal;
 mod vault;
 mod verify;

@@ -5,34 +5,28 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use super::description::{Description, NameMode};
 use super::own_files::OwnFiles;
 use super::probe::{Lack, ProbeError, Unfit, probe};
-use super::{Context, EpochRecord, Names};
-use crate::crypto::{MacKey, Secret, VaultKeys};
+use super::{Context, EpochRecord, Names, state};
+use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FORMAT_VERSION, FileId, HEADER_LEN, Header, MasterKeyId, VolumeId};
 use crate::keys::{KeyError, KeyRing};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
 pub const OWN_DIR: &str = ".atrest";
-const STATE: &str = "state.json";
 const LOCK: &str = "lock";
 /// Bytes of the lock file at least, which is never cut to less and written in place: on a full disk
 /// it has room already.
 const LOCK_LEN: usize = 512;
 const CHANGE_TIMES: &str = "ctimes";
 const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
-/// The record of mounts is filled up with spaces to a multiple of this, so that the next one is
-/// as long and can be written over it where the disk is full.
-const STATE_UNIT: usize = 512;
 
 /// Why a vault can't be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +119,8 @@ pub struct Vault {
     description: Mutex<Description>,
     vault_key: Secret,
     context: Arc<Context>,
+    /// See [`Vault::sync`].
+    failed_sync: OnceLock<Errno>,
 }
 
 impl Vault {
@@ -164,9 +160,7 @@ impl Vault {
     /// The newest writable mount of the vault in `dir`, as its record says without being
     /// authenticated; `None` where that can't be read.
     pub fn newest_epoch(dir: &Path) -> Option<Epoch> {
-        let bytes = open_own_files(dir).ok()?.read(STATE).ok()?;
-        let state: State = serde_json::from_slice(&bytes).ok()?;
-        Some(state.record.current)
+        Some(state::peek(&open_own_files(dir).ok()?)?.current)
     }
 
     /// The id of the file at `path` in the vault in `dir`, as its header says without being
@@ -204,14 +198,14 @@ impl Vault {
         let vault_key = description.unlock(&mac, &ring)?;
         let lock = lock(&own)?;
         let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
-        let record = read_state(&own, &state_key)?;
+        let record = state::read(&own, &state_key)?;
         let mut lacks = Vec::new();
         let record = match access {
             Access::ReadOnly => record.observe(),
             Access::ReadWrite => {
                 lacks = probe(&own)?;
                 let begun = record.begin();
-                write_state(&own, &state_key, &begun)?;
+                state::write(&own, &state_key, &begun)?;
                 note_holder(&lock)?;
                 begun
             }
@@ -226,6 +220,7 @@ impl Vault {
             description: Mutex::new(description),
             vault_key,
             context,
+            failed_sync: OnceLock::new(),
         })
     }
 
@@ -253,7 +248,7 @@ impl Vault {
         }
         let ended = if all_synced && self.keeps_order() { Ok(()) } else { self.sync() };
         let ended = ended.and_then(|()| {
-            write_state(&self.own, &self.keys().state, &self.context.epochs().end())
+            state::write(&self.own, &self.keys().state, &self.context.epochs().end())
         });
         match &ended {
             Ok(()) => self.note_end(""),
@@ -313,9 +308,14 @@ impl Vault {
     /// Makes all that was written to the backing filesystem durable.
     ///
     /// # Errors
-    /// [`VaultError::Io`]: nothing can be said then of what is durable.
+    /// [`VaultError::Io`]: nothing can be said then of what is durable. The kernel reports a lost
+    /// write once, and no later sync brings it back: each one of this mount fails from there on.
     pub fn sync(&self) -> Result<(), VaultError> {
-        Ok(rustix::fs::syncfs(&self.root)?)
+        if let Some(errno) = self.failed_sync.get() {
+            return Err((*errno).into());
+        }
+        rustix::fs::syncfs(&self.root)
+            .map_err(|errno| (*self.failed_sync.get_or_init(|| errno)).into())
     }
 
     /// Brings the vault key to the newest version of the master key `to`, or of its own where
@@ -417,7 +417,7 @@ fn write_own_files(own: &OwnFiles, ring: &KeyRing, names: NameMode) -> Result<()
     let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
     probe(own)?;
     write_lock(&own.open_lock(LOCK)?, String::new())?;
-    write_state(own, &state_key, &EpochRecord::default())?;
+    state::write(own, &state_key, &EpochRecord::default())?;
     description.write(own, &vault_key)
 }
 
@@ -475,38 +475,21 @@ fn write_lock(lock: &File, lines: String) -> io::Result<()> {
     lock.set_len(bytes.len() as u64)
 }
 
-#[derive(Serialize, Deserialize)]
-struct State {
-    #[serde(flatten)]
-    record: EpochRecord,
-    mac: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read_state(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
-    let damaged = || VaultError::Damaged(STATE);
-    let bytes = own.read(STATE).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => damaged(),
-        _ => VaultError::Io(error),
-    })?;
-    if !bytes.ends_with(b"\n") {
-        return Err(damaged());
+    #[test]
+    fn a_failed_sync_is_known_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = KeyRing::create(VolumeId::random());
+        Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
+        let mut vault = Vault::open(dir.path(), ring, Access::ReadWrite).unwrap();
+        // syncfs(2) fails for a descriptor of this kind.
+        let path = rustix::fs::open(dir.path(), OFlags::PATH, Mode::empty()).unwrap();
+        let root = std::mem::replace(&mut vault.root, path);
+        vault.sync().unwrap_err();
+        vault.root = root;
+        vault.close(false, 0, None).unwrap_err();
     }
-    let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
-    let mac = super::description::decode(&state.mac).map_err(|_| damaged())?;
-    key.verify(&state_bytes(&state.record)?, &mac).map_err(|_| damaged())?;
-    Ok(state.record)
-}
-
-fn write_state(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(), VaultError> {
-    let mac = BASE64_STANDARD.encode(key.mac(&state_bytes(record)?));
-    let state = State { record: record.clone(), mac };
-    let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
-    bytes.resize((bytes.len() + 1).next_multiple_of(STATE_UNIT) - 1, b' ');
-    bytes.push(b'\n');
-    Ok(own.replace(STATE, &bytes)?)
-}
-
-/// What the state's MAC covers.
-fn state_bytes(record: &EpochRecord) -> Result<Vec<u8>, VaultError> {
-    Ok(serde_json::to_vec(record).map_err(io::Error::from)?)
 }

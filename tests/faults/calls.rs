@@ -12,7 +12,7 @@ use crate::common::{Allow, Campaign, Mounted, Vault, require_root, run_within, w
 use crate::injector::{Fault, Injector, Plan};
 use crate::workload::{prepare, rotate, work};
 
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// When what fails succeeds again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ struct Case {
     healed: Healed,
 }
 
-fn mount(vault: &Vault, injector: &Injector, writeback: bool) -> Mounted {
+pub fn mount(vault: &Vault, injector: &Injector, writeback: bool) -> Mounted {
     let options: &[&str] = if writeback { &[] } else { &["--no-writeback"] };
     let started = Mounted::try_mount_with(vault, options, |mut command| {
         injector.wrap(&mut command);

@@ -13,5 +13,6 @@ mod disks;
 mod hammer;
 mod history;
 mod injector;
+mod syncs;
 mod workload;
 mod world;

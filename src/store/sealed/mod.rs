@@ -9,11 +9,13 @@ mod write;
 
 pub use rewrap::Rewrapped;
 
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
+use rustix::io::Errno;
 
 use super::gaps::Gaps;
 use super::range_lock::RangeLocks;
@@ -44,6 +46,10 @@ pub struct SealedFile<B> {
     next_id: Mutex<Option<FileId>>,
     /// Something was changed since the backing file was last made durable.
     unsynced: AtomicBool,
+    /// The errno of a [`Backing::sync`] that failed in the midst of other work, until it is
+    /// returned as the failure of a sync: the kernel reports a lost write once. 0 for none. Set
+    /// while `meta` is held.
+    unreported: AtomicI32,
 }
 
 /// What is known of the file besides its content.
@@ -69,6 +75,8 @@ struct Meta {
     /// Whatever header a crash leaves of this file, it calls no cut tampering and says how long
     /// the file was: one of this mount is durable, or there was no other in this life.
     owned: bool,
+    /// A sync has failed since the header was last written: it may be lost, and a mended tail too.
+    sync_failed: bool,
     /// The master key chosen for the data key that an empty file gets with its first content;
     /// the inner `None` is the default one.
     next_key: Option<Option<MasterKeyId>>,
@@ -154,6 +162,7 @@ impl<B: Backing> SealedFile<B> {
             tail: Mutex::new(None),
             next_id: Mutex::new(None),
             unsynced: AtomicBool::new(false),
+            unreported: AtomicI32::new(0),
         })
     }
 
@@ -253,16 +262,45 @@ impl<B: Backing> SealedFile<B> {
         };
         // A change from here on may miss this sync, and asks for another one.
         self.unsynced.store(false, Ordering::Relaxed);
-        if let Err(error) = self.backing.sync(metadata) {
-            self.unsynced.store(true, Ordering::Relaxed);
+        let synced = self.backing.sync(metadata);
+        // Work that syncs holds `meta` until it has noted its failure.
+        let mut meta = self.meta();
+        let unreported = self.take_unreported();
+        if let Err(error) = synced.and(unreported) {
+            self.note_failed_sync(&mut meta);
             return Err(error.into());
         }
-        let mut meta = self.meta();
         meta.owned |= of_this_mount;
         // Who asked was told of what was lost before; the rest is now never cut.
         meta.durable = meta.durable.max(len.min(meta.written));
         meta.lost_from = meta.lost_from.filter(|&lost| lost > meta.durable);
         Ok(())
+    }
+
+    /// Returns, once, the failure of a sync in the midst of other work that no
+    /// [`SealedFile::sync`] has returned.
+    ///
+    /// # Errors
+    /// That failure.
+    pub fn take_unreported(&self) -> io::Result<()> {
+        match self.unreported.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Makes durable what must reach the disk before the work that follows.
+    fn sync_first(&self, meta: &mut Meta) -> io::Result<()> {
+        self.backing.sync(false).inspect_err(|error| {
+            let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
+            self.unreported.store(errno, Ordering::Relaxed);
+            self.note_failed_sync(meta);
+        })
+    }
+
+    fn note_failed_sync(&self, meta: &mut Meta) {
+        (meta.owned, meta.sync_failed) = (false, true);
+        self.unsynced.store(true, Ordering::Relaxed);
     }
 
     /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
@@ -289,8 +327,9 @@ impl<B: Backing> SealedFile<B> {
         if meta.stale_tail {
             // No later mount looks at the tail of a file whose header is of a clean one.
             match self.mend_tail(&mut meta) {
+                Ok(_) => meta.stale_tail = false,
                 // A damaged block stays one, and whoever reads it is told.
-                Ok(_) | Err(FileError::Integrity(_)) => {}
+                Err(FileError::Integrity(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -315,7 +354,7 @@ impl<B: Backing> SealedFile<B> {
             self.backing.write_unseen(&owned.bytes, 0)?;
             meta.put_header(owned);
         }
-        self.backing.sync(false)?;
+        self.sync_first(meta)?;
         meta.owned = true;
         Ok(())
     }
@@ -367,7 +406,8 @@ impl Meta {
     fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
         let Seal::Open(open) = &self.seal else { return None };
         let on_disk = &open.header.fields;
-        let stale = on_disk.committed_len != self.len
+        let stale = self.sync_failed
+            || on_disk.committed_len != self.len
             || on_disk.flags.holes != self.has_holes()
             || context.epochs().crashed(on_disk.epoch);
         stale.then(|| HeaderOnDisk::new(self.header_fields(open, context), &open.keys))
@@ -376,6 +416,7 @@ impl Meta {
     fn put_header(&mut self, header: HeaderOnDisk) {
         if let Seal::Open(open) = &mut self.seal {
             open.header = header;
+            self.sync_failed = false;
         }
     }
 
@@ -386,10 +427,13 @@ impl Meta {
         }
     }
 
-    /// Whether the newest header, which need not be durable, was made by this mount.
+    /// Whether the newest header, which need not be durable, was made by this mount, and no sync
+    /// has failed since.
     fn header_is_of(&self, context: &Context) -> bool {
         match &self.seal {
-            Seal::Open(open) => open.header.fields.epoch == context.epochs().current,
+            Seal::Open(open) => {
+                !self.sync_failed && open.header.fields.epoch == context.epochs().current
+            }
             Seal::Empty | Seal::Unread | Seal::Lost => false,
         }
     }

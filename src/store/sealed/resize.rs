@@ -62,8 +62,8 @@ impl<B: Backing> SealedFile<B> {
         len: u64,
         written: BlockIndex,
     ) -> Result<(), FileError> {
-        if meta.stale_tail && len > meta.len && self.mend_tail(meta)? {
-            self.backing.sync(false)?;
+        if len > meta.len {
+            self.mend_tail_first(meta)?;
         }
         self.backing.set_len(stored_len(len))?;
         let end = meta.end();
@@ -84,9 +84,7 @@ impl<B: Backing> SealedFile<B> {
         self.tail.lock().take();
         if last.next() == meta.end() {
             // Nothing but the r bytes gets shorter, and they must be a hole already.
-            if meta.stale_tail && self.mend_tail(meta)? {
-                self.backing.sync(false)?;
-            }
+            self.mend_tail_first(meta)?;
         } else {
             self.backing.set_len(last.next().stored())?;
             meta.set_shorter(cut_len(last, held, meta.committed_len()));
@@ -113,10 +111,20 @@ impl<B: Backing> SealedFile<B> {
         Ok(())
     }
 
+    /// [`SealedFile::mend_tail`] where it is needed, durable before the size changes.
+    fn mend_tail_first(&self, meta: &mut Meta) -> Result<(), FileError> {
+        if meta.stale_tail && self.mend_tail(meta)? {
+            self.sync_first(meta)?;
+        }
+        meta.stale_tail = false;
+        Ok(())
+    }
+
     /// A crash can leave a last block that holds more than the length says, and in the place of
     /// the r bytes past it a part of a block that was to come there. The one is sealed anew and
-    /// the other zeroed, so that no growth brings them back; the times stay. Whether there was
-    /// any such. The caller holds all blocks.
+    /// the other zeroed, so that no growth brings them back; the times stay. After a
+    /// failed sync both are written once more. Whether anything was written. The caller holds all
+    /// blocks.
     pub(super) fn mend_tail(&self, meta: &mut Meta) -> Result<bool, FileError> {
         let Some(last) = meta.len.checked_sub(1).map(BlockIndex::of) else { return Ok(false) };
         let fill = (meta.len - last.start()) as usize;
@@ -127,16 +135,15 @@ impl<B: Backing> SealedFile<B> {
         }
         let mut past = [0; NEXT_CAPACITY];
         let kept = self.backing.read_at(&mut past[..fill], last.next().stored())?;
-        let written = past[..kept].iter().any(|&byte| byte != 0);
+        let written = past[..kept].iter().any(|&byte| byte != 0 || meta.sync_failed);
         if written {
             self.backing.write_unseen(&[0; NEXT_CAPACITY][..kept], last.next().stored())?;
         }
-        meta.stale_tail = false;
         Ok(too_full || written)
     }
 
     /// Seals into `block` the first `fill` bytes of the block at `index`; `false` where it holds
-    /// no more than that already.
+    /// no more than that already, unless a sync has failed.
     fn reseal_at(
         &self,
         meta: &Meta,
@@ -150,10 +157,11 @@ impl<B: Backing> SealedFile<B> {
         else {
             return Ok(false);
         };
-        if held > fill {
-            keys.seal(index, &plain[..fill], block);
+        let needed = held > fill || meta.sync_failed;
+        if needed {
+            keys.seal(index, &plain[..fill.min(held)], block);
         }
-        Ok(held > fill)
+        Ok(needed)
     }
 
     /// Opens one block into `plain` and says how many bytes it holds; `None` for a legal hole.
@@ -201,6 +209,7 @@ impl Meta {
             gaps: Default::default(),
             stale_tail: false,
             owned: false,
+            sync_failed: false,
             next_key: None,
             touched: false,
         }

@@ -32,20 +32,32 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError`]; the length is then what it was, or where another write ends that succeeded
     /// meanwhile, and blocks of the range hold old or new content, each whole.
     pub fn write(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
-        self.write_or(offset, data, Failed::Undo)
+        self.write_or(offset, data, Failed::Undo, |write| write())
     }
 
     /// [`SealedFile::write`] for a cache that knows the file with its new length already, and would
     /// not be told of another one: a failure leaves that length, with holes where nothing could be
-    /// written.
+    /// written. `attempt` calls what writes the blocks, more than once if it likes; the result it
+    /// returns is what counts.
     ///
     /// # Errors
     /// As [`SealedFile::write`], but for the length. A file that had no content has none then.
-    pub fn write_back(&self, offset: u64, data: &[u8]) -> Result<(), FileError> {
-        self.write_or(offset, data, Failed::Keep)
+    pub fn write_back(
+        &self,
+        offset: u64,
+        data: &[u8],
+        attempt: impl FnOnce(&mut dyn FnMut() -> Result<(), FileError>) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        self.write_or(offset, data, Failed::Keep, attempt)
     }
 
-    fn write_or(&self, offset: u64, data: &[u8], failed: Failed) -> Result<(), FileError> {
+    fn write_or(
+        &self,
+        offset: u64,
+        data: &[u8],
+        failed: Failed,
+        attempt: impl FnOnce(&mut dyn FnMut() -> Result<(), FileError>) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
         if data.is_empty() {
             return Ok(());
         }
@@ -64,7 +76,7 @@ impl<B: Backing> SealedFile<B> {
             let sealed = buffers.sealed.take(span.count() as usize * BLOCK_LEN);
             let edge = buffers.plain.take(NEXT_CAPACITY);
             self.seal_blocks(span, offset, data, &before, sealed, edge)?;
-            self.write_blocks(span, offset..end, sealed)
+            attempt(&mut || self.write_blocks(span, offset..end, sealed))
         });
         match &written {
             Ok(()) => self.context.count_sealed(data.len() as u64),
@@ -315,7 +327,8 @@ impl Meta {
     /// still have their content.
     fn note_lost(&mut self, before: &Before, span: BlockSpan, range: Range<u64>) {
         let grew = (range.end > before.len).then(|| range.start.max(before.len));
-        let filled = span.iter().any(|index| self.gaps.contains(index)).then_some(range.start);
+        let gap = span.iter().find(|&index| self.gaps.contains(index));
+        let filled = gap.map(|index| index.start().max(range.start));
         if let Some(lost) = grew.into_iter().chain(filled).min()
             && range.end > self.durable
         {

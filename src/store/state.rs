@@ -1,0 +1,65 @@
+//! The record of mounts as a file of the vault's own: JSON with a MAC.
+
+use std::io;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Serialize};
+
+use super::own_files::OwnFiles;
+use super::{EpochRecord, VaultError, description};
+use crate::crypto::MacKey;
+
+const STATE: &str = "state.json";
+/// The file is filled up with spaces to a multiple of this, so that the next one is as long and
+/// can be written over it where the disk is full.
+const STATE_UNIT: usize = 512;
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    #[serde(flatten)]
+    record: EpochRecord,
+    mac: String,
+}
+
+/// The record without being authenticated; `None` where it can't be read.
+pub fn peek(own: &OwnFiles) -> Option<EpochRecord> {
+    let state: State = serde_json::from_slice(&own.read(STATE).ok()?).ok()?;
+    Some(state.record)
+}
+
+/// Reads and authenticates the record.
+///
+/// # Errors
+/// [`VaultError::Damaged`]; [`VaultError::Io`].
+pub fn read(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
+    let damaged = || VaultError::Damaged(STATE);
+    let bytes = own.read(STATE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => damaged(),
+        _ => VaultError::Io(error),
+    })?;
+    if !bytes.ends_with(b"\n") {
+        return Err(damaged());
+    }
+    let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    let mac = description::decode(&state.mac).map_err(|_| damaged())?;
+    key.verify(&state_bytes(&state.record)?, &mac).map_err(|_| damaged())?;
+    Ok(state.record)
+}
+
+/// Writes the record, durably.
+///
+/// # Errors
+/// [`VaultError::Io`]: the old one is then still there.
+pub fn write(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(), VaultError> {
+    let mac = BASE64_STANDARD.encode(key.mac(&state_bytes(record)?));
+    let state = State { record: record.clone(), mac };
+    let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
+    bytes.resize((bytes.len() + 1).next_multiple_of(STATE_UNIT) - 1, b' ');
+    bytes.push(b'\n');
+    Ok(own.replace(STATE, &bytes)?)
+}
+
+/// What the state's MAC covers.
+fn state_bytes(record: &EpochRecord) -> Result<Vec<u8>, VaultError> {
+    Ok(serde_json::to_vec(record).map_err(io::Error::from)?)
+}
