@@ -297,7 +297,7 @@ impl Fs {
             {
                 let errno = Errno::from_io_error(&unreported).unwrap_or(Errno::IO);
                 file.failed_syncs.note(errno, self.handles.newest());
-                self.note_unsound(inode);
+                self.note_unsound(inode, &file);
             }
             FsError::File { path: self.places.path(&self.nodes, inode), error }
         })
