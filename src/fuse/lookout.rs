@@ -422,6 +422,16 @@ mod tests {
         }
     }
 
+    /// Ends all: whichever stands by goes when another one does.
+    fn end(hands: Vec<Hand>) {
+        let split = |hand: Hand| (hand.steps, (hand.ready, hand.thread));
+        let (steps, rest): (Vec<_>, Vec<_>) = hands.into_iter().map(split).unzip();
+        drop(steps);
+        for (_ready, thread) in rest {
+            thread.join().unwrap();
+        }
+    }
+
     /// `hands` of which the first `ready` read the device and the others stand by.
     fn hands(lookout: &Arc<Lookout>, ready: usize, hands: usize) -> Vec<Hand> {
         let hands: Vec<_> = (0..hands).map(|_| Hand::of(lookout)).collect();
@@ -440,7 +450,7 @@ mod tests {
         let mut hands = hands(&lookout, 2, 3);
         hands.remove(0).end();
         assert!(hands[1].is_ready_within(LONG));
-        hands.into_iter().for_each(Hand::end);
+        end(hands);
     }
 
     #[test]
@@ -456,7 +466,7 @@ mod tests {
         hands[called].take();
         assert!(hands[left].is_ready_within(LONG));
         [0, 1, called].into_iter().for_each(|number| hands[number].answer());
-        hands.into_iter().for_each(Hand::end);
+        end(hands);
     }
 
     /// The number of the first that is ready.
@@ -487,7 +497,7 @@ mod tests {
         assert!(hands[1].is_ready_within(LONG));
         assert_eq!(lookout.crew.lock().stalled, AFTER_STALL);
         hands[0].answer();
-        hands.into_iter().for_each(Hand::end);
+        end(hands);
     }
 
     #[test]
@@ -507,7 +517,7 @@ mod tests {
         assert!(hands[0].is_ready_within(LONG));
         assert!(hands[1].is_ready_within(LONG));
         assert_eq!(lookout.crew.lock().watch, Watch::Off);
-        hands.into_iter().for_each(Hand::end);
+        end(hands);
     }
 
     #[test]
@@ -529,6 +539,6 @@ mod tests {
             assert!(hands[0].is_ready_within(LONG));
         }
         assert!(hands[1].is_ready_within(LONG));
-        hands.into_iter().for_each(Hand::end);
+        end(hands);
     }
 }
