@@ -354,6 +354,7 @@ impl Lookout {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread::{self, JoinHandle};
 
@@ -376,6 +377,8 @@ mod tests {
         (Arc::new(lookout), device)
     }
 
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+
     /// A thread that takes a request when told, answers it when told, and tells when it is ready.
     struct Hand {
         steps: Sender<()>,
@@ -388,11 +391,10 @@ mod tests {
             let (steps, told) = channel();
             let (tell, ready) = channel();
             let lookout = Arc::clone(lookout);
-            let now = Instant::now();
             let thread = thread::spawn(move || {
                 while told.recv().is_ok() {
-                    // To the lookout one request follows the other.
-                    let short = lookout.took(0, now);
+                    // To the lookout one request follows the other, however slow this test is.
+                    let short = lookout.took(0, *NOW);
                     assert_eq!(short, lookout.crew.lock().busy + KEPT_FREE > lookout.threads);
                     tell.send(()).unwrap();
                     told.recv().unwrap();
