@@ -186,13 +186,12 @@ impl Fs {
         let cached = origin == Origin::Cache;
         file.begin_change(origin)?;
         self.choose_key(inode, &file)?;
-        let write = || match cached {
+        let room = self.require_room(&file, (offset, data.len() as u64), by_root);
+        let written = room.and_then(|()| match cached {
             // Tried again before the failure is noted, by which other bytes may be cut away.
             true => file.write_back(offset, data, |write| within_quota(by_root, write)),
-            false => file.write(offset, data),
-        };
-        let room = self.require_room(&file, (offset, data.len() as u64), by_root);
-        let written = room.and_then(|()| within_quota(by_root, write));
+            false => within_quota(by_root, || file.write(offset, data)),
+        });
         if cached && let Err(error) = &written {
             self.note_lost_write(&file, error);
         }
