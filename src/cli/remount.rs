@@ -5,6 +5,7 @@ use crate::sys::{self, MountTable};
 use super::exit::{Context, Exit, Failure};
 use super::mount::Args;
 use super::options::Options;
+use super::status::Status;
 use super::target::Target;
 
 /// Changes the flags of the mount: `ro` and `rw`, `suid`, `dev`, `exec`, `sync`. All else is as it was.
@@ -30,7 +31,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         );
         return Err(Failure::new(Exit::Usage, sentence));
     }
-    if now.read_only && !options.flags.read_only && target.is_read_only()? {
+    if now.read_only && !options.flags.read_only && Status::is_read_only(&target)? {
         let sentence = format!(
             "{shown} can't be made writable: its daemon has opened the vault to read it only; \
              unmount it and mount it with rw"

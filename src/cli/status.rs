@@ -87,6 +87,15 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 impl Status {
+    /// Whether the daemon of `target` has opened the vault to read it only, whatever the mount's flags
+    /// are by now. One that can't be asked has.
+    ///
+    /// # Errors
+    /// As the daemon's answer.
+    pub fn is_read_only(target: &Target) -> Result<bool, Failure> {
+        target.client().map_or(Ok(true), |client| Ok(Self::of_daemon(client)?.read_only))
+    }
+
     fn of(target: &Target, key_file: Option<&Path>) -> Result<Self, Failure> {
         if let Some(client) = target.client() {
             return Self::of_daemon(client);

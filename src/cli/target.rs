@@ -9,7 +9,6 @@ use crate::sys::{self, MountTable, MountedVault};
 
 use super::control::{Client, Place};
 use super::exit::{Context, Exit, Failure};
-use super::status::Status;
 
 /// A vault, by its directory or by where it is mounted.
 #[derive(Debug)]
@@ -73,15 +72,6 @@ impl Target {
             None => rustix::process::geteuid().as_raw(),
         };
         Client::connect(&Place::of(&self.vault, user).ok()?)
-    }
-
-    /// Whether the daemon has opened the vault to read it only, whatever the mount's flags are by now.
-    /// One that can't be asked has.
-    ///
-    /// # Errors
-    /// As the daemon's answer.
-    pub fn is_read_only(&self) -> Result<bool, Failure> {
-        self.client().map_or(Ok(true), |client| Ok(Status::of_daemon(client)?.read_only))
     }
 }
 

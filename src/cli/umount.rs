@@ -11,6 +11,7 @@ use crate::store::Vault;
 use crate::sys::{self, Holder, MountedVault, UnmountError};
 
 use super::exit::{Context, Exit, Failure, tell};
+use super::status::Status;
 use super::target::{Target, clear_socket};
 use super::vault::{self, Turn};
 
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let shown = args.mountpoint.display();
     let target = Target::find(&args.mountpoint)
         .map_err(|failure| Failure::new(Exit::Mount, failure.sentence))?;
-    let Some(mounted) = target.mounted.clone() else {
+    let Some(mounted) = &target.mounted else {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
     };
     let mountpoint = mounted.mountpoint.display();
@@ -57,18 +58,18 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         sys::unmount(&mounted.mountpoint, true).or_fail(Exit::Failed, || {
             format!("the stale mount on {mountpoint} can't be taken away")
         })?;
-        clear_socket(&mounted);
+        clear_socket(mounted);
         tell(&format!("recovered {mountpoint}: its daemon had died"));
-        wait_until_free(&mounted, daemon)?;
+        wait_until_free(mounted, daemon)?;
         return Ok(Exit::Done);
     }
     // A vault that was opened to be read leaves no word of its end; a mount that was made read-only
     // since does.
     let flags = rustix::fs::statvfs(&mounted.mountpoint).map(|space| space.f_flag);
     let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
-        && target.is_read_only().unwrap_or(true);
-    unmount(&mounted, daemon)?;
-    wait_until_free(&mounted, daemon)?;
+        && Status::is_read_only(&target).unwrap_or(true);
+    unmount(mounted, daemon)?;
+    wait_until_free(mounted, daemon)?;
     match Vault::last_end(&mounted.vault, daemon).filter(|_| !read_only) {
         None => Ok(Exit::Done),
         Some(reason) => {

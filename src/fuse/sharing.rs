@@ -89,8 +89,8 @@ impl Sharing {
         start
     }
 
-    /// This thread has answered at `now`. What a `slow` answer waited for is to find both processors free,
-    /// and for longer where that was a disk, which `synced` says.
+    /// This thread has answered at `now`. What a `slow` answer waited for is to find both processors
+    /// free, and for longer where that was a disk, which `synced` says.
     pub(super) fn answered(&self, now: Instant, slow: bool, synced: bool) {
         let now = self.nanoseconds_at(now);
         self.last.store(now, Ordering::Relaxed);

@@ -454,17 +454,10 @@ fn lock(own: &OwnFiles) -> Result<File, VaultError> {
 /// Leaves this process's id in the lock file, for who finds it locked. Where there is no room for it
 /// this process has no name.
 fn note_holder(lock: &File) -> Result<(), VaultError> {
-    match write_lock(lock, format!("{}\n", std::process::id())) {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            Ok(())
-        }
-        written => Ok(written?),
-    }
+    write_lock(lock, format!("{}\n", std::process::id())).or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
+        _ => Err(error.into()),
+    })
 }
 
 /// Lines in the lock file, filled up with empty ones.

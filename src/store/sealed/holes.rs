@@ -49,14 +49,7 @@ impl<B: Backing> SealedFile<B> {
         let span = BlockSpan::covering(offset, end - offset);
         let whole = whole_blocks(span, offset, end, meta.len);
         let mut zeroed = Vec::new();
-        let punched =
-            self.zero_edges(&mut meta, (offset, end), (span, whole), &mut zeroed).and_then(|()| {
-                if whole.count() > 0 {
-                    meta.gaps.add(whole);
-                    self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
-                }
-                Ok(())
-            });
+        let punched = self.zero(&mut meta, (offset, end), (span, whole), &mut zeroed);
         if punched.is_err() {
             for (index, before) in &mut zeroed {
                 // What can't be put back reads as zeros.
@@ -66,9 +59,9 @@ impl<B: Backing> SealedFile<B> {
         punched
     }
 
-    /// Zeroes what `offset..end` covers of the blocks of `span` that are not of `whole`; notes in
-    /// `zeroed` what they were.
-    fn zero_edges(
+    /// Zeroes what `offset..end` covers of `span`, of which the blocks of `whole` go altogether; notes
+    /// in `zeroed` what the others were.
+    fn zero(
         &self,
         meta: &mut Meta,
         (offset, end): (u64, u64),
@@ -78,6 +71,10 @@ impl<B: Backing> SealedFile<B> {
         for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
             let before = self.zero_in_block(meta, index, offset, end)?;
             zeroed.extend(before.map(|before| (index, before)));
+        }
+        if whole.count() > 0 {
+            meta.gaps.add(whole);
+            self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
         }
         Ok(())
     }
