@@ -186,11 +186,12 @@ impl Fs {
         let cached = origin == Origin::Cache;
         file.begin_change(origin)?;
         self.choose_key(inode, &file)?;
-        let room = self.require_room(&file, (offset, data.len() as u64), by_root);
+        let room = || self.require_room(&file, (offset, data.len() as u64), by_root);
+        let room = self.with_room(by_root, room);
         let written = room.and_then(|()| match cached {
             // Tried again before the failure is noted, by which other bytes may be cut away.
-            true => file.write_back(offset, data, |write| within_quota(by_root, write)),
-            false => within_quota(by_root, || file.write(offset, data)),
+            true => file.write_back(offset, data, |write| self.with_room(by_root, write)),
+            false => self.with_room(by_root, || file.write(offset, data)),
         });
         if cached && let Err(error) = &written {
             self.note_lost_write(&file, error);
@@ -266,8 +267,10 @@ impl Fs {
         self.choose_key(inode, &file)?;
         let by_root = caller.is_root();
         let reserve = |extend| {
-            let room = self.require_room(&file, (offset, len), by_root);
-            room.and_then(|()| within_quota(by_root, || file.allocate(offset, len, extend)))
+            self.with_room(by_root, || {
+                self.require_room(&file, (offset, len), by_root)?;
+                file.allocate(offset, len, extend)
+            })
         };
         file.begin_change(Origin::Program)?;
         let allocated = match how {
@@ -372,23 +375,32 @@ impl Fs {
         if caller.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, caller) }
     }
 
+    /// Does `work`. What finds no room waits for that of files which were just removed, and is done
+    /// again; so is what `by_root` ended at a quota, beyond it: a quota does not bind root.
+    fn with_room<T>(
+        &self,
+        by_root: bool,
+        mut work: impl FnMut() -> Result<T, FileError>,
+    ) -> Result<T, FileError> {
+        let mut done = work();
+        if lacks_room(&done, &[ErrorKind::StorageFull, ErrorKind::QuotaExceeded])
+            && self.departing.wait()
+        {
+            done = work();
+        }
+        match by_root && lacks_room(&done, &[ErrorKind::QuotaExceeded]) {
+            true => sys::beyond_limits(work),
+            false => done,
+        }
+    }
+
     fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {
         self.open.find(inode).ok_or(FsError::Stale)
     }
 }
 
-/// Does `work`, and does it again beyond the quota that ended it, if that is `by_root`: a quota does
-/// not bind root.
-fn within_quota<T>(
-    by_root: bool,
-    mut work: impl FnMut() -> Result<T, FileError>,
-) -> Result<T, FileError> {
-    match work() {
-        Err(FileError::Io(error)) if by_root && error.kind() == ErrorKind::QuotaExceeded => {
-            sys::beyond_limits(work)
-        }
-        done => done,
-    }
+fn lacks_room<T>(done: &Result<T, FileError>, of: &[ErrorKind]) -> bool {
+    matches!(done, Err(FileError::Io(error)) if of.contains(&error.kind()))
 }
 
 /// The number under which a failure is told to descriptors later.

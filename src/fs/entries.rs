@@ -1,7 +1,7 @@
 //! Making names and taking them away.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -213,14 +213,12 @@ impl Fs {
     }
 
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<(), FsError> {
-        let tree = self.tree.write();
+        let _tree = self.tree.write();
         let place = self.place(parent, name)?;
         let going = self.before_removal(parent, place)?;
         let place = &going.place;
         rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
-        let bulk = self.name_is_gone(going);
-        drop(tree);
-        bulk.into_iter().for_each(Bulk::give_back);
+        self.name_is_gone(going);
         Ok(())
     }
 
@@ -242,18 +240,14 @@ impl Fs {
                 held.or_else(|| open().map(Arc::new)).map(Pin::Path)
             }
         };
-        let is_bulk = left.kind == FileType::RegularFile && left.nlink == 0;
-        let bulk = match &pin {
-            Some(Pin::Path(fd)) if is_bulk && stat.st_size >= BULK => Some(Bulk(Arc::clone(fd))),
-            _ => None,
-        };
-        Ok(Going { place, link, left, pin, bulk })
+        let is_large = left.kind == FileType::RegularFile && stat.st_size >= LARGE;
+        Ok(Going { place, link, left, pin, is_large })
     }
 
-    /// Notes that the name is gone. Returns what there is to give back at once, without the tree's
-    /// lock.
-    pub(super) fn name_is_gone(&self, going: Going) -> Option<Bulk> {
-        let Going { link, left, pin, bulk, .. } = going;
+    /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
+    /// held by path alone can still be opened.
+    pub(super) fn name_is_gone(&self, going: Going) {
+        let Going { link, left, pin, is_large, .. } = going;
         if left.kind == FileType::Directory {
             self.places.forget_dir(left.inode);
             self.assignments.remove(&left.inode);
@@ -267,8 +261,13 @@ impl Fs {
                 self.reaper.let_go(Pin::Path(Arc::new(file)));
             }
         }
+        let pin = match pin {
+            Some(Pin::Path(fd)) if is_large && left.nlink == 0 => {
+                Some(Pin::Large(fd, Arc::new(self.departing.expect())))
+            }
+            pin => pin,
+        };
         self.nodes.unlink(&link, left, pin);
-        bulk
     }
 }
 
@@ -303,30 +302,11 @@ pub(super) struct Going {
     /// What it names, as it will be.
     left: Attr,
     pin: Option<Pin>,
-    bulk: Option<Bulk>,
+    is_large: bool,
 }
 
-/// Bytes of a file that are worth giving back before the kernel forgets the file: whoever deletes
-/// to make room on a full disk has it when the call returns.
-const BULK: i64 = 1024 * 1024;
-
-/// A large file without a name that nobody has open, nor can: its inode is pinned still.
-pub(super) struct Bulk(Arc<OwnedFd>);
-
-impl Bulk {
-    /// Gives its space back, as far as that is allowed; else it goes with the pin.
-    pub(super) fn give_back(self) {
-        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        let Ok(file) = rustix::fs::open(&*path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        else {
-            return;
-        };
-        // A link made behind the daemon's back is no reason to lose the content.
-        if rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink == 0) {
-            let _ = rustix::fs::ftruncate(&file, 0);
-        }
-    }
-}
+/// Bytes of a file whose space is worth waiting for.
+const LARGE: i64 = 256 * 1024;
 
 fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -7,6 +7,7 @@ mod attrs;
 mod caller;
 mod change_times;
 mod data;
+mod departing;
 mod descriptors;
 mod dirs;
 mod entries;
@@ -49,6 +50,7 @@ use crate::keys::trail::Trail;
 use crate::store::{FileError, Vault, VaultError};
 use assign::Assignments;
 use change_times::ChangeTimes;
+use departing::Departing;
 use dirs::DirStreams;
 use handles::Handles;
 use identities::Identities;
@@ -98,6 +100,7 @@ pub struct Fs {
     moves: Moves,
     rewraps: Rewraps,
     reaper: Reaper,
+    departing: Arc<Departing>,
     owners: Owners,
     trail: OnceLock<Arc<Trail>>,
     identities: Identities,
@@ -133,6 +136,7 @@ impl Fs {
             moves: Moves::default(),
             rewraps: Rewraps::default(),
             reaper: Reaper::default(),
+            departing: Arc::default(),
             handles: Handles::default(),
             owners,
             trail: OnceLock::new(),

@@ -9,6 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
 use rustix::fs::FileType;
 
+use super::departing::Departure;
 use super::open_file::OpenFile;
 use super::{Attr, Inode};
 
@@ -62,6 +63,8 @@ struct Nameless {
 pub enum Pin {
     /// An `O_PATH` descriptor.
     Path(Arc<OwnedFd>),
+    /// The same of a file whose space is waited for. It is closed before that is noted.
+    Large(Arc<OwnedFd>, Arc<Departure>),
     /// The descriptor of the file that was open when the name went.
     File(Arc<OpenFile>),
 }
@@ -69,7 +72,7 @@ pub enum Pin {
 impl std::fmt::Debug for Pin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Path(_) => "an O_PATH descriptor",
+            Self::Path(_) | Self::Large(..) => "an O_PATH descriptor",
             Self::File(_) => "an open file",
         })
     }
@@ -82,7 +85,7 @@ impl Pin {
     /// EMFILE.
     pub fn descriptor(self) -> std::io::Result<Arc<OwnedFd>> {
         match self {
-            Self::Path(fd) => Ok(fd),
+            Self::Path(fd) | Self::Large(fd, _) => Ok(fd),
             Self::File(file) => Ok(Arc::new(file.backing().as_fd().try_clone_to_owned()?)),
         }
     }

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 
 use rustix::fs::{FileType, RenameFlags, Stat};
 
-use super::entries::Bulk;
 use super::permission::Renamed;
 use super::{Caller, Fs, FsError, Inode};
 
@@ -27,7 +26,7 @@ impl Fs {
         if flags.intersects(!known) {
             return Err(FsError::Invalid);
         }
-        let tree = self.tree.write();
+        let _tree = self.tree.write();
         let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
         let moved = from.stat()?;
         let replaced = to.stat().ok();
@@ -62,7 +61,7 @@ impl Fs {
         if any_dir {
             self.assignments.clear();
         }
-        let bulk = going.and_then(|going| self.name_is_gone(going));
+        going.into_iter().for_each(|going| self.name_is_gone(going));
         // rename(2) of one of two names of a file to the other does nothing.
         if other != Some(moved) {
             let (from, to) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
@@ -71,8 +70,6 @@ impl Fs {
             }
             self.nodes.rename(moved, &from, to);
         }
-        drop(tree);
-        bulk.into_iter().for_each(Bulk::give_back);
         Ok(())
     }
 }

@@ -158,9 +158,12 @@ impl Mender {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&self.mount.path, flags, Mode::empty())?;
         let file = self.find(&root, inode)?;
-        // Any length will do, and it leads to no other file: the descriptor is the file itself.
+        // It leads to no other file: the descriptor is the file itself.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let len = self.fs.written_len(inode).unwrap_or(0);
+        let len = match self.fs.written_len(inode) {
+            Some(len) => len,
+            None => self.fs.getattr(inode).map_err(io::Error::other)?.size,
+        };
         Ok(nix::unistd::truncate(path.as_str(), len as i64)?)
     }
 

@@ -18,6 +18,9 @@ each_cache!(
     an_open_file_without_a_name_takes_one_descriptor,
 );
 
+/// Lengths of the files: a small and a large one.
+const LENGTHS: [usize; 2] = [10_000, 2 << 20];
+
 /// What calls gave, each as a line: the errno, or what can be told.
 type Answers = Vec<String>;
 
@@ -56,8 +59,8 @@ fn stat_line(path: &Path) -> String {
     line("stat", fs::metadata(path), tell)
 }
 
-/// Every call that acts through a path such as /proc/self/fd/N, on a file of 10,000 bytes.
-fn every_call(path: &Path, answers: &mut Answers) {
+/// Every call that acts through a path such as /proc/self/fd/N, on a file of `length` bytes.
+fn every_call(path: &Path, length: usize, answers: &mut Answers) {
     let done = |()| "done".to_owned();
     answers.push(line("chmod", fs::set_permissions(path, PermissionsExt::from_mode(0o640)), done));
     let owner = (Some(rustix::process::geteuid()), Some(rustix::process::getegid()));
@@ -80,10 +83,10 @@ fn every_call(path: &Path, answers: &mut Answers) {
     answers.push(line("removexattr", removed, done));
     let file = OpenOptions::new().read(true).write(true).open(path);
     answers.push(line("open", file, |file| {
-        let mut room = vec![0; 20_000];
+        let mut room = vec![0; length + 10_000];
         let len = file.read_at(&mut room, 0).unwrap_or_default();
         let same = room[..len] == pattern(0, len);
-        let written = file.write_all_at(b"more", 30_000).is_ok();
+        let written = file.write_all_at(b"more", length as u64 + 20_000).is_ok();
         format!("{len} bytes, as written {same}, more {written}, {:?}", file.sync_all().is_ok())
     }));
     answers.push(line("truncate", OpenOptions::new().write(true).open(path), |file| {
@@ -103,19 +106,21 @@ fn as_below(mount: &Mounted, act: impl Fn(&Path) -> Answers) {
 fn what_is_held_by_path_alone_serves_every_call(mount: Mounted) {
     as_below(&mount, |dir| {
         let mut answers = Answers::new();
-        let file = dir.join("file");
-        fs::write(&file, pattern(0, 10_000)).unwrap();
-        let held = path_fd(&file);
-        fs::remove_file(&file).unwrap();
-        every_call(&proc_path(&held), &mut answers);
-        answers.push(line("link", link_held(&held, &dir.join("again")), |()| "done".into()));
-        // Replaced instead of removed, and a name of another is free again.
-        fs::write(&file, pattern(0, 10_000)).unwrap();
-        let held = path_fd(&file);
-        fs::write(dir.join("other"), b"other").unwrap();
-        fs::rename(dir.join("other"), &file).unwrap();
-        every_call(&proc_path(&held), &mut answers);
-        answers.push(line("other", fs::read(&file), |read| format!("{read:?}")));
+        for length in LENGTHS {
+            let file = dir.join("file");
+            fs::write(&file, pattern(0, length)).unwrap();
+            let held = path_fd(&file);
+            fs::remove_file(&file).unwrap();
+            every_call(&proc_path(&held), length, &mut answers);
+            answers.push(line("link", link_held(&held, &dir.join("again")), |()| "done".into()));
+            // Replaced instead of removed, and a name of another is free again.
+            fs::write(&file, pattern(0, length)).unwrap();
+            let held = path_fd(&file);
+            fs::write(dir.join("other"), b"other").unwrap();
+            fs::rename(dir.join("other"), &file).unwrap();
+            every_call(&proc_path(&held), length, &mut answers);
+            answers.push(line("other", fs::read(&file), |read| format!("{read:?}")));
+        }
         let link = dir.join("link");
         symlink("target", &link).unwrap();
         let held = path_fd(&link);
@@ -129,16 +134,18 @@ fn what_is_held_by_path_alone_serves_every_call(mount: Mounted) {
 fn what_is_open_serves_every_call_after_its_name(mount: Mounted) {
     as_below(&mount, |dir| {
         let mut answers = Answers::new();
-        let path = dir.join("file");
-        fs::write(&path, pattern(0, 10_000)).unwrap();
-        let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let held = path_fd(&path);
-        fs::remove_file(&path).unwrap();
-        file.write_all_at(b"behind", 20_000).unwrap();
-        answers.push(line("length", file.metadata(), |meta| meta.len().to_string()));
-        file.set_len(10_000).unwrap();
-        drop(file);
-        every_call(&proc_path(&held), &mut answers);
+        for length in LENGTHS {
+            let path = dir.join("file");
+            fs::write(&path, pattern(0, length)).unwrap();
+            let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+            let held = path_fd(&path);
+            fs::remove_file(&path).unwrap();
+            file.write_all_at(b"behind", 2 * length as u64).unwrap();
+            answers.push(line("length", file.metadata(), |meta| meta.len().to_string()));
+            file.set_len(length as u64).unwrap();
+            drop(file);
+            every_call(&proc_path(&held), length, &mut answers);
+        }
         answers
     });
 }
@@ -185,7 +192,7 @@ fn one_of_two_names_removed_leaves_the_other(mount: Mounted) {
     file.sync_all().unwrap();
     drop(file);
     let mut answers = Answers::new();
-    every_call(&proc_path(&held), &mut answers);
+    every_call(&proc_path(&held), 10_000, &mut answers);
     assert!(!answers.iter().any(|answer| answer.contains("errno")), "{answers:#?}");
     assert_eq!(fs::metadata(&second).unwrap().len(), 123);
     assert_eq!(fs::metadata(&second).unwrap().mode() & 0o777, 0o640);
