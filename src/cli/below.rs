@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::keys::KeyFile;
+use crate::store::default_place;
 
 use super::control::Place;
 use super::exit::{Exit, Failure};
@@ -64,6 +65,8 @@ fn needed(plan: &Plan) -> Result<Vec<(&'static str, PathBuf, &'static str)>, Fai
         let syslog = options.trail.syslog().map(Path::to_owned);
         add("the socket of syslog", syslog, "name another one with --trail-syslog");
     }
+    let record = default_place();
+    add("what this machine knows of the vault", record, "set XDG_STATE_HOME to another place");
     let socket = Place::of(&plan.vault, user).ok().map(|place| place.path().to_owned());
     add("the control socket", socket, "mount the vault on another directory");
     Ok(needed)

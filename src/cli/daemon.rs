@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::keys::trail::{EventName, Who};
-use crate::store::Access;
+use crate::store::{Access, Freshness};
 use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit};
 
 use super::control::{Place, Server};
@@ -24,7 +24,7 @@ use super::served::Served;
 use super::space;
 use super::target::would_be;
 use super::trail;
-use super::vault::{self, Keys, Turn};
+use super::vault::{self, Age, Keys, Turn};
 
 /// Mounts the vault, opens it, and answers until it is unmounted. With `background` the process
 /// leaves its terminal once all is ready; `turn` ends then.
@@ -88,7 +88,10 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let vault = &start.plan.vault;
     let read_only = start.plan.options.flags.read_only;
     let access = if read_only { Access::ReadOnly } else { Access::ReadWrite };
-    let opened = vault::open(vault, &start.keys, access).inspect_err(|_| mount.leave());
+    let options = &start.plan.options;
+    let own_trail = options.trail.off || options.trail.directory.is_some();
+    let age = Age { accept_rollback: options.accept_rollback, own_trail };
+    let opened = vault::open(vault, &start.keys, access, age).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
     for lack in fs.vault().lacks() {
         let sentence = format!("the filesystem of the vault {} has {lack}", vault.display());
@@ -105,10 +108,16 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let served = vault::reread(&start.keys, &fs).and_then(|()| {
         let kept = trail::for_mount(start.plan, &start.keys, &fs)?;
         kept.into_iter().for_each(|kept| fs.keep_trail(kept));
+        // Not where the trail keeps it from being mounted.
+        tell_age(&fs, vault);
         serve(start, &fs, mount)
     });
     // Half a session leaves a mount that would keep waiting for answers.
     mount.leave();
+    // Before the vault, whose record of mounts says how far the trail has come.
+    if let Some(kept) = fs.trail() {
+        kept.end();
+    }
     let closed = fs.close().map_err(|error| vault::failure(vault, error));
     match &closed {
         Ok(()) => log::info!("closed the vault {}", vault.display()),
@@ -116,10 +125,38 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
             log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
         }
     }
-    if let Some(kept) = fs.trail() {
-        kept.end();
-    }
     served.and(closed)
+}
+
+/// Says what is known of the vault's age, unless all is as it was.
+fn tell_age(fs: &Fs, vault: &Path) {
+    let vault = vault.display();
+    let sentence = match fs.vault().freshness() {
+        None | Some(Freshness::Fresh) => return,
+        Some(Freshness::FirstSeen) => format!(
+            "this machine sees the vault {vault} for the first time, and can't know whether it is as \
+             new as it should be"
+        ),
+        Some(Freshness::NoPlace) => format!(
+            "there is no place to keep what this machine knows of the vault {vault}: whether it is put \
+             back to an older state shows only if XDG_STATE_HOME or HOME is set"
+        ),
+        Some(Freshness::Moved(from)) => {
+            format!("the vault {vault} was in {} when it was last seen", from.display())
+        }
+        Some(Freshness::Copy(of)) => {
+            format!("the vault {vault} is a copy of the one in {}", of.display())
+        }
+        Some(Freshness::Accepted(findings)) => format!(
+            "the vault {vault} was put back to an older state, which was accepted: {}",
+            findings.join("; ")
+        ),
+    };
+    match fs.vault().freshness() {
+        Some(Freshness::Accepted(_)) => log::warn!("{sentence}"),
+        _ => log::info!("{sentence}"),
+    }
+    tell(&sentence);
 }
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
@@ -151,6 +188,9 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         None => std::env::set_current_dir("/")?,
     }
     record(fs, EventName::Mount, plan);
+    if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
+        record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
+    }
     log::info!("mounted {} on {mountpoint}", plan.vault.display());
     let ended = session.run();
     if let Err(error) = &ended {
@@ -165,17 +205,21 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 
 /// Records that the mount begins or ends, by whoever runs the daemon.
 fn record(fs: &Fs, name: EventName, plan: &Plan) {
+    let details = json!({
+        "mountpoint": plan.mountpoint.path.to_string_lossy(),
+        "readOnly": plan.options.flags.read_only,
+        "epoch": fs.vault().context().epochs().current,
+    });
+    record_with(fs, name, details);
+}
+
+fn record_with(fs: &Fs, name: EventName, details: Value) {
     let Some(kept) = fs.trail() else { return };
-    let epoch = fs.vault().context().epochs().current;
     let mut event = {
         let ring = fs.vault().context().ring();
         trail::of_key(name, &ring, ring.default_key().name(), Who::here())
     };
-    event.parameters.details = Some(json!({
-        "mountpoint": plan.mountpoint.path.to_string_lossy(),
-        "readOnly": plan.options.flags.read_only,
-        "epoch": epoch,
-    }));
+    event.parameters.details = Some(details);
     trail::keep_events(kept, [event]);
 }
 

@@ -30,6 +30,8 @@ pub enum Exit {
     Policy = 9,
     /// The trail can't be kept, or there is none.
     Trail = 10,
+    /// Put back to an older state, or a copy: not mounted without being told that this is meant.
+    Rollback = 11,
 }
 
 /// What `--help` says about the exit codes.
@@ -45,7 +47,8 @@ Exit codes:
   7  in use: already mounted, locked by another process, or the mount is busy
   8  no such master key, version, protector or grant, or not in a state that allows it
   9  the key's policy does not allow it, or would lock everybody out
- 10  the trail can't be kept, or there is none";
+ 10  the trail can't be kept, or there is none
+ 11  the vault or its key file was put back to an older state, or is a copy of another";
 
 impl Exit {
     /// The exit of a process that ended with this code; [`Exit::Failed`] for one that is not ours.
@@ -61,6 +64,7 @@ impl Exit {
             8 => Self::Key,
             9 => Self::Policy,
             10 => Self::Trail,
+            11 => Self::Rollback,
             _ => Self::Failed,
         }
     }

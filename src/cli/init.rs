@@ -62,6 +62,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         })?;
         return Err(vault::failure(&dir, error));
     }
+    // So that the first mount here is not the first time that this machine sees it.
+    vault::note_change(&dir, &ring, 1);
     print(&format!(
         "Made the vault {}, of format {FORMAT_VERSION}, with the id {id}.\n\
          Its key file is {}.\n\

@@ -1,5 +1,6 @@
 //! `atrest mount`: from the command line to a mount that answers.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::{Forked, InheritedDescriptors, Starting, fork_to_background};
@@ -51,6 +52,9 @@ pub struct Args {
     /// Let the members of a group ask the daemon for what the keys' policies let them; root only
     #[arg(long, value_name = "G")]
     pub admin_group: Option<String>,
+    /// Mount a vault or use a key file that was put back to an older state, as after restoring a backup
+    #[arg(long)]
+    pub accept_rollback: bool,
     /// How long the daemon looks out for the next request before it sleeps, up to 1000; 0 for
     /// never [default: 50, and 0 with one processor or on battery]
     #[arg(long, value_name = "USECS", value_parser = clap::value_parser!(u32).range(..=i64::from(spin::MOST)))]
@@ -58,7 +62,7 @@ pub struct Args {
     #[command(flatten)]
     pub trail: TrailArgs,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, sync, remount,
-    /// allow_other, default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
+    /// allow_other, default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict, accept-rollback,
     /// admin-group=G, spin=USECS, trail=DIR, no-trail, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
@@ -79,6 +83,7 @@ impl Args {
             no_writeback: false,
             strict: false,
             admin_group: None,
+            accept_rollback: false,
             spin: None,
             trail: TrailArgs::default(),
             options: Vec::new(),
@@ -93,6 +98,7 @@ impl Args {
         options.allow_other |= self.allow_other;
         options.no_writeback |= self.no_writeback;
         options.strict |= self.strict;
+        options.accept_rollback |= self.accept_rollback;
         if let Some(group) = &self.admin_group {
             options.admin_group = Some(principals::group(group)?);
         }
@@ -131,6 +137,9 @@ impl Plan {
         let vault = resolve(&args.vault)
             .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
         vault::describe(&vault)?;
+        if options.allow_other {
+            require_closed(&vault)?;
+        }
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
         refuse_second_mount(&vault)?;
@@ -147,6 +156,27 @@ impl Plan {
             None => Destination::Syslog,
         }
     }
+}
+
+/// Who else can reach the vault's directory passes the daemon by, and with it all that the mount
+/// keeps from them.
+fn require_closed(vault: &Path) -> Result<(), Failure> {
+    let found = std::fs::metadata(vault)
+        .or_fail(Exit::Vault, || format!("the vault {} can't be used", vault.display()))?;
+    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+    let shown = vault.display();
+    let (what, command) = if owner != user {
+        (format!("user {owner} owns the vault {shown}"), format!("chown {user} {shown}"))
+    } else if found.mode() & 0o077 != 0 {
+        let mode = found.mode() & 0o777;
+        let what = format!("others can reach the directory of the vault {shown} (mode {mode:04o})");
+        (what, format!("chmod 700 {shown}"))
+    } else {
+        return Ok(());
+    };
+    let sentence =
+        format!("{what}, and could change what the mount keeps from them: run `{command}` first");
+    Err(Failure::new(Exit::Vault, sentence))
 }
 
 /// Mounts, and returns when the mount answers; in the foreground, when it has ended.

@@ -28,6 +28,8 @@ pub struct Options {
     pub key_file: Option<PathBuf>,
     /// A descriptor is refused what its opener may do no longer.
     pub strict: bool,
+    /// What was put back to an older state is mounted.
+    pub accept_rollback: bool,
     /// Whose members may ask the daemon too.
     pub admin_group: Option<u32>,
     /// Where its passphrase comes from.
@@ -80,6 +82,7 @@ impl Options {
             ("default_permissions", None) => self.check_permissions = true,
             ("no-writeback" | "no_writeback", None) => self.no_writeback = true,
             ("strict", None) => self.strict = true,
+            ("accept-rollback" | "accept_rollback", None) => self.accept_rollback = true,
             ("admin-group" | "admin_group", Some(group)) => {
                 self.admin_group = Some(principals::group(group)?);
             }

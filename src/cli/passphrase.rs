@@ -25,6 +25,10 @@ pub struct UnlockArgs {
 }
 
 impl Unlock for UnlockArgs {
+    fn is_given(&self) -> bool {
+        *self != Self::default()
+    }
+
     fn passphrase(&self) -> Result<Passphrase, KeyError> {
         match (&self.passphrase_file, &self.passphrase_command) {
             (Some(path), _) => from_file(path),

@@ -18,7 +18,7 @@ use super::exit::{Context, Exit, Failure, print};
 use super::key::VaultArgs;
 use super::principals;
 use super::target::{Daemon, Target};
-use super::vault::{self, Keys};
+use super::vault::{self, Age, Keys};
 use super::verify::within;
 
 /// Who may use the master keys, and what that comes to.
@@ -170,7 +170,7 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
             let keys = Keys::open(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
-            let fs = vault::open(&target.vault, &keys, Access::ReadOnly)?;
+            let fs = vault::open(&target.vault, &keys, Access::ReadOnly, Age::default())?;
             let asker = Asker { groups: Some(groups), ..fs.asker(uid, gid) };
             fs.simulate(&path, operation, &asker).map_err(|error| failed(&path, &error))?
         }

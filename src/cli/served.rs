@@ -21,7 +21,7 @@ use super::key::{FileWork, KeyChange, KeyChanged, Listed, PolicyChange};
 use super::mount::Plan;
 use super::policy::{self, Policies};
 use super::spin::Spin;
-use super::status::Status;
+use super::status::{FreshnessStatus, Status};
 use super::trail;
 use super::vault::{self, Keys};
 
@@ -136,8 +136,13 @@ impl Served {
         let description = self.fs.vault().description();
         let context = self.fs.vault().context();
         let ring = context.ring();
+        let freshness = FreshnessStatus {
+            found: self.fs.vault().freshness().map(|found| found.word().to_owned()),
+            record: self.fs.vault().record_path().map(|path| path.to_string_lossy().into_owned()),
+        };
         Status {
             mounted: true,
+            freshness,
             pid: Some(std::process::id()),
             mountpoint: Some(self.mountpoint.to_string_lossy().into_owned()),
             read_only: self.fs.vault().access() == Access::ReadOnly,
@@ -159,8 +164,10 @@ impl Served {
             }
         };
         drop_cached();
-        let (KeyChanged { key, destroyed }, ring) = vault::change(&self.keys, change)?;
-        self.fs.vault().context().replace_ring(ring);
+        let (KeyChanged { key, destroyed }, file) = vault::change(&self.keys, change)?;
+        if !change.dry_run {
+            vault::adopt(&self.fs, file);
+        }
         drop_cached();
         if !change.dry_run {
             log::info!("{}", change.done(&key));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::trail::Condition;
 use crate::keys::{KeyRing, NoPassphrase, Timestamp};
-use crate::store::Description;
+use crate::store::{Description, path_of_record};
 use crate::sys;
 
 use super::control::{Client, Request};
@@ -66,8 +66,20 @@ pub struct Status {
     pub spin_us: u64,
     /// The trail; null where none is kept.
     pub trail: Option<Condition>,
+    /// What is known of the vault's age.
+    pub freshness: FreshnessStatus,
     /// How often each FUSE operation was asked for since the mount.
     pub operations: BTreeMap<String, u64>,
+}
+
+/// What this machine knows of a vault's age.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct FreshnessStatus {
+    /// What was found at the mount: `fresh`, `first-seen`, `moved`, `copy`, `accepted-rollback`,
+    /// `no-record`; null while it is not mounted.
+    pub found: Option<String>,
+    /// Where that is kept; null where nothing is.
+    pub record: Option<String>,
 }
 
 /// Prints the status.
@@ -84,6 +96,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         print(&status.to_text())?;
     }
     Ok(Exit::Done)
+}
+
+fn lossy(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 impl Status {
@@ -133,6 +149,10 @@ impl Status {
             vault_id: description.vault.to_string(),
             format: description.format,
             names: description.names.as_str().to_owned(),
+            freshness: FreshnessStatus {
+                found: None,
+                record: path_of_record(&description.vault).map(lossy),
+            },
             ..Self::default()
         }
     }
@@ -168,6 +188,9 @@ impl Status {
             self.vault, self.vault_id, self.format, self.names,
         );
         // Writing to a String cannot fail.
+        if let Some(found) = &self.freshness.found {
+            let _ = write!(text, "\nage      {found}");
+        }
         if let Some(next) = &self.next_rotation {
             let _ = write!(text, "\nrotates  {next}");
         }

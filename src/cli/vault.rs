@@ -11,8 +11,10 @@ use rustix::io::Errno;
 
 use crate::format::VolumeId;
 use crate::fs::Fs;
-use crate::keys::{Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
-use crate::store::{Access, Description, Vault, VaultError};
+use parking_lot::Mutex;
+
+use crate::keys::{Fingerprints, Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
+use crate::store::{Access, Description, Evidence, Vault, VaultError};
 
 use super::exit::{Exit, Failure};
 use super::key::{KeyChange, KeyChanged};
@@ -25,14 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(5);
 const MOMENTS: u32 = 4;
 
-/// A key file that opened once, and opens again without asking. It keeps none of the master keys:
-/// what is retired from the file is then gone.
+/// A key file that opened once, and opens again without asking, as long as it is the same or a later
+/// one. It keeps none of the master keys: what is retired from the file is then gone.
 #[derive(Debug)]
 pub struct Keys {
     /// Where it lies.
     pub path: PathBuf,
     vault: VolumeId,
     held: Held,
+    /// How often the file had been written, and which keys it had.
+    seen: Mutex<(u64, Fingerprints)>,
 }
 
 impl Keys {
@@ -46,16 +50,29 @@ impl Keys {
         unlock: &dyn Unlock,
     ) -> Result<Self, Failure> {
         let path = std::path::absolute(KeyFile::locate(vault, named)?)?;
-        let held = KeyFile::open(&path, vault, unlock)?.held();
-        Ok(Self { path, vault: *vault, held })
+        let file = KeyFile::open(&path, vault, unlock)?;
+        let seen = Mutex::new((file.generation(), file.ring.fingerprints()));
+        Ok(Self { path, vault: *vault, held: file.held(), seen })
     }
 
     /// What the key file holds now.
     ///
     /// # Errors
-    /// [`Exit::KeyFile`].
+    /// [`Exit::KeyFile`], also for one that is older than what was read before, or has other keys.
     pub fn read(&self) -> Result<OpenKeyFile, Failure> {
-        Ok(KeyFile::open(&self.path, &self.vault, &self.held)?)
+        let file = KeyFile::open(&self.path, &self.vault, &self.held)?;
+        self.require_later(&file)?;
+        Ok(file)
+    }
+
+    fn require_later(&self, file: &OpenKeyFile) -> Result<(), KeyError> {
+        let mut seen = self.seen.lock();
+        let (generation, prints) = (file.generation(), file.ring.fingerprints());
+        if generation < seen.0 || !seen.1.lead_to(&prints) {
+            return Err(KeyError::Replaced(self.path.clone()));
+        }
+        *seen = (generation, prints);
+        Ok(())
     }
 
     /// Changes what it holds; returns what `change` did, and what is in force then.
@@ -66,7 +83,12 @@ impl Keys {
         &self,
         change: impl FnOnce(&mut OpenKeyFile) -> Result<T, KeyError>,
     ) -> Result<(T, OpenKeyFile), Failure> {
-        Ok(KeyFile::edit(&self.path, &self.vault, &self.held, change)?)
+        let edited = KeyFile::edit(&self.path, &self.vault, &self.held, |file| {
+            self.require_later(file)?;
+            change(file)
+        })?;
+        self.require_later(&edited.1)?;
+        Ok(edited)
     }
 }
 
@@ -149,15 +171,28 @@ impl Turn {
     }
 }
 
+/// How a vault that was put back, or a copy, is treated.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Age {
+    /// What was put back is accepted.
+    pub accept_rollback: bool,
+    /// The trail of a copy is not the original's.
+    pub own_trail: bool,
+}
+
 /// Opens a vault with its keys, and takes its lock.
 ///
 /// # Errors
-/// [`Exit::Busy`] when another process has it open, and what else [`failure`] tells apart.
-pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
+/// [`Exit::Busy`] when another process has it open, [`Exit::Rollback`], and what else [`failure`] tells
+/// apart.
+pub fn open(vault: &Path, keys: &Keys, access: Access, age: Age) -> Result<Fs, Failure> {
     let mut tried = 0;
     let opened = loop {
         tried += 1;
-        match Vault::open(vault, keys.read()?.ring, access) {
+        let file = keys.read()?;
+        let Age { accept_rollback, own_trail } = age;
+        let evidence = Evidence { accept_rollback, own_trail, ..Evidence::new(file.generation()) };
+        match Vault::open_fresh(vault, file.ring, access, &evidence) {
             Err(VaultError::Locked(_)) if tried < MOMENTS => thread::sleep(MOMENT),
             opened => break opened.map_err(|error| failure(vault, error))?,
         }
@@ -171,8 +206,23 @@ pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
 /// # Errors
 /// [`Exit::KeyFile`].
 pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
-    fs.vault().context().replace_ring(keys.read()?.ring);
+    adopt(fs, keys.read()?);
     Ok(())
+}
+
+/// The vault goes on with what the key file holds now.
+pub fn adopt(fs: &Fs, file: OpenKeyFile) {
+    fs.vault().note_key_file(file.generation());
+    fs.vault().context().replace_ring(file.ring);
+}
+
+/// Has what is known of a vault that nobody has open say that its key file was changed.
+pub fn note_change(vault: &Path, ring: &KeyRing, generation: u64) {
+    let evidence = Evidence::new(generation);
+    // Who mounts it next is told what is wrong with it.
+    if let Err(error) = Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence) {
+        log::debug!("{error}");
+    }
 }
 
 /// Changes a master key in the key file, unless it is only for show; returns what it is then, and
@@ -180,13 +230,12 @@ pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
-pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyChanged, KeyRing), Failure> {
+pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyChanged, OpenKeyFile), Failure> {
     if change.dry_run {
-        let ring = keys.read()?.ring;
-        return Ok((change.apply(&mut ring.clone())?, ring));
+        let file = keys.read()?;
+        return Ok((change.apply(&mut file.ring.clone())?, file));
     }
-    let (changed, file) = keys.edit(|file| change.apply(&mut file.ring))?;
-    Ok((changed, file.ring))
+    keys.edit(|file| change.apply(&mut file.ring))
 }
 
 /// Changes the master keys in the key file and in the vault that is open with them.
@@ -199,17 +248,18 @@ pub fn update<T>(
     change: impl FnOnce(&mut KeyRing) -> Result<T, KeyError>,
 ) -> Result<T, Failure> {
     let (done, file) = keys.edit(|file| change(&mut file.ring))?;
-    fs.vault().context().replace_ring(file.ring);
+    adopt(fs, file);
     Ok(done)
 }
 
-/// Makes sure that a vault that nobody has open opens with these keys.
+/// Makes sure that a vault that nobody has open opens with these keys; returns how often its key file
+/// had been written when last seen.
 ///
 /// # Errors
 /// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.
-pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<(), Failure> {
+pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<u64, Failure> {
     Vault::open(vault, ring.clone(), Access::ReadOnly)
-        .map(drop)
+        .map(|vault| vault.key_file_seen())
         .map_err(|error| failure(vault, error))
 }
 
@@ -224,6 +274,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,
         VaultError::OtherKeyFile { .. } => Exit::KeyFile,
+        VaultError::SetBack(_) | VaultError::IsCopy(_) => Exit::Rollback,
         VaultError::Key(error) => exit_of(error),
         VaultError::Locked(_) => Exit::Busy,
         VaultError::Stopped | VaultError::Outstanding { .. } => Exit::Failed,

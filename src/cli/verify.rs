@@ -11,7 +11,7 @@ use super::key::VaultArgs;
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
 use super::trail::recorded;
-use super::vault::{self, Keys};
+use super::vault::{self, Age, Keys};
 
 /// Check every block of every file.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Daemon::None => {
             let id = vault::describe(&target.vault)?.vault;
             let keys = Keys::open(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
-            let fs = vault::open(&target.vault, &keys, Access::ReadOnly)?;
+            let fs = vault::open(&target.vault, &keys, Access::ReadOnly, Age::default())?;
             let show = |step| {
                 bar.show(step);
                 true

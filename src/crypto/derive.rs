@@ -69,6 +69,10 @@ pub struct VaultKeys {
     pub state: MacKey,
     /// Authenticates which master key a directory was given.
     pub assignment: MacKey,
+    /// Authenticates what the mount's root shows.
+    pub root: MacKey,
+    /// Authenticates what a machine keeps of the vault beside it.
+    pub freshness: MacKey,
 }
 
 impl VaultKeys {
@@ -80,6 +84,8 @@ impl VaultKeys {
                 description: MacKey(expand(&source, b"atrest v1 vault description")),
                 state: MacKey(expand(&source, b"atrest v1 vault state")),
                 assignment: MacKey(expand(&source, b"atrest v1 vault assignment")),
+                root: MacKey(expand(&source, b"atrest v1 vault root")),
+                freshness: MacKey(expand(&source, b"atrest v1 vault freshness")),
             }
         })
     }
@@ -105,6 +111,11 @@ impl TrailKeys {
             }
         })
     }
+}
+
+/// Tells one key from another, and nothing else of it: an HMAC-SHA256 of a constant.
+pub fn fingerprint(key: &Secret) -> [u8; MacKey::LEN] {
+    MacKey(key.clone()).mac(b"atrest v1 fingerprint")
 }
 
 fn expand(source: &Hkdf<Sha256>, label: &[u8]) -> Secret {

@@ -57,6 +57,11 @@ uuid_id! {
     MasterKeyId
 }
 
+uuid_id! {
+    /// Names what one machine keeps of one vault.
+    RecordId
+}
+
 /// Names one life of one file: 16 random bytes, made with its data key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId([u8; 16]);

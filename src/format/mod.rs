@@ -16,7 +16,7 @@ pub use geometry::{
     UnsealedLength, stored_len,
 };
 pub use header::{BadHeader, Header, HeaderFlags, wrap_context};
-pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, VolumeId};
+pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VolumeId};
 
 /// The version of the format that this program writes and the only one that it reads.
 pub const FORMAT_VERSION: u16 = 1;

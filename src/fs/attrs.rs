@@ -103,6 +103,10 @@ impl Fs {
             // This is what arrives of a chown that names neither owner nor group.
             self.drop_privilege_bits(inode, caller)?;
         }
+        let change = &match inode {
+            Inode::ROOT => self.change_root(change)?,
+            _ => *change,
+        };
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
         } else if !change.is_empty() || change.ctime.is_some() {
@@ -124,6 +128,17 @@ impl Fs {
         }
         // With times that it writes back the kernel takes no answer.
         self.attr_and_tell(inode, false)
+    }
+
+    /// Sets what the vault keeps of the mount's root; returns what is left to be set of its directory.
+    fn change_root(&self, change: &Change) -> Result<Change, FsError> {
+        let changed = self.vault.change_root_attrs(|shown| {
+            shown.uid = change.uid.unwrap_or(shown.uid);
+            shown.gid = change.gid.unwrap_or(shown.gid);
+            shown.mode = change.mode.map_or(shown.mode, |mode| mode & 0o7777);
+        });
+        changed.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(Change { mode: None, uid: None, gid: None, ..*change })
     }
 
     /// Gives an open file the length that `change` names.
@@ -213,20 +228,25 @@ impl Fs {
         place: &Place,
         made: &Stat,
     ) -> Result<bool, FsError> {
-        if caller.uid == self.euid && caller.gid == self.egid {
+        let kind = FileType::from_raw_mode(made.st_mode);
+        // The vault's own directory passes nothing on for the mount's root.
+        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
+        let root = root.filter(|root| root.mode & 0o2000 != 0);
+        if root.is_none() && caller.uid == self.euid && caller.gid == self.egid {
             return Ok(false);
         }
-        let inherits = rustix::fs::fstat(place.dir())?.st_mode & 0o2000 != 0;
+        let inherits = root.is_none() && rustix::fs::fstat(place.dir())?.st_mode & 0o2000 != 0;
+        let group = root.map_or(caller.gid, |root| root.gid);
+        let passed_on = if root.is_some() && kind == FileType::Directory { 0o2000 } else { 0 };
         let uid = (made.st_uid != caller.uid).then_some(caller.uid);
-        let gid = (!inherits && made.st_gid != caller.gid).then_some(caller.gid);
-        if uid.is_none() && gid.is_none() {
+        let gid = (!inherits && made.st_gid != group).then_some(group);
+        if uid.is_none() && gid.is_none() && passed_on == 0 {
             return Ok(false);
         }
         let target = Target::Place(place);
         target.chown(uid, gid)?;
-        let kind = FileType::from_raw_mode(made.st_mode);
-        if made.st_mode & 0o6000 != 0 && kind != FileType::Symlink {
-            target.chmod(made.st_mode & 0o7777)?;
+        if (made.st_mode | passed_on) & 0o6000 != 0 && kind != FileType::Symlink {
+            target.chmod((made.st_mode | passed_on) & 0o7777)?;
         }
         Ok(true)
     }

@@ -243,9 +243,11 @@ impl Fs {
         {
             attr.blocks = file.told_blocks().tell(0);
         }
-        // Where subdirectories count, the vault's own is one that the mount does not have.
-        if inode == Inode::ROOT && attr.nlink > 2 {
-            attr.nlink -= 1;
+        if inode == Inode::ROOT {
+            let shown = self.vault.root_attrs();
+            (attr.mode, attr.uid, attr.gid) = (shown.mode, shown.uid, shown.gid);
+            // Where subdirectories count, the vault's own is one that the mount does not have.
+            attr.nlink -= u32::from(attr.nlink > 2);
         }
         Ok(attr)
     }

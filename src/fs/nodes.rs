@@ -64,7 +64,7 @@ pub enum Pin {
     /// An `O_PATH` descriptor.
     Path(Arc<OwnedFd>),
     /// The same of a file whose space is waited for. It is closed before that is noted.
-    Large(Arc<OwnedFd>, Arc<Departure>),
+    Large(Arc<OwnedFd>, #[expect(dead_code, reason = "it is held")] Arc<Departure>),
     /// The descriptor of the file that was open when the name went.
     File(Arc<OpenFile>),
 }

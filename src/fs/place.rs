@@ -152,6 +152,11 @@ impl Places {
         })
     }
 
+    /// Whether the place is a name in the mount's root.
+    pub fn is_in_root(&self, place: &Place) -> bool {
+        Arc::ptr_eq(&self.root, &place.dir)
+    }
+
     /// How names are stored.
     pub fn names(&self) -> Names {
         self.names

@@ -117,6 +117,18 @@ pub enum KeyError {
         limit: usize,
     },
 
+    /// It opens without the passphrase that was given.
+    #[error(
+        "key file {} opens without a passphrase, though one was given: it may have been replaced; leave the passphrase out if it is the right one",
+        .0.display()
+    )]
+    Unprotected(PathBuf),
+    /// It is older than one that this process has used, or has other keys.
+    #[error(
+        "key file {} was put back or replaced since this mount began: it is not used; put the newest one back",
+        .0.display()
+    )]
+    Replaced(PathBuf),
     /// There is no key file there.
     #[error(
         "there is no key file {}; name it with --key-file or ATREST_KEY_FILE, or restore it from a backup",
@@ -276,6 +288,8 @@ impl KeyError {
             | Self::LastProtector(_)
             | Self::NoSuchProtector(_) => true,
             Self::NoSuchKeyId(_)
+            | Self::Unprotected(_)
+            | Self::Replaced(_)
             | Self::Forged { .. }
             | Self::Missing(_)
             | Self::Exists(_)

@@ -47,6 +47,19 @@ impl KeyFile {
         ring: &KeyRing,
         protectors: &[NewProtector],
     ) -> Result<(), KeyError> {
+        Self::create_after(path, ring, protectors, 0)
+    }
+
+    /// [`KeyFile::create`] of one that takes the place of another, which was written so often.
+    ///
+    /// # Errors
+    /// As [`KeyFile::create`].
+    pub fn create_after(
+        path: &Path,
+        ring: &KeyRing,
+        protectors: &[NewProtector],
+        generation: u64,
+    ) -> Result<(), KeyError> {
         let directory = parent(path);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(|source| KeyError::io("create directory", &directory, source))?;
@@ -55,7 +68,7 @@ impl KeyFile {
             return Err(KeyError::Exists(path.to_owned()));
         }
         let mut protectors = Protectors::create(ring.volume_id(), protectors)?;
-        write(&RealDisk, path, ring, &mut protectors, 1, Old::None)
+        write(&RealDisk, path, ring, &mut protectors, generation + 1, Old::None)
     }
 
     /// Takes away a key file that was made a moment ago and has wrapped nothing, with the lock

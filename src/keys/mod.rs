@@ -39,7 +39,7 @@ pub use file::{KeyFile, OpenKeyFile};
 pub use passphrase::{Passphrase, PassphraseCost};
 pub use protector::{Held, NewProtector, NoPassphrase, ProtectorDescription, Unlock};
 pub use protectors::Protectors;
-pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyRing, MasterKey};
+pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyRing, MasterKey};
 pub use state::{KeyState, VersionState};
 
 pub use jiff::Timestamp;

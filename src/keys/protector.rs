@@ -18,6 +18,12 @@ pub trait Unlock {
     /// [`KeyError::PassphraseNeeded`] when there is none, or what kept it from being read.
     fn passphrase(&self) -> Result<Passphrase, KeyError>;
 
+    /// Whether a passphrase was given beforehand: what opens without one is then not the key file
+    /// that was meant.
+    fn is_given(&self) -> bool {
+        false
+    }
+
     /// What an earlier opening left to open it with again.
     fn held(&self) -> Option<&Held> {
         None

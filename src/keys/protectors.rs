@@ -39,7 +39,11 @@ impl Protectors {
         slots: Vec<Slot>,
         unlock: &dyn Unlock,
     ) -> Result<(Self, FileKey), KeyError> {
-        let opened = match slots.iter().find_map(Slot::raw_key) {
+        let raw = slots.iter().find_map(Slot::raw_key);
+        if raw.is_some() && unlock.is_given() {
+            return Err(KeyError::Unprotected(path.to_owned()));
+        }
+        let opened = match raw {
             Some(key) => Some((key, None)),
             None => open_sealed(path, &vault, &slots, unlock)?,
         };

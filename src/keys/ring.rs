@@ -1,11 +1,13 @@
 //! The ring: all master keys of one vault, and the wrapping they do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::KeyError;
 use super::policy::{Policy, Summary};
 use super::state::{KeyState, VersionState, now};
-use crate::crypto::{self, DataKey, Secret, TrailKeys, VersionKey, WrappedKey};
+use crate::crypto::{self, DataKey, Secret, TrailKeys, VersionKey, WrappedKey, fingerprint};
 use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
 
 /// The name of the master key that a vault is made with.
@@ -21,6 +23,24 @@ pub struct KeyRing {
     pub(super) keys: Vec<MasterKey>,
     /// What authenticates the trail; none in key files of before there was one.
     pub(super) trail: Option<Secret>,
+}
+
+/// Which master keys a ring had, and what their versions were.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fingerprints {
+    keys: BTreeSet<MasterKeyId>,
+    versions: BTreeMap<(MasterKeyId, KeyVersion), [u8; 32]>,
+}
+
+impl Fingerprints {
+    /// Whether a ring may have come of this one: it has all its keys, and no version that both have
+    /// is another.
+    pub fn lead_to(&self, later: &Self) -> bool {
+        let same = |(version, print): (_, &[u8; 32])| {
+            later.versions.get(version).is_none_or(|found| found == print)
+        };
+        self.keys.is_subset(&later.keys) && self.versions.iter().all(same)
+    }
 }
 
 /// One master key: a name, a state, and versions of which the current one wraps.
@@ -66,6 +86,18 @@ impl KeyRing {
     /// Gives a ring of before there was a trail what authenticates one.
     pub fn ensure_trail_key(&mut self) {
         self.trail.get_or_insert_with(Secret::random);
+    }
+
+    /// Tells the material of each version that is there, without giving it.
+    pub fn fingerprints(&self) -> Fingerprints {
+        let of_key = |key: &MasterKey| {
+            let present = key.versions.iter().filter_map(|version| {
+                Some(((key.id, version.number), fingerprint(version.material.as_ref()?)))
+            });
+            present.collect::<Vec<_>>()
+        };
+        let keys = self.keys.iter().map(|key| key.id).collect();
+        Fingerprints { keys, versions: self.keys.iter().flat_map(of_key).collect() }
     }
 
     /// The key for files whose directory names no other.
@@ -146,8 +178,23 @@ impl KeyRing {
         subject: &[u8; 16],
         wrapped: &WrappedKey,
     ) -> Result<DataKey, KeyError> {
+        self.key_by_id(id)?.require_enabled()?;
+        self.unwrap_in_any_state(id, version, subject, wrapped)
+    }
+
+    /// [`KeyRing::unwrap`] to authenticate what names the key: whether it may be used does not matter,
+    /// as long as its material is there.
+    ///
+    /// # Errors
+    /// As [`KeyRing::unwrap`], but for the key's state.
+    pub fn unwrap_in_any_state(
+        &self,
+        id: &MasterKeyId,
+        version: KeyVersion,
+        subject: &[u8; 16],
+        wrapped: &WrappedKey,
+    ) -> Result<DataKey, KeyError> {
         let master = self.key_by_id(id)?;
-        master.require_enabled()?;
         let context = wrap_context(&self.volume, subject, id, version);
         crypto::unwrap(master.material(version)?, &context, wrapped)
             .map_err(|_| KeyError::Forged { key: master.name.clone(), version })

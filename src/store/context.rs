@@ -200,7 +200,26 @@ impl Context {
     ) -> Result<(Header, FileKeys), FileError> {
         let header = self.parse_header(bytes)?;
         let key = self.unwrap(&header)?;
-        let keys = FileKeys::derive(&key, header.file_id.as_bytes());
+        self.check_header(header, bytes, &key)
+    }
+
+    /// What a header says, authenticated, also where its master key is out of use.
+    pub(super) fn authenticate(&self, bytes: &[u8; HEADER_LEN]) -> Result<Header, FileError> {
+        let header = self.parse_header(bytes)?;
+        let (by, version) = (&header.master_key, header.version);
+        let subject = header.file_id.as_bytes();
+        let key = self.ring.read().unwrap_in_any_state(by, version, subject, &header.wrapped);
+        let key = authentic(key, &header)?;
+        Ok(self.check_header(header, bytes, &key)?.0)
+    }
+
+    fn check_header(
+        &self,
+        header: Header,
+        bytes: &[u8; HEADER_LEN],
+        key: &DataKey,
+    ) -> Result<(Header, FileKeys), FileError> {
+        let keys = FileKeys::derive(key, header.file_id.as_bytes());
         Header::authenticate(bytes, &keys.header)?;
         if header.epoch > self.epochs.current {
             return Err(IntegrityError::FutureEpoch(header.epoch).into());
@@ -246,13 +265,19 @@ impl Context {
     fn unwrap(&self, header: &Header) -> Result<DataKey, FileError> {
         let subject = header.file_id.as_bytes();
         let ring = self.ring.read();
-        match ring.unwrap(&header.master_key, header.version, subject, &header.wrapped) {
-            Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),
-            Err(KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. }) => {
-                let (key, version) = (header.master_key, header.version);
-                Err(IntegrityError::UnknownKey { key, version }.into())
-            }
-            key => Ok(key?),
+        let key = ring.unwrap(&header.master_key, header.version, subject, &header.wrapped);
+        authentic(key, header)
+    }
+}
+
+/// A key that a header wraps, or what is wrong with the header.
+fn authentic(key: Result<DataKey, KeyError>, header: &Header) -> Result<DataKey, FileError> {
+    match key {
+        Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),
+        Err(KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. }) => {
+            let (key, version) = (header.master_key, header.version);
+            Err(IntegrityError::UnknownKey { key, version }.into())
         }
+        key => Ok(key?),
     }
 }

@@ -24,6 +24,13 @@ impl EpochRecord {
         Self { current: Epoch(self.current.0 + 1), open: true, crashed: self.crashed }
     }
 
+    /// [`EpochRecord::begin`] after the mount `newest`, of which another record knows: a number that
+    /// was used is not used again.
+    pub fn begin_after(self, newest: Epoch) -> Self {
+        let begun = self.begin();
+        Self { current: begun.current.max(Epoch(newest.0 + 1)), ..begun }
+    }
+
     /// The record as a read-only mount sees it: one that is still open has crashed.
     pub fn observe(mut self) -> Self {
         if self.open {

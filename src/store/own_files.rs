@@ -1,9 +1,10 @@
 //! The vault's own files, below `.atrest/`: small, and replaced as a whole.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -27,6 +28,14 @@ impl OwnFiles {
         Ok(Self(rustix::fs::openat(vault, super::OWN_DIR, flags, Mode::empty())?))
     }
 
+    /// The same directory once more.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Makes it, with mode 0700.
     ///
     /// # Errors
@@ -34,6 +43,24 @@ impl OwnFiles {
     pub fn create(vault: impl AsFd) -> io::Result<Self> {
         rustix::fs::mkdirat(&vault, super::OWN_DIR, Mode::RWXU)?;
         Self::open(vault)
+    }
+
+    /// Another directory of such files.
+    ///
+    /// # Errors
+    /// `NotFound`; what its filesystem says.
+    pub fn at(directory: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(directory, flags, Mode::empty())?))
+    }
+
+    /// [`OwnFiles::at`], made with mode 0700 if it is not there.
+    ///
+    /// # Errors
+    /// What its filesystem says.
+    pub fn in_directory(directory: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        Self::at(directory)
     }
 
     /// All of the file `name`.

@@ -5,6 +5,7 @@ use std::io;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
+use super::marks::Marks;
 use super::own_files::OwnFiles;
 use super::{EpochRecord, VaultError, description};
 use crate::crypto::MacKey;
@@ -12,26 +13,34 @@ use crate::crypto::MacKey;
 const STATE: &str = "state.json";
 /// The file is filled up with spaces to a multiple of this, so that the next one is as long and
 /// can be written over it where the disk is full.
-const STATE_UNIT: usize = 512;
+const STATE_UNIT: usize = 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Content {
+    #[serde(flatten)]
+    record: EpochRecord,
+    #[serde(flatten)]
+    marks: Marks,
+}
 
 #[derive(Serialize, Deserialize)]
 struct State {
     #[serde(flatten)]
-    record: EpochRecord,
+    content: Content,
     mac: String,
 }
 
 /// The record without being authenticated; `None` where it can't be read.
 pub fn peek(own: &OwnFiles) -> Option<EpochRecord> {
     let state: State = serde_json::from_slice(&own.read(STATE).ok()?).ok()?;
-    Some(state.record)
+    Some(state.content.record)
 }
 
 /// Reads and authenticates the record.
 ///
 /// # Errors
 /// [`VaultError::Damaged`]; [`VaultError::Io`].
-pub fn read(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
+pub fn read(own: &OwnFiles, key: &MacKey) -> Result<(EpochRecord, Marks), VaultError> {
     let damaged = || VaultError::Damaged(STATE);
     let bytes = own.read(STATE).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => damaged(),
@@ -42,17 +51,24 @@ pub fn read(own: &OwnFiles, key: &MacKey) -> Result<EpochRecord, VaultError> {
     }
     let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     let mac = description::decode(&state.mac).map_err(|_| damaged())?;
-    key.verify(&state_bytes(&state.record)?, &mac).map_err(|_| damaged())?;
-    Ok(state.record)
+    let Content { record, marks } = state.content;
+    key.verify(&covered(&record, &marks)?, &mac).map_err(|_| damaged())?;
+    Ok((record, marks))
 }
 
 /// Writes the record, durably.
 ///
 /// # Errors
 /// [`VaultError::Io`]: the old one is then still there.
-pub fn write(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(), VaultError> {
-    let mac = BASE64_STANDARD.encode(key.mac(&state_bytes(record)?));
-    let state = State { record: record.clone(), mac };
+pub fn write(
+    own: &OwnFiles,
+    key: &MacKey,
+    record: &EpochRecord,
+    marks: &Marks,
+) -> Result<(), VaultError> {
+    let mac = BASE64_STANDARD.encode(key.mac(&covered(record, marks)?));
+    let content = Content { record: record.clone(), marks: marks.clone() };
+    let state = State { content, mac };
     let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
     bytes.resize((bytes.len() + 1).next_multiple_of(STATE_UNIT) - 1, b' ');
     bytes.push(b'\n');
@@ -60,6 +76,7 @@ pub fn write(own: &OwnFiles, key: &MacKey, record: &EpochRecord) -> Result<(), V
 }
 
 /// What the state's MAC covers.
-fn state_bytes(record: &EpochRecord) -> Result<Vec<u8>, VaultError> {
-    Ok(serde_json::to_vec(record).map_err(io::Error::from)?)
+fn covered(record: &EpochRecord, marks: &Marks) -> Result<Vec<u8>, VaultError> {
+    let content = Content { record: record.clone(), marks: marks.clone() };
+    Ok(serde_json::to_vec(&content).map_err(io::Error::from)?)
 }

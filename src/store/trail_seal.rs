@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use super::VaultError;
 use super::own_files::OwnFiles;
-use super::vault::{Access, VaultError, open_own_files};
+use super::vault::{Access, open_own_files};
 use crate::keys::trail::SealKeeper;
 
 const FILE: &str = "trail.json";
@@ -24,6 +25,16 @@ impl TrailSeal {
     /// [`VaultError`] when `dir` is not a vault.
     pub fn of(dir: &Path, access: Access) -> Result<Self, VaultError> {
         Ok(Self { own: open_own_files(dir)?, access })
+    }
+}
+
+impl TrailSeal {
+    /// Of an open vault.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub(super) fn over(own: &OwnFiles, access: Access) -> io::Result<Self> {
+        Ok(Self { own: own.try_clone()?, access })
     }
 }
 

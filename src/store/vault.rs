@@ -1,103 +1,31 @@
 //! A vault: its directory, its lock, its description and its record of mounts.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
-use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::description::{Description, NameMode};
+use super::freshness::{Claim, Evidence, Freshness, Watch};
+use super::marks::Marks;
 use super::own_files::OwnFiles;
-use super::probe::{Lack, ProbeError, Unfit, probe};
-use super::{Context, EpochRecord, Names, state};
+use super::probe::{Lack, probe};
+use super::vault_age::{Watched, note_seen, trail_mark};
+use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
 use crate::crypto::{Secret, VaultKeys};
-use crate::format::{Epoch, FORMAT_VERSION, FileId, HEADER_LEN, Header, MasterKeyId, VolumeId};
-use crate::keys::{KeyError, KeyRing};
+use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
+use crate::keys::KeyRing;
 
 /// The name in the vault's root of the directory that holds the vault's own files.
 pub const OWN_DIR: &str = ".atrest";
-const LOCK: &str = "lock";
-/// Bytes of the lock file at least, which is never cut to less and written in place: on a full disk
-/// it has room already.
-const LOCK_LEN: usize = 512;
 const CHANGE_TIMES: &str = "ctimes";
 const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
-
-/// Why a vault can't be made or opened.
-#[derive(Debug, thiserror::Error)]
-pub enum VaultError {
-    /// No description is there.
-    #[error("it is not a vault: it has no {OWN_DIR}/vault.json (make one with `atrest init`)")]
-    NotAVault,
-    /// A vault is made in an empty directory alone.
-    #[error("it is not empty: a vault is made in a new or an empty directory")]
-    NotEmpty,
-    /// Not a directory, or not one that can be opened.
-    #[error("it can't be opened: {0}")]
-    Unreachable(io::Error),
-    /// Its directory can't be made.
-    #[error("it can't be made: {0}")]
-    Unmade(io::Error),
-    /// A format that this program does not know.
-    #[error(
-        "it is of format version {0}, and this program reads version {FORMAT_VERSION}: use a newer atrest"
-    )]
-    Version(u16),
-    /// A file of the vault's own is not what was written.
-    #[error("its file {OWN_DIR}/{0} is damaged or was changed: restore it from a backup")]
-    Damaged(&'static str),
-    /// The keys are those of another vault.
-    #[error("the key file belongs to vault {keys}, not to this one, {vault}")]
-    OtherKeyFile {
-        /// The vault's id.
-        vault: VolumeId,
-        /// The id in the key file.
-        keys: VolumeId,
-    },
-    /// Somebody has it open.
-    #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
-    Locked(Option<u32>),
-    /// The filesystem that it is on can't carry a vault.
-    #[error(transparent)]
-    Unfit(#[from] Unfit),
-    /// Work on all its files was told to stop.
-    #[error("the work was stopped before its end, and did no harm: run it again to finish")]
-    Stopped,
-    /// Files could not be completed at the end of a mount.
-    #[error("{}", outstanding(*.files, .reason.as_deref()))]
-    Outstanding {
-        /// How many.
-        files: u64,
-        /// What keeps the first of them from it, where that is known.
-        reason: Option<String>,
-    },
-    /// The backing filesystem failed.
-    #[error("the backing filesystem says: {0}")]
-    Io(#[from] io::Error),
-    /// The master key can't be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-}
-
-impl From<ProbeError> for VaultError {
-    fn from(error: ProbeError) -> Self {
-        match error {
-            ProbeError::Unfit(unfit) => Self::Unfit(unfit),
-            ProbeError::Io(error) => Self::Io(error),
-        }
-    }
-}
-
-impl From<Errno> for VaultError {
-    fn from(errno: Errno) -> Self {
-        Self::Io(errno.into())
-    }
-}
 
 /// How a vault is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,13 +40,16 @@ pub enum Access {
 #[derive(Debug)]
 pub struct Vault {
     root: OwnedFd,
-    own: OwnFiles,
+    pub(super) own: OwnFiles,
     lock: File,
-    access: Access,
+    pub(super) access: Access,
     lacks: Vec<Lack>,
     description: Mutex<Description>,
     vault_key: Secret,
-    context: Arc<Context>,
+    pub(super) context: Arc<Context>,
+    pub(super) root_attrs: Mutex<RootAttrs>,
+    pub(super) watched: Mutex<Watched>,
+    pub(super) freshness: Option<Freshness>,
     /// See [`Vault::sync`].
     failed_sync: OnceLock<Errno>,
 }
@@ -180,33 +111,78 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
     pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, VaultError> {
-        match lock(&open_own_files(dir)?) {
+        match lock::take(&open_own_files(dir)?) {
             Ok(_) => Ok(None),
             Err(VaultError::Locked(pid)) => Ok(Some(pid)),
             Err(error) => Err(error),
         }
     }
 
-    /// Opens the vault in `dir` with its keys.
+    /// Opens the vault in `dir` with its keys, whatever its age.
     ///
     /// # Errors
     /// [`VaultError`]: nothing is changed then.
     pub fn open(dir: &Path, ring: KeyRing, access: Access) -> Result<Self, VaultError> {
+        Self::open_with(dir, ring, access, None)
+    }
+
+    /// [`Vault::open`] of one that is no older than the evidence says, which learns of it.
+    ///
+    /// # Errors
+    /// As [`Vault::open`]; [`VaultError::SetBack`], [`VaultError::IsCopy`].
+    pub fn open_fresh(
+        dir: &Path,
+        ring: KeyRing,
+        access: Access,
+        evidence: &Evidence,
+    ) -> Result<Self, VaultError> {
+        Self::open_with(dir, ring, access, Some(evidence))
+    }
+
+    fn open_with(
+        dir: &Path,
+        ring: KeyRing,
+        access: Access,
+        evidence: Option<&Evidence>,
+    ) -> Result<Self, VaultError> {
         let root = open_dir(dir)?;
         let own = own_files(&root)?;
         let (description, mac) = Description::read(&own)?;
         let vault_key = description.unlock(&mac, &ring)?;
-        let lock = lock(&own)?;
-        let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
-        let record = state::read(&own, &state_key)?;
+        let lock = lock::take(&own)?;
+        let keys = VaultKeys::derive(&vault_key, description.vault.as_bytes());
+        let (record, mut marks) = state::read(&own, &keys.state)?;
+        let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
+        let root_attrs = RootAttrs::read(&own, &keys.root).unwrap_or(own_attrs);
+        let (mut watch, mut freshness) = (None, None);
+        if let Some(evidence) = evidence {
+            let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
+            let claim = Claim { epochs: &record, marks: &marks, trail: trail.as_ref() };
+            let written = access == Access::ReadWrite;
+            let vault = (description.vault, keys.freshness);
+            let (found, seen) = Watch::begin((dir, &root), vault, evidence, claim, written)?;
+            if let Freshness::Accepted(_) = &seen {
+                marks.trail = trail;
+            }
+            marks.key_file = evidence.key_file;
+            (watch, freshness) = (found, Some(seen));
+        }
         let mut lacks = Vec::new();
         let record = match access {
-            Access::ReadOnly => record.observe(),
+            Access::ReadOnly => {
+                note_seen(&mut watch, &record, &marks);
+                record.observe()
+            }
             Access::ReadWrite => {
                 lacks = probe(&own)?;
-                let begun = record.begin();
-                state::write(&own, &state_key, &begun)?;
-                note_holder(&lock)?;
+                let newest = watch.as_ref().map_or(Epoch(0), Watch::newest);
+                let begun = record.begin_after(newest);
+                if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
+                    marks.note_told(id, told);
+                }
+                state::write(&own, &keys.state, &begun, &marks)?;
+                lock::note_holder(&lock)?;
+                note_seen(&mut watch, &begun, &marks);
                 begun
             }
         };
@@ -220,6 +196,9 @@ impl Vault {
             description: Mutex::new(description),
             vault_key,
             context,
+            root_attrs: Mutex::new(root_attrs),
+            watched: Mutex::new(Watched { watch, marks }),
+            freshness,
             failed_sync: OnceLock::new(),
         })
     }
@@ -247,9 +226,7 @@ impl Vault {
             return Err(failure);
         }
         let ended = if all_synced && self.keeps_order() { Ok(()) } else { self.sync() };
-        let ended = ended.and_then(|()| {
-            state::write(&self.own, &self.keys().state, &self.context.epochs().end())
-        });
+        let ended = ended.and_then(|()| self.note_clean_end());
         match &ended {
             Ok(()) => self.note_end(""),
             Err(error) => self.note_end(&error.to_string()),
@@ -276,14 +253,14 @@ impl Vault {
             "" => String::new(),
             sentence => format!("{}\n{sentence}\n", std::process::id()),
         };
-        let _ = write_lock(&self.lock, line);
+        let _ = lock::write(&self.lock, line);
     }
 
     /// How the writable mount of the daemon `pid` ended that had the vault in `dir`: `None` for
     /// cleanly, or where that is not known any more; else what kept it from that, empty where the
     /// daemon died.
     pub fn last_end(dir: &Path, pid: Option<u32>) -> Option<String> {
-        let noted = open_own_files(dir).and_then(|own| Ok(own.read(LOCK)?));
+        let noted = open_own_files(dir).and_then(|own| Ok(own.read(lock::FILE)?));
         let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();
         let (by, sentence) = noted.split_once('\n')?;
         (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
@@ -350,7 +327,7 @@ impl Vault {
         Some(MasterKeyId::from_bytes(*id))
     }
 
-    fn keys(&self) -> VaultKeys {
+    pub(super) fn keys(&self) -> VaultKeys {
         VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes())
     }
 
@@ -387,24 +364,15 @@ impl AsFd for Vault {
     }
 }
 
-fn outstanding(files: u64, reason: Option<&str>) -> String {
-    let (files, their) = match files {
-        1 => ("1 file".to_owned(), "its"),
-        files => (format!("{files} files"), "their"),
-    };
-    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    format!(
-        "{files} could not be completed{reason} (`atrest verify` names what {their} mount left)"
-    )
-}
-
 fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
     if std::fs::read_dir(dir).map_err(VaultError::Unreachable)?.next().is_some() {
         return Err(VaultError::NotEmpty);
     }
     let root = open_dir(dir)?;
     let own = OwnFiles::create(&root)?;
-    let written = write_own_files(&own, ring, names);
+    let shown = RootAttrs::of(&rustix::fs::fstat(&root)?);
+    let written = write_own_files(&own, ring, names, shown)
+        .and_then(|()| Ok(rustix::fs::fchmod(&root, Mode::RWXU)?));
     if written.is_err() {
         // Half a vault is none; what stopped it is told by `written`.
         let _ = std::fs::remove_dir_all(dir.join(OWN_DIR));
@@ -412,12 +380,18 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
     written
 }
 
-fn write_own_files(own: &OwnFiles, ring: &KeyRing, names: NameMode) -> Result<(), VaultError> {
+fn write_own_files(
+    own: &OwnFiles,
+    ring: &KeyRing,
+    names: NameMode,
+    shown: RootAttrs,
+) -> Result<(), VaultError> {
     let (description, vault_key) = Description::create(ring, names)?;
-    let state_key = VaultKeys::derive(&vault_key, description.vault.as_bytes()).state;
+    let keys = VaultKeys::derive(&vault_key, description.vault.as_bytes());
     probe(own)?;
-    write_lock(&own.open_lock(LOCK)?, String::new())?;
-    state::write(own, &state_key, &EpochRecord::default())?;
+    lock::write(&own.open_lock(lock::FILE)?, String::new())?;
+    shown.write(own, &keys.root)?;
+    state::write(own, &keys.state, &EpochRecord::default(), &Marks::default())?;
     description.write(own, &vault_key)
 }
 
@@ -438,39 +412,10 @@ fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {
     })
 }
 
-fn lock(own: &OwnFiles) -> Result<File, VaultError> {
-    let mut file = own.open_lock(LOCK)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            Err(VaultError::Locked(pid.lines().next().and_then(|pid| pid.parse().ok())))
-        }
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Leaves this process's id in the lock file, for who finds it locked. Where there is no room for it
-/// this process has no name.
-fn note_holder(lock: &File) -> Result<(), VaultError> {
-    write_lock(lock, format!("{}\n", std::process::id())).or_else(|error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
-        _ => Err(error.into()),
-    })
-}
-
-/// Lines in the lock file, filled up with empty ones.
-fn write_lock(lock: &File, lines: String) -> io::Result<()> {
-    let mut bytes = lines.into_bytes();
-    bytes.resize(bytes.len().max(LOCK_LEN), b'\n');
-    lock.write_all_at(&bytes, 0)?;
-    lock.set_len(bytes.len() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::VolumeId;
 
     #[test]
     fn a_failed_sync_is_known_at_the_end() {

@@ -19,6 +19,7 @@ mod mountinfo;
 mod peer;
 mod power;
 mod process;
+mod state_home;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
@@ -40,3 +41,4 @@ pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
     processor_of,
 };
+pub use state_home::state_home;

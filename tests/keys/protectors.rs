@@ -15,10 +15,15 @@ fn passphrase(vault: &Vault, name: &str) -> PathBuf {
     path
 }
 
+/// Where a key file has no passphrase.
+const NONE_YET: &str = "";
+
 /// A key command with a passphrase, and perhaps a new one.
 fn with(vault: &Vault, command: &[&str], args: &[&str], old: &str, new: Option<&str>) -> Outcome {
     let mut line = key_command(vault, command, args);
-    line.arg("--passphrase-file").arg(passphrase(vault, old));
+    if old != NONE_YET {
+        line.arg("--passphrase-file").arg(passphrase(vault, old));
+    }
     if let Some(new) = new {
         line.arg("--new-passphrase-file").arg(passphrase(vault, new)).args(CHEAP);
     }
@@ -28,7 +33,7 @@ fn with(vault: &Vault, command: &[&str], args: &[&str], old: &str, new: Option<&
 /// A vault whose key file takes the passphrase `first`.
 fn protected() -> Vault {
     let vault = Vault::init();
-    with(&vault, &["protector", "add"], &[], "none-yet", Some("first")).ok();
+    with(&vault, &["protector", "add"], &[], NONE_YET, Some("first")).ok();
     vault
 }
 

@@ -84,7 +84,7 @@ fn no_trail_leaves_nothing() {
         assert!(mount.status_json()["trail"].is_null());
         mount.unmount();
     }
-    assert!(!vault.scratch().join("home/state").exists());
+    assert!(!directory(&vault).exists());
     assert!(!vault.path().join(".atrest/trail.json").exists());
     one_sentence(&trail(&vault, "query", ""), 10, "there is no trail");
     for option in ["--trail-sync", "--trail-journald"] {

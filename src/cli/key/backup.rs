@@ -111,13 +111,14 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
         return Err(error.into());
     }
     let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
-    vault::check_keys(&target.vault, &ring)?;
+    let seen = vault::check_keys(&target.vault, &ring)?;
     let protectors = if args.passphrase || args.new.is_given() {
         vec![args.new.protector()?]
     } else {
         Vec::new()
     };
-    KeyFile::create(&path, &ring, &protectors)?;
+    // It is no older than the one that was lost.
+    KeyFile::create_after(&path, &ring, &protectors, seen)?;
     if args.json {
         print(&format!(
             "{:#}",

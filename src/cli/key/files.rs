@@ -18,7 +18,7 @@ use super::super::exit::{Context, Exit, Failure, print, tell};
 use super::super::progress::Bar;
 use super::super::target::{Daemon, Target};
 use super::super::trail::recorded;
-use super::super::vault::{self, Keys};
+use super::super::vault::{self, Age, Keys};
 use super::super::verify::within;
 use super::{KeyArgs, VaultArgs};
 
@@ -234,7 +234,7 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
             let id = vault::describe(&target.vault)?.vault;
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let request = Request::Work(work.clone());
-            let fs = vault::open(&target.vault, &keys, work.access())?;
+            let fs = vault::open(&target.vault, &keys, work.access(), Age::default())?;
             let done = recorded(&target.vault, &keys, &request, |trail| {
                 trail.into_iter().for_each(|trail| fs.keep_trail(Arc::clone(trail)));
                 vault::reread(&keys, &fs)?;

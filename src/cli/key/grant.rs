@@ -246,6 +246,7 @@ impl Performer {
                 let request = Request::Policy(change.clone());
                 recorded(&target.vault, keys, &request, |_| {
                     let (changed, file) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
+                    vault::note_change(&target.vault, &file.ring, file.generation());
                     Ok((changed, file.ring))
                 })
             }

@@ -237,7 +237,9 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
             let _turn = vault::Turn::unused(&target.vault)?;
             let request = Request::Change(change.clone());
             recorded(&target.vault, &keys, &request, |trail| {
-                let (KeyChanged { key, destroyed }, ring) = vault::change(&keys, &change)?;
+                let (KeyChanged { key, destroyed }, file) = vault::change(&keys, &change)?;
+                vault::note_change(&target.vault, &file.ring, file.generation());
+                let ring = file.ring;
                 if let Some(trail) = trail {
                     let gone = of_keys(EventName::DeleteKey, &ring, &destroyed, &Who::here());
                     keep_events(trail, gone);

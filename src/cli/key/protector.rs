@@ -9,6 +9,8 @@ use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
 
 use super::super::exit::{Exit, Failure, print};
 use super::super::passphrase::NewPassphraseArgs;
+use super::super::target::Target;
+use super::super::vault;
 use super::{Keys, VaultArgs};
 
 /// Show and change who can open the key file.
@@ -91,6 +93,9 @@ fn edit(
     change: impl FnOnce(&mut OpenKeyFile) -> Result<u32, KeyError>,
 ) -> Result<Exit, Failure> {
     let (_, file) = keys.edit(change)?;
+    if let Ok(target) = Target::find(&args.vault) {
+        vault::note_change(&target.vault, &file.ring, file.generation());
+    }
     show(args, &file.protectors.list())
 }
 

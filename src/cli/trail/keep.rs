@@ -10,7 +10,7 @@ use crate::keys::KeyRing;
 use crate::keys::trail::{
     Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
 };
-use crate::store::{Access, TrailSeal, Vault};
+use crate::store::{Access, Freshness, TrailSeal, Vault};
 
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure, tell};
@@ -37,6 +37,14 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         .map_err(|error| vault::failure(&plan.vault, error))?;
     if options.off {
         pass_over(&keeper, &context.ring(), epoch);
+        return Ok(None);
+    }
+    if let (Some(Freshness::Copy(of)), None) = (fs.vault().freshness(), &options.directory) {
+        tell(&format!(
+            "no trail is kept of this copy, since it would go on with that of the vault in {}; name \
+             another place with --trail",
+            of.display()
+        ));
         return Ok(None);
     }
     let kept = ensure_key(keys, fs).and_then(|()| {

@@ -1,7 +1,5 @@
 //! Where a trail lies: a directory of files, each named by the number of its first line.
 
-use std::env;
-use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -14,6 +12,7 @@ use rustix::io::Errno;
 
 use super::TrailError;
 use crate::format::VolumeId;
+use crate::sys;
 
 /// What the files' names end with.
 const ENDING: &str = ".jsonl";
@@ -22,25 +21,13 @@ const LOCK: &str = "lock";
 const PATIENCE: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// `$XDG_STATE_HOME/atrest/<volume-id>`, or `~/.local/state/atrest/<volume-id>` (XDG Base
-/// Directory Specification 0.8); `/var/log/atrest/<volume-id>` for root without a home, as at boot.
+/// `atrest/<volume-id>` in [`sys::state_home`], or in `/var/log` for root without a home, as at boot.
 ///
 /// # Errors
-/// [`TrailError::NoHome`] for another user when neither variable is an absolute path.
+/// [`TrailError::NoHome`] for another user without one.
 pub fn default_directory(vault: &VolumeId) -> Result<PathBuf, TrailError> {
-    choose(vault, rustix::process::geteuid().is_root(), |name| env::var_os(name))
-}
-
-fn choose(
-    vault: &VolumeId,
-    is_root: bool,
-    variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, TrailError> {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
-        .or_else(|| is_root.then(|| "/var/log".into()))
-        .ok_or(TrailError::NoHome)?;
+    let at_boot = || rustix::process::geteuid().is_root().then(|| "/var/log".into());
+    let state = sys::state_home().or_else(at_boot).ok_or(TrailError::NoHome)?;
     Ok(state.join("atrest").join(vault.to_string()))
 }
 
@@ -166,26 +153,4 @@ fn first_line_of(name: &str) -> Option<u64> {
     let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
     let number = is_number.then(|| digits.parse().ok()).flatten()?;
     (1..=u64::MAX / 2).contains(&number).then_some(number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_place_is_of_the_user_and_at_boot_of_the_machine() {
-        let vault = VolumeId::from_bytes([0x11; 16]);
-        let chosen = |is_root, variables: &[(&str, &str)]| {
-            let variable = |name: &str| {
-                variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
-            };
-            choose(&vault, is_root, variable).ok()
-        };
-        let id = vault.to_string();
-        let both = [("XDG_STATE_HOME", "/s"), ("HOME", "/h")];
-        assert_eq!(chosen(false, &both), Some(Path::new("/s/atrest").join(&id)));
-        assert_eq!(chosen(true, &both[1..]), Some(Path::new("/h/.local/state/atrest").join(&id)));
-        assert_eq!(chosen(true, &[]), Some(Path::new("/var/log/atrest").join(&id)));
-        assert_eq!(chosen(false, &[("HOME", "relative")]), None);
-    }
 }

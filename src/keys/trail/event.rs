@@ -67,6 +67,8 @@ event_names! {
     Mount,
     /// It was unmounted.
     Unmount,
+    /// A vault or a key file that was put back to an older state was accepted.
+    AcceptRollback,
     /// A file of the trail begins.
     TrailBegin,
     /// Events were lost while the trail could not be written.

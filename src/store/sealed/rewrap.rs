@@ -1,10 +1,8 @@
 //! Which master key wraps a file's data key, and bringing it to a newer one.
 
 use super::{HeaderOnDisk, Meta, Seal, SealedFile};
-use crate::format::{BadHeader, BlockSpan, HEADER_LEN, Header, MasterKeyId};
+use crate::format::{BlockSpan, HEADER_LEN, Header, MasterKeyId};
 use crate::store::{Backing, FileError, Identity, IntegrityError, WrappedBy};
-
-type HeaderBytes = [u8; HEADER_LEN];
 
 /// What [`SealedFile::rewrap`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,21 +33,21 @@ impl<B: Backing> SealedFile<B> {
         self.rewrap_or_try(to, false)
     }
 
-    /// Which version of which master key wraps the data key, as the header says without being
+    /// Which version of which master key wraps the data key, as the header says, which is
     /// authenticated; `None` where there is no content, so no key.
     ///
     /// # Errors
-    /// [`FileError`] when there is no header of this vault, or it can't be read.
+    /// [`FileError`] when there is no authentic header of this vault, or it can't be read.
     pub fn wrapped_by(&self) -> Result<Option<WrappedBy>, FileError> {
         Ok(self.identity()?.map(|identity| identity.by))
     }
 
-    /// Which life of which file it is too, as the header says without being authenticated.
+    /// Which life of which file it is too.
     ///
     /// # Errors
     /// As [`SealedFile::wrapped_by`].
     pub fn identity(&self) -> Result<Option<Identity>, FileError> {
-        Ok(self.peek(&self.meta())?.map(|(identity, _)| identity))
+        self.authenticated(&mut self.meta())
     }
 
     fn rewrap_or_try(&self, to: Option<MasterKeyId>, write: bool) -> Result<Rewrapped, FileError> {
@@ -57,11 +55,13 @@ impl<B: Backing> SealedFile<B> {
         // modification time taken back.
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
         let mut meta = self.meta();
-        let Some((identity, bytes)) = self.peek(&meta)? else { return Ok(Rewrapped::Empty) };
+        let identity = self.authenticated(&mut meta)?;
+        let Some(identity) = identity else { return Ok(Rewrapped::Empty) };
         if self.context.is_newest(identity.by, to)? {
             return Ok(Rewrapped::AlreadyNew);
         }
-        self.load(&mut meta, bytes.as_ref().map(|bytes| &bytes[..]))?;
+        // Of one whose master key is out of use that is all there is to know.
+        self.load(&mut meta, None)?;
         let Seal::Open(open) = &mut meta.seal else { return Ok(Rewrapped::Empty) };
         let fields = self.context.rewrap(&open.header.fields, to)?;
         if write {
@@ -75,31 +75,27 @@ impl<B: Backing> SealedFile<B> {
         Ok(Rewrapped::Done)
     }
 
-    /// What the header says, and the header where it had to be read for that.
-    fn peek(&self, meta: &Meta) -> Result<Option<(Identity, Option<HeaderBytes>)>, FileError> {
+    /// What the header says. It counts whether or not its master key may be used now.
+    fn authenticated(&self, meta: &mut Meta) -> Result<Option<Identity>, FileError> {
         let identity = |header: &Header| Identity {
             file: header.file_id,
             by: (header.master_key, header.version),
         };
-        match &meta.seal {
-            Seal::Empty | Seal::Lost => Ok(None),
-            Seal::Open(open) => Ok(Some((identity(&open.header.fields), None))),
-            Seal::Unread => {
-                let mut bytes = [0; HEADER_LEN];
-                if self.backing.read_at(&mut bytes, 0)? < HEADER_LEN {
-                    return Err(IntegrityError::Vanished.into());
+        if let Seal::Unread = &meta.seal {
+            let mut bytes = [0; HEADER_LEN];
+            if self.backing.read_at(&mut bytes, 0)? < HEADER_LEN {
+                return Err(IntegrityError::Vanished.into());
+            }
+            match self.load(meta, Some(&bytes)) {
+                Err(FileError::Key(_)) => {
+                    return Ok(Some(identity(&self.context.authenticate(&bytes)?)));
                 }
-                match self.context.parse_header(&bytes) {
-                    Ok(header) => Ok(Some((identity(&header), Some(bytes)))),
-                    // A crash left no header: there is no key either.
-                    Err(FileError::Integrity(IntegrityError::Header(BadHeader::Blank)))
-                        if self.context.epochs().any_crashed() =>
-                    {
-                        Ok(None)
-                    }
-                    Err(error) => Err(error),
-                }
+                loaded => loaded?,
             }
         }
+        Ok(match &meta.seal {
+            Seal::Open(open) => Some(identity(&open.header.fields)),
+            Seal::Empty | Seal::Lost | Seal::Unread => None,
+        })
     }
 }

@@ -1,0 +1,51 @@
+//! The vault's lock: a file that is locked by who has the vault open, and names that process.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::VaultError;
+use super::own_files::OwnFiles;
+
+/// The file below `.atrest/`.
+pub const FILE: &str = "lock";
+/// Bytes of the lock file at least, which is never cut to less and written in place: on a full disk
+/// it has room already.
+const LOCK_LEN: usize = 512;
+
+/// Locks the vault for this process.
+///
+/// # Errors
+/// [`VaultError::Locked`]; [`VaultError::Io`].
+pub fn take(own: &OwnFiles) -> Result<File, VaultError> {
+    let mut file = own.open_lock(FILE)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)?;
+            Err(VaultError::Locked(pid.lines().next().and_then(|pid| pid.parse().ok())))
+        }
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Leaves this process's id in the lock file, for who finds it locked. Where there is no room for it
+/// this process has no name.
+pub fn note_holder(lock: &File) -> Result<(), VaultError> {
+    write(lock, format!("{}\n", std::process::id())).or_else(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),
+        _ => Err(error.into()),
+    })
+}
+
+/// Lines in the lock file, filled up with empty ones.
+pub fn write(lock: &File, lines: String) -> io::Result<()> {
+    let mut bytes = lines.into_bytes();
+    bytes.resize(bytes.len().max(LOCK_LEN), b'\n');
+    lock.write_all_at(&bytes, 0)?;
+    lock.set_len(bytes.len() as u64)
+}

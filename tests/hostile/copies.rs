@@ -1,0 +1,96 @@
+//! A vault that was moved, and one that was copied: neither is a forgery, and the copy leaves the
+//! original's evidence alone.
+
+use std::fs;
+use std::process::Command;
+
+use crate::common::{Vault, run};
+
+#[test]
+fn a_vault_that_was_moved_goes_on() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    mount.unmount();
+    let moved = vault.scratch().join("moved");
+    fs::rename(vault.path(), &moved).unwrap();
+    let mount = |expected: &str| {
+        let mounted = run(vault.command(&["mount"]).arg(&moved).arg(vault.mountpoint())).ok();
+        let status = run(vault.command(&["status", "--json"]).arg(&moved)).ok();
+        let content = fs::read(vault.mountpoint().join("file"));
+        run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status["freshness"]["found"], expected, "{status}");
+        assert_eq!(content.unwrap(), b"content");
+        mounted
+    };
+    let told = mount("moved");
+    assert!(told.stderr.contains("when it was last seen"), "{told}");
+    assert!(!mount("fresh").stderr.contains("last seen"));
+}
+
+#[test]
+fn a_copy_is_told_apart_and_leaves_the_original_alone() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    mount.unmount();
+    let copy = vault.scratch().join("copy");
+    run(Command::new("cp").arg("-a").arg(vault.path()).arg(&copy)).ok();
+    let state = vault.scratch().join("home/state");
+    let kept = vault.scratch().join("kept state");
+    run(Command::new("cp").arg("-a").arg(&state).arg(&kept)).ok();
+    let mount = |options: &[&str]| {
+        run(vault.command(&["mount"]).arg(&copy).arg(vault.mountpoint()).args(options))
+    };
+    let umount = || run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+
+    let refused = mount(&[]);
+    assert_eq!(refused.code(), 11, "{refused}");
+    assert!(refused.stderr.contains("it is a copy of the vault in"), "{refused}");
+    let read = mount(&["--read-only"]).ok();
+    assert!(read.stderr.contains("is a copy of the one in"), "{read}");
+    assert_eq!(fs::read(vault.mountpoint().join("file")).unwrap(), b"content");
+    umount();
+    let same = run(Command::new("diff").arg("-r").arg(&state).arg(&kept));
+    assert!(same.success(), "reading a copy changed the original's evidence: {same}");
+
+    // With a trail of its own it is a vault as any other.
+    let trail = vault.scratch().join("trail of the copy");
+    let own = ["--trail", trail.to_str().unwrap()];
+    mount(&own).ok();
+    fs::write(vault.mountpoint().join("other"), b"of the copy").unwrap();
+    umount();
+    mount(&own).ok();
+    umount();
+    let verified = run(vault.command(&["trail", "verify"]).arg(&copy)).ok();
+    assert!(!verified.stdout.is_empty());
+
+    // The original never heard of it.
+    let mount = vault.mount(&[]);
+    assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+    mount.unmount();
+    run(vault.command(&["trail", "verify"]).arg(vault.path())).ok();
+}
+
+#[test]
+fn another_machine_says_once_that_it_can_not_know() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let elsewhere = vault.scratch().join("elsewhere");
+    let mount = || {
+        let mut command = vault.command(&["mount"]);
+        command.env("XDG_STATE_HOME", &elsewhere).arg(vault.path()).arg(vault.mountpoint());
+        let mounted = run(&mut command).ok();
+        run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+        mounted.stderr.contains("for the first time")
+    };
+    assert!(mount());
+    assert!(!mount());
+    // Both machines may go on in turn.
+    let mounted = vault.mount(&[]);
+    assert_eq!(mounted.status_json()["freshness"]["found"], "fresh");
+    mounted.unmount();
+    assert!(!mount());
+    vault.mount(&[]).unmount();
+}

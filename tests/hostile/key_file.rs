@@ -1,0 +1,102 @@
+//! A key file that was swapped or put back.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::{Allow, Vault, run};
+
+/// A vault whose key file has a passphrase, and the file with it.
+fn with_passphrase() -> (Vault, std::path::PathBuf) {
+    let vault = Vault::prepare();
+    let passphrase = vault.scratch().join("passphrase");
+    fs::write(&passphrase, "only for this test\n").unwrap();
+    rustix::fs::chmod(&passphrase, 0o600.into()).unwrap();
+    let cheap = ["--argon2-memory", "1", "--argon2-passes", "1", "--new-passphrase-file"];
+    let mut init = vault.command(&["init"]);
+    init.arg(vault.path()).arg("--key-file").arg(vault.key_file()).args(cheap).arg(&passphrase);
+    run(&mut init).ok();
+    (vault, passphrase)
+}
+
+/// The key file of a vault of somebody else that has the same id: what a forger would make.
+fn forged_key_file(vault: &Vault) -> Vec<u8> {
+    use atrest::format::VolumeId;
+    use atrest::keys::{KeyFile, KeyRing};
+    let description = fs::read(vault.path().join(".atrest/vault.json")).unwrap();
+    let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
+    let id: VolumeId = serde_json::from_value(description["vault"].clone()).unwrap();
+    let path = vault.scratch().join("forged.json");
+    KeyFile::create_after(&path, &KeyRing::create(id), &[], 1_000).unwrap();
+    fs::read(path).unwrap()
+}
+
+#[test]
+fn a_key_file_without_its_passphrase_is_not_taken_where_one_was_given() {
+    let (vault, passphrase) = with_passphrase();
+    let given = format!("passphrase-file={}", passphrase.display());
+    vault.mount(&["-o", &given]).unmount();
+    fs::write(vault.key_file(), forged_key_file(&vault)).unwrap();
+    let refusal = vault.try_mount(&["-o", &given]).err().expect("a forged key file mounts");
+    assert_eq!(refusal.code(), 5, "{refusal}");
+    assert!(refusal.stderr.contains("opens without a passphrase"), "{refusal}");
+}
+
+#[test]
+fn a_forged_vault_with_its_key_file_is_none_that_this_machine_knows() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    // All of it made anew, with the id of the vault that was there.
+    let forged = forged_key_file(&vault);
+    fs::write(vault.key_file(), forged).unwrap();
+    let id = fs::read_to_string(vault.path().join(".atrest/vault.json")).unwrap();
+    let id: serde_json::Value = serde_json::from_str(&id).unwrap();
+    let ring = atrest::keys::KeyFile::open(
+        Path::new(&vault.key_file()),
+        &serde_json::from_value(id["vault"].clone()).unwrap(),
+        &atrest::keys::NoPassphrase,
+    );
+    fs::remove_dir_all(vault.path()).unwrap();
+    let plain = atrest::store::NameMode::Plain;
+    atrest::store::Vault::create(&vault.path(), &ring.unwrap().ring, plain).unwrap();
+    let refusal = vault.try_mount(&[]).err().expect("a forged vault mounts");
+    assert_eq!(refusal.code(), 11, "{refusal}");
+    assert!(refusal.stderr.contains("made with other keys"), "{refusal}");
+}
+
+#[test]
+fn a_running_daemon_takes_no_older_and_no_other_key_file() {
+    let vault = Vault::init();
+    let mut mount = vault.mount(&[]);
+    mount.allow(Allow::Errors);
+    let older = fs::read(vault.key_file()).unwrap();
+    vault.run(&["key", "rotate"]).ok();
+    let newest = fs::read(vault.key_file()).unwrap();
+    for (what, bytes) in [("older", &older), ("forged", &forged_key_file(&vault))] {
+        fs::write(vault.key_file(), bytes).unwrap();
+        let refusal = vault.run(&["key", "rotate"]);
+        assert_eq!(refusal.code(), 5, "{what}: {refusal}");
+        assert!(refusal.stderr.contains("was put back or replaced"), "{what}: {refusal}");
+        assert_eq!(&fs::read(vault.key_file()).unwrap(), bytes, "{what}: it was written");
+    }
+    fs::write(vault.key_file(), newest).unwrap();
+    vault.run(&["key", "rotate"]).ok();
+    fs::write(mount.join("file"), b"content").unwrap();
+    mount.unmount();
+    let mount = vault.mount(&[]);
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"content");
+    mount.unmount();
+}
+
+#[test]
+fn a_key_file_restored_from_its_backup_is_as_new_as_the_lost_one() {
+    let vault = Vault::init();
+    let backup = vault.scratch().join("backup");
+    vault.mount(&[]).unmount();
+    run(vault.command(&["key", "backup"]).arg(vault.path()).arg(&backup)).ok();
+    fs::remove_file(vault.key_file()).unwrap();
+    let mut restore = vault.command(&["key", "restore"]);
+    run(restore.arg(vault.path()).arg(&backup)).ok();
+    let mount = vault.mount(&[]);
+    assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+    mount.unmount();
+}
