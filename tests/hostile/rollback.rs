@@ -156,7 +156,8 @@ impl Snapshot {
             let dir = vault.scratch().join(dir);
             for entry in fs::read_dir(&dir).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+                    .unwrap();
             }
         }
         for part in ["vault", "home", "key.json"] {

@@ -1,9 +1,7 @@
 //! What can't be asked: one sentence, and the documented code.
 
-use std::fs;
-
 use crate::common::{Vault, require_root, run};
-use crate::{one_sentence, trail};
+use crate::{directory, one_sentence, trail};
 
 #[test]
 fn of_a_query() {
