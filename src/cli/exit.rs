@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use crate::sys;
+
 /// The exit codes. They are part of the interface: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -129,7 +133,7 @@ pub fn tell(sentence: &str) {
     let _ = writeln!(io::stderr(), "atrest: {sentence}");
 }
 
-/// Prints a result to stdout.
+/// Prints a result to stdout: lines of text.
 ///
 /// # Errors
 /// Those of writing, except that a reader who has left (`atrest … | head`) is none.

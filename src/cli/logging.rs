@@ -1,12 +1,13 @@
 //! Where the daemon's log goes.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::panic;
 use std::path::Path;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
+use rustix::fs::{CWD, OFlags};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
 use super::exit::{Context, Exit, Failure};
@@ -52,6 +53,15 @@ pub fn start(destination: Destination<'_>) -> Result<bool, Failure> {
     Ok(true)
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    // It throws away all at once; another device, or a FIFO, could keep the daemon waiting.
+    if path == Path::new("/dev/null") {
+        return OpenOptions::new().append(true).open(path);
+    }
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    sys::open_regular(CWD, path, flags, Links::Follow)
+}
+
 fn abort_on_panic() {
     panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -72,8 +82,8 @@ impl<L: Log> Log for WithoutLateReplies<L> {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !crate::fuse::is_late_reply(record) {
-            self.0.log(record);
+        if !self.enabled(record.metadata()) || crate::fuse::is_late_reply(record) {
+            return;
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where passphrases come from: a file, a command, or the terminal. Never an argument, which
 //! every user of the machine can see.
 
-use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -84,8 +84,15 @@ impl NewPassphraseArgs {
 }
 
 fn from_file(path: &Path) -> Result<Passphrase, KeyError> {
-    let read = File::open(path).and_then(read_all);
-    Passphrase::from_line(read.map_err(|error| KeyError::io("read passphrase from", path, error))?)
+    let failed = |error| KeyError::io("read passphrase from", path, error);
+    let file = sys::open_input(path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    let mode = found.mode() & 0o7777;
+    // Nobody else finds a file that has no name: a here-document of the shell.
+    if found.is_file() && found.nlink() > 0 && mode & 0o077 != 0 {
+        return Err(KeyError::PassphraseExposed { path: path.to_owned(), mode });
+    }
+    Passphrase::from_line(read_all(file).map_err(failed)?)
 }
 
 fn from_command(command: &str) -> Result<Passphrase, KeyError> {

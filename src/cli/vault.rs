@@ -1,6 +1,5 @@
 //! Vaults and key files as the command line uses them: what goes wrong gets its exit code here.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;

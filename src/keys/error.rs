@@ -281,6 +281,7 @@ impl KeyError {
             | Self::Exists(_)
             | Self::NotRegular(_)
             | Self::Exposed { .. }
+            | Self::PassphraseExposed { .. }
             | Self::WrongOwner { .. }
             | Self::Damaged(_)
             | Self::FromTheFuture { .. }

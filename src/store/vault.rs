@@ -439,13 +439,14 @@ fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {
 }
 
 fn lock(own: &OwnFiles) -> Result<File, VaultError> {
-    let mut file = own.open_lock(LOCK)?;
+    let file = own.open_lock(LOCK)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            Err(VaultError::Locked(pid.lines().next().and_then(|pid| pid.parse().ok())))
+            let mut lines = Vec::new();
+            file.take(LOCK_LEN as u64).read_to_end(&mut lines)?;
+            let pid = lines.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
+            Err(VaultError::Locked(pid.and_then(|pid| pid.parse().ok())))
         }
         Err(errno) => Err(errno.into()),
     }

@@ -1,9 +1,12 @@
 //! Who can open the key file: passphrases like the slots of LUKS, one of them never removed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::common::{Outcome, Vault, run};
+use crate::common::vault::binary;
+use crate::common::{Outcome, Vault, run, write_secret};
 use crate::{described, key, key_command, key_json};
 
 /// Little enough work that a test can wait for it.
@@ -11,7 +14,7 @@ const CHEAP: [&str; 4] = ["--argon2-memory", "8", "--argon2-passes", "1"];
 
 fn passphrase(vault: &Vault, name: &str) -> PathBuf {
     let path = vault.scratch().join(name);
-    fs::write(&path, format!("passphrase {name} for tests\n")).unwrap();
+    write_secret(&path, format!("passphrase {name} for tests\n"));
     path
 }
 
@@ -147,7 +150,7 @@ fn a_passphrase_file_that_is_none() {
     let vault = protected();
     let file = vault.scratch().join("odd");
     let try_it = |content: &[u8], word: &str| {
-        fs::write(&file, content).unwrap();
+        write_secret(&file, content);
         let refused = key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]);
         assert_eq!(refused.code(), 5, "{refused}");
         assert!(refused.stderr.contains(word), "{refused}");
@@ -161,7 +164,7 @@ fn a_passphrase_file_that_is_none() {
     let refused = key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]);
     assert_eq!(refused.code(), 5, "{refused}");
     // Without the newline at its end it is the same passphrase.
-    fs::write(&file, b"passphrase first for tests").unwrap();
+    write_secret(&file, b"passphrase first for tests");
     key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]).ok();
 }
 

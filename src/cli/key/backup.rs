@@ -1,7 +1,7 @@
 //! `atrest key backup` and `restore`: all master keys on paper, and back.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,9 @@ use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::{Daemon, Target};
 use super::super::vault;
 use super::VaultArgs;
+
+/// Bytes of a recovery text, of which the largest key file gives fewer.
+const LONGEST: u64 = 32 << 20;
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
@@ -131,9 +134,9 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
 
 fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
     let read = if path == Path::new("-") {
-        io::read_to_string(io::stdin())
+        read_text(io::stdin())
     } else {
-        fs::read_to_string(path)
+        sys::open_input(path).and_then(read_text)
     };
     let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
     let text = Zeroizing::new(text);
@@ -143,6 +146,15 @@ fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
         KeyRing::from_recovery_words(&text)?
     };
     Ok(ring)
+}
+
+/// All of a recovery text.
+fn read_text(from: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    match from.take(LONGEST).read_to_string(&mut text)? as u64 {
+        LONGEST => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long")),
+        _ => Ok(text),
+    }
 }
 
 /// Writes a file that must not be there, for its owner alone, and makes it durable.

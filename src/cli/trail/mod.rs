@@ -18,6 +18,7 @@ use serde_json::json;
 
 use crate::keys::Timestamp;
 use crate::keys::trail::{EventName, Filter, Head, Report, number};
+use crate::sys;
 
 use super::exit::{Exit, Failure, print, tell};
 use super::key::VaultArgs;

@@ -1,8 +1,10 @@
 //! Where a trail ends, for who goes on with it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{CWD, OFlags};
 
 use super::chain::{Head, link_to_text};
 use super::directory::Directory;
@@ -78,7 +80,7 @@ impl End {
 /// The file, if it ends where and as the seal says.
 fn open_as_sealed(path: &Path, seal: &Seal) -> Result<Option<File>, TrailError> {
     let io = |source| TrailError::io("open", path, source);
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let file = sys::open_regular(CWD, path, OFlags::RDWR, Links::Refuse).map_err(io)?;
     if file.metadata().map_err(io)?.len() != seal.file.1 {
         return Ok(None);
     }
