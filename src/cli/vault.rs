@@ -1,6 +1,7 @@
 //! Vaults and key files as the command line uses them: what goes wrong gets its exit code here.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -104,7 +105,7 @@ pub fn named(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct Turn {
     /// Locked by flock(2); it goes with the last copy of the descriptor.
-    _directory: Option<File>,
+    _directory: Option<OwnedFd>,
 }
 
 impl Turn {
@@ -128,7 +129,10 @@ impl Turn {
     /// # Errors
     /// [`Exit::Busy`] when it does not come.
     pub fn take(vault: &Path) -> Result<Self, Failure> {
-        let Ok(directory) = File::open(vault) else { return Ok(Self { _directory: None }) };
+        // Not the vault's directory: others may be let in there, and could hold its lock for ever.
+        let Ok(directory) = Vault::own_directory(vault) else {
+            return Ok(Self { _directory: None });
+        };
         let started = Instant::now();
         loop {
             match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {

@@ -130,6 +130,22 @@ impl OwnFiles {
     }
 }
 
+/// The error with the file's name where it is about what stands in its place.
+fn named(name: &str, error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ (io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory) => {
+            io::Error::new(kind, format!("{}/{name}: {error}", super::OWN_DIR))
+        }
+        _ => error,
+    }
+}
+
+impl From<OwnFiles> for OwnedFd {
+    fn from(own: OwnFiles) -> Self {
+        own.0
+    }
+}
+
 impl AsFd for OwnFiles {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

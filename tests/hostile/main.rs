@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod locks;
 mod odd_files;
 
 use common::User;
