@@ -12,7 +12,7 @@ use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::keys::trail::{EventName, Who};
 use crate::store::Access;
-use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit};
+use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit, Show};
 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure, tell};
@@ -91,7 +91,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let opened = vault::open(vault, &start.keys, access).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
     for lack in fs.vault().lacks() {
-        let sentence = format!("the filesystem of the vault {} has {lack}", vault.display());
+        let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
         log::info!("{sentence}");
         tell(&sentence);
     }
@@ -111,7 +111,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     mount.leave();
     let closed = fs.close().map_err(|error| vault::failure(vault, error));
     match &closed {
-        Ok(()) => log::info!("closed the vault {}", vault.display()),
+        Ok(()) => log::info!("closed the vault {}", vault.shown()),
         Err(failure) => {
             log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
         }
@@ -124,7 +124,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
     let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
-    let mountpoint = plan.mountpoint.path.display();
+    let mountpoint = plan.mountpoint.path.shown();
     let settings = Settings {
         mount: mount.id(),
         writeback: !plan.options.no_writeback,
@@ -151,7 +151,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         None => std::env::set_current_dir("/")?,
     }
     record(fs, EventName::Mount, plan);
-    log::info!("mounted {} on {mountpoint}", plan.vault.display());
+    log::info!("mounted {} on {mountpoint}", plan.vault.shown());
     let ended = session.run();
     if let Err(error) = &ended {
         log::error!("{mountpoint}: the FUSE session failed: {error}");

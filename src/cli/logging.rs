@@ -10,6 +10,8 @@ use parking_lot::Mutex;
 use rustix::fs::{CWD, OFlags};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
 
+use crate::sys::{self, Links, Show};
+
 use super::exit::{Context, Exit, Failure};
 
 /// Where to.
@@ -39,15 +41,15 @@ pub fn start(destination: Destination<'_>) -> Result<bool, Failure> {
         }
         Destination::Stderr => env_logger::Target::Stderr,
         Destination::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-            let file = file.or_fail(Exit::Failed, || format!("the log file {}", path.display()))?;
+            let file =
+                open(path).or_fail(Exit::Failed, || format!("the log file {}", path.shown()))?;
             env_logger::Target::Pipe(Box::new(file))
         }
     };
     let environment = env_logger::Env::default().default_filter_or("info,fuser=warn");
     let logger = env_logger::Builder::from_env(environment).target(target).build();
     log::set_max_level(logger.filter());
-    let started = log::set_boxed_logger(Box::new(WithoutLateReplies(logger)));
+    let started = log::set_boxed_logger(Box::new(Cleaned(logger)));
     started.or_fail(Exit::Failed, || "the log".to_owned())?;
     abort_on_panic();
     Ok(true)
@@ -72,11 +74,12 @@ fn abort_on_panic() {
     }));
 }
 
-/// Passes on all but one harmless line: at an unmount the kernel takes back requests that are
-/// being answered, and `fuser` calls it an error that the answer finds nobody.
-struct WithoutLateReplies<L>(L);
+/// Passes on each record as one line of text, whatever names stand in it, but for one: at an unmount
+/// the kernel takes back requests that are being answered, and `fuser` calls it an error that the
+/// answer finds nobody.
+struct Cleaned<L>(L);
 
-impl<L: Log> Log for WithoutLateReplies<L> {
+impl<L: Log> Log for Cleaned<L> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.0.enabled(metadata)
     }
@@ -85,6 +88,17 @@ impl<L: Log> Log for WithoutLateReplies<L> {
         if !self.enabled(record.metadata()) || crate::fuse::is_late_reply(record) {
             return;
         }
+        let said = record.args().to_string();
+        let line = sys::harmless(&said, false);
+        self.0.log(
+            &Record::builder()
+                .metadata(record.metadata().clone())
+                .args(format_args!("{line}"))
+                .module_path(record.module_path())
+                .file(record.file())
+                .line(record.line())
+                .build(),
+        );
     }
 
     fn flush(&self) {
@@ -104,7 +118,7 @@ type Socket = Logger<LoggerBackend, Formatter3164>;
 fn start_syslog() -> bool {
     let socket = open_socket();
     let is_kept = socket.is_some();
-    let logger = Box::new(WithoutLateReplies(Syslog { socket: Mutex::new(socket) }));
+    let logger = Box::new(Cleaned(Syslog { socket: Mutex::new(socket) }));
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

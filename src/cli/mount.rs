@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::sys::{Forked, InheritedDescriptors, Starting, fork_to_background};
+use crate::sys::{Forked, InheritedDescriptors, Show, Starting, fork_to_background};
 
 use super::below;
 use super::daemon;
@@ -129,7 +129,7 @@ impl Plan {
     fn of(args: &Args) -> Result<(Self, Turn), Failure> {
         let options = args.combined()?;
         let vault = resolve(&args.vault)
-            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
+            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.shown()))?;
         vault::describe(&vault)?;
         let turn = Turn::take(&vault)?;
         let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
@@ -173,10 +173,10 @@ fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
     let holder = vault::holder(vault)?;
     let Some(pid) = holder else { return Ok(()) };
     let mounted = mount_table()?.mounts_of(vault).last();
-    let (vault, pid) = (vault.display(), vault::named(pid));
+    let (vault, pid) = (vault.shown(), vault::named(pid));
     let sentence = match mounted {
         Some(mounted) => {
-            let place = mounted.mountpoint.display();
+            let place = mounted.mountpoint.shown();
             format!("the vault {vault} is already mounted, on {place} by {pid}")
         }
         None => format!("the vault {vault} is in use by {pid}"),
@@ -191,7 +191,7 @@ fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure
     })?;
     let answers = rustix::fs::statfs(mountpoint).and_then(|_| rustix::fs::stat(mountpoint));
     answers.or_fail(Exit::Mount, || {
-        format!("mounted on {}, but the mount does not answer", mountpoint.display())
+        format!("mounted on {}, but the mount does not answer", mountpoint.shown())
     })?;
     Ok(Exit::Done)
 }

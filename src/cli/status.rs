@@ -12,7 +12,7 @@ use crate::store::Description;
 use crate::sys;
 
 use super::control::{Client, Request};
-use super::exit::{Context, Exit, Failure, print};
+use super::exit::{Context, Exit, Failure, print, print_json};
 use super::target::Target;
 use super::vault::{self, Keys};
 
@@ -77,9 +77,7 @@ pub struct Status {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let status = Status::of(&Target::find(&args.target)?, args.key_file.as_deref())?;
     if args.json {
-        let json = serde_json::to_string_pretty(&status)
-            .or_fail(Exit::Failed, || "the status".to_owned())?;
-        print(&json)?;
+        print_json(&status)?;
     } else {
         print(&status.to_text())?;
     }
@@ -151,28 +149,34 @@ impl Status {
 
     fn to_text(&self) -> String {
         let mount = match (&self.mountpoint, self.pid) {
-            (Some(mountpoint), _) if self.stale => format!("{mountpoint}, stale: its daemon died"),
-            (Some(mountpoint), Some(pid)) => format!("{mountpoint}, by process {pid}"),
-            (Some(mountpoint), None) => mountpoint.clone(),
+            (Some(mountpoint), _) if self.stale => {
+                format!("{}, stale: its daemon died", mountpoint.shown())
+            }
+            (Some(mountpoint), Some(pid)) => format!("{}, by process {pid}", mountpoint.shown()),
+            (Some(mountpoint), None) => mountpoint.shown().to_string(),
             (None, Some(pid)) => format!("no; in use by process {pid}"),
             (None, None) => "no".to_owned(),
         };
         let key = match (&self.key, self.key_version, &self.key_file) {
             (Some(key), Some(version), Some(file)) => {
-                format!("{key}, version {version}, in {file}")
+                format!("{key}, version {version}, in {}", file.shown())
             }
             _ => "no key file at hand".to_owned(),
         };
         let mut text = format!(
             "vault    {} ({})\nmounted  {mount}\nformat   {}, names {}\nkey      {key}",
-            self.vault, self.vault_id, self.format, self.names,
+            self.vault.shown(),
+            self.vault_id,
+            self.format,
+            self.names,
         );
         // Writing to a String cannot fail.
         if let Some(next) = &self.next_rotation {
             let _ = write!(text, "\nrotates  {next}");
         }
         if let Some(trail) = &self.trail {
-            let _ = write!(text, "\ntrail    {} lines, in {}", trail.last, trail.directory);
+            let directory = trail.directory.shown();
+            let _ = write!(text, "\ntrail    {} lines, in {directory}", trail.last);
             if let Some(reason) = &trail.failing {
                 let _ = write!(text, "; it can't be written: {reason}");
             }

@@ -13,6 +13,7 @@ use crate::format::VolumeId;
 use crate::fs::Fs;
 use crate::keys::{Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
 use crate::store::{Access, Description, Vault, VaultError};
+use crate::sys::Show;
 
 use super::exit::{Exit, Failure};
 use super::key::{KeyChange, KeyChanged};
@@ -118,7 +119,7 @@ impl Turn {
         match holder(vault)? {
             None => Ok(turn),
             Some(pid) => {
-                let sentence = format!("the vault {} is in use by {}", vault.display(), named(pid));
+                let sentence = format!("the vault {} is in use by {}", vault.shown(), named(pid));
                 Err(Failure::new(Exit::Busy, sentence))
             }
         }
@@ -141,7 +142,7 @@ impl Turn {
                 }
                 Err(Errno::WOULDBLOCK) => {
                     let sentence =
-                        format!("the vault {} is being mounted right now", vault.display());
+                        format!("the vault {} is being mounted right now", vault.shown());
                     return Err(Failure::new(Exit::Busy, sentence));
                 }
                 // A filesystem without such locks: two mounts in the same moment then meet at
@@ -166,7 +167,7 @@ pub fn open(vault: &Path, keys: &Keys, access: Access) -> Result<Fs, Failure> {
         }
     };
     Fs::new(opened)
-        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.display())))
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.shown())))
 }
 
 /// Reads the key file again, into an open vault: it may have changed before the vault was locked.
@@ -232,7 +233,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         VaultError::Stopped | VaultError::Outstanding { .. } => Exit::Failed,
         VaultError::Io(refusal) => match refusal.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                let vault = vault.display();
+                let vault = vault.shown();
                 let sentence = format!(
                     "the vault {vault} can't be written ({refusal}): mount it with --read-only"
                 );
@@ -241,7 +242,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
             _ => Exit::Failed,
         },
     };
-    Failure::new(exit, format!("the vault {}: {error}", vault.display()))
+    Failure::new(exit, format!("the vault {}: {error}", vault.shown()))
 }
 
 impl From<KeyError> for Failure {

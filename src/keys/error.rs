@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::policy::Action;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::sys::Show;
 
 /// Why a key cannot be used, changed, read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -120,19 +121,19 @@ pub enum KeyError {
     /// There is no key file there.
     #[error(
         "there is no key file {}; name it with --key-file or ATREST_KEY_FILE, or restore it from a backup",
-        .0.display()
+        .0.shown()
     )]
     Missing(PathBuf),
     /// A key file would be overwritten.
-    #[error("{} exists and is not overwritten; move it away or choose another path", .0.display())]
+    #[error("{} exists and is not overwritten; move it away or choose another path", .0.shown())]
     Exists(PathBuf),
     /// A directory, a device, a pipe.
-    #[error("{} is not a regular file, so it is not read as a key file", .0.display())]
+    #[error("{} is not a regular file, so it is not read as a key file", .0.shown())]
     NotRegular(PathBuf),
     /// Others than the owner may read or write it.
     #[error(
         "key file {} has mode {mode:04o} and is open to others; `chmod 600` it",
-        .path.display()
+        .path.shown()
     )]
     Exposed {
         /// The key file.
@@ -140,10 +141,21 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others than the owner may read or write the passphrase.
+    #[error(
+        "passphrase file {} has mode {mode:04o} and is open to others; `chmod 600` it",
+        .path.shown()
+    )]
+    PassphraseExposed {
+        /// The passphrase file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// It belongs to someone else.
     #[error(
         "key file {} belongs to uid {owner}, neither to you nor to root; `chown` it to its user",
-        .path.display()
+        .path.shown()
     )]
     WrongOwner {
         /// The key file.
@@ -154,13 +166,13 @@ pub enum KeyError {
     /// Not what this program wrote.
     #[error(
         "{} is not a key file, or is damaged; restore it from its previous copy or a backup",
-        .0.display()
+        .0.shown()
     )]
     Damaged(PathBuf),
     /// Written by a newer program.
     #[error(
         "key file {} is of version {version}, this program reads version {}; update atrest",
-        .path.display(),
+        .path.shown(),
         super::envelope::FILE_VERSION
     )]
     FromTheFuture {
@@ -172,7 +184,7 @@ pub enum KeyError {
     /// It holds the keys of another vault.
     #[error(
         "key file {} belongs to vault {found}, not to vault {wanted}; name the right one with --key-file",
-        .path.display()
+        .path.shown()
     )]
     OtherVault {
         /// The key file.
@@ -188,12 +200,12 @@ pub enum KeyError {
     )]
     PassphraseNeeded,
     /// The passphrase opens none of the protectors.
-    #[error("the passphrase does not open key file {}; nothing was changed", .0.display())]
+    #[error("the passphrase does not open key file {}; nothing was changed", .0.shown())]
     WrongPassphrase(PathBuf),
     /// The protector that it was opened through is there no longer.
     #[error(
         "the passphrase that key file {} was opened with has been removed from it; open it with a current one",
-        .0.display()
+        .0.shown()
     )]
     ProtectorGone(PathBuf),
     /// An empty passphrase.
@@ -242,7 +254,7 @@ pub enum KeyError {
     )]
     NoHome,
     /// The system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}: {source}", .path.shown())]
     Io {
         /// What was tried.
         action: &'static str,

@@ -19,6 +19,9 @@ mod mountinfo;
 mod peer;
 mod power;
 mod process;
+mod regular;
+mod shown;
+mod stream;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
@@ -40,3 +43,6 @@ pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
     processor_of,
 };
+pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
+pub use shown::{Show, Shown, harmless, harmless_json};
+pub use stream::open_input;

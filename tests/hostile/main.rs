@@ -5,6 +5,7 @@
 mod common;
 
 mod locks;
+mod names;
 mod odd_files;
 
 use common::User;

@@ -48,8 +48,8 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
-        if !self.is_ours(directory)? {
-            let sentence = format!("{} is open to others or belongs to them", directory.display());
+        if !self.owns(directory)? {
+            let sentence = format!("{} is open to others or belongs to them", directory.shown());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
         }
         if passable {

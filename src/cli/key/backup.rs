@@ -9,8 +9,9 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::keys::{KeyError, KeyFile, KeyRing};
+use crate::sys::{self, Show};
 
-use super::super::exit::{Context, Exit, Failure, print};
+use super::super::exit::{Context, Exit, Failure, print, print_json};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::{Daemon, Target};
 use super::super::vault;
@@ -76,13 +77,11 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
         Some(path) if path == Path::new("-") => print(text.trim_end())?,
         Some(path) => {
             write_new(path, text.as_bytes())
-                .or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
-            let shown = path.display();
+                .or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
+            let shown = path.shown();
             if args.vault.json {
-                print(&format!(
-                    "{:#}",
-                    json!({ "vault_id": ring.volume_id(), "file": path.to_string_lossy() })
-                ))?;
+                let file = path.to_string_lossy();
+                print_json(&json!({ "vault_id": ring.volume_id(), "file": file }))?;
             } else {
                 print(&format!(
                     "Wrote all master keys of vault {} to {shown}. \
@@ -103,7 +102,7 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
 pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
     if let Daemon::Reached(_) = target.daemon()? {
-        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.display());
+        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.shown());
         return Err(Failure::new(Exit::Busy, sentence));
     }
     let id = vault::describe(&target.vault)?.vault;
@@ -122,12 +121,10 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     };
     KeyFile::create(&path, &ring, &protectors)?;
     if args.json {
-        print(&format!(
-            "{:#}",
-            json!({ "vault_id": id, "key_file": path.to_string_lossy(), "keys": ring.describe() })
-        ))?;
+        let key_file = path.to_string_lossy();
+        print_json(&json!({ "vault_id": id, "key_file": key_file, "keys": ring.describe() }))?;
     } else {
-        print(&format!("Made the key file {} of vault {id} from its backup.", path.display()))?;
+        print(&format!("Made the key file {} of vault {id} from its backup.", path.shown()))?;
     }
     Ok(Exit::Done)
 }
@@ -138,8 +135,7 @@ fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
     } else {
         sys::open_input(path).and_then(read_text)
     };
-    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
-    let text = Zeroizing::new(text);
+    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
     let ring = if text.contains("-----") {
         KeyRing::import_recovery(&text)?
     } else {

@@ -11,6 +11,7 @@ use super::directory::Directory;
 use super::verify::Tail;
 use super::{Seal, TrailError};
 use crate::crypto::TrailKeys;
+use crate::sys::{self, Links, Show};
 
 /// Beyond it are the numbers of files that somebody else put there: behind them is no room.
 const FARTHEST: u64 = u64::MAX / 4;
@@ -39,7 +40,7 @@ impl End {
         let sealed_head = sealed.map_or(Head::START, |seal| seal.head);
         let Some(&last) = files.last() else {
             let trouble = (sealed_head.sequence > 0)
-                .then(|| format!("nothing is left of the trail in {}", directory.path().display()));
+                .then(|| format!("nothing is left of the trail in {}", directory.path().shown()));
             return Ok(Self { head: sealed_head, open: None, trouble });
         };
         if let Some(seal) = sealed
@@ -52,7 +53,7 @@ impl End {
         let from = sealed.map_or(last, |seal| seal.file.0);
         let tail = files.partition_point(|first| *first < from.min(last));
         let tail = Tail::read(directory, &files[tail..], keys, sealed)?;
-        let place = directory.path().display();
+        let place = directory.path().shown();
         let trouble = match sealed {
             // The first start leaves one line before it seals.
             None if tail.head.sequence > 1 => {
