@@ -6,6 +6,7 @@
 
 mod affinity;
 mod bdi;
+mod beneath;
 mod capability;
 mod cgroup;
 mod fusermount;
@@ -25,6 +26,7 @@ mod stream;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
+pub use beneath::open_beneath;
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use holders::{Holder, holders, holders_elsewhere};

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod control;
 mod locks;
 mod names;
 mod odd_files;
