@@ -58,7 +58,8 @@ pub struct Args {
     #[command(flatten)]
     pub trail: TrailArgs,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, sync, remount,
-    /// allow_other, default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict,
+    /// allow_other, default_permissions, key-file=F, passphrase-file=F, max-argon2-memory=MIB,
+    /// log-file=F, no-writeback, strict,
     /// admin-group=G, spin=USECS, trail=DIR, no-trail, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,

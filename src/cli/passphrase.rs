@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyError, NewProtector, Passphrase, PassphraseCost, Unlock};
+use crate::keys::{CostLimit, KeyError, NewProtector, Passphrase, PassphraseCost, Unlock};
+use crate::sys;
 
 /// More than any passphrase has, in bytes.
 const MOST: u64 = 64 * 1024 + 2;
@@ -22,6 +23,10 @@ pub struct UnlockArgs {
     /// Read the key file's passphrase from what a command prints
     #[arg(long, value_name = "C")]
     pub passphrase_command: Option<String>,
+    /// Memory that the key file's passphrase may take, in MiB, and three passes over it for each of
+    /// 16 protectors [default: 1024]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_argon2_memory: Option<u32>,
 }
 
 impl Unlock for UnlockArgs {
@@ -31,6 +36,11 @@ impl Unlock for UnlockArgs {
             (None, Some(command)) => from_command(command),
             (None, None) => from_terminal("Passphrase of the key file: "),
         }
+    }
+
+    fn most_cost(&self) -> CostLimit {
+        self.max_argon2_memory
+            .map_or_else(CostLimit::default, |memory_mib| CostLimit { memory_mib })
     }
 }
 

@@ -231,6 +231,16 @@ pub enum KeyError {
         "a passphrase costs 8 KiB a lane to 4 GiB of memory, 1 to 1000 passes and 1 to 64 lanes"
     )]
     BadCost,
+    /// The file asks for more of Argon2id than its reader allows.
+    #[error(
+        "the key file's passphrase may take {limit} MiB of memory and the time for that, and its Argon2id asks for more: if that is its own, `--max-argon2-memory {needed}` allows it"
+    )]
+    TooCostly {
+        /// What is allowed, in MiB.
+        limit: u32,
+        /// What would be enough.
+        needed: u64,
+    },
     /// The memory that the passphrase's Argon2id asks for is not there.
     #[error("opening the passphrase takes {0} KiB of memory, which this machine does not give")]
     NoMemory(u32),
@@ -306,6 +316,7 @@ impl KeyError {
             | Self::PassphraseLines
             | Self::PassphrasesDiffer
             | Self::BadCost
+            | Self::TooCostly { .. }
             | Self::NoMemory(_)
             | Self::RecoveryLine(_)
             | Self::RecoveryWord(_)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::KeyError;
-use super::passphrase::{Passphrase, PassphraseCost};
+use super::passphrase::{CostLimit, Passphrase, PassphraseCost};
 use super::slot::Holder;
 
 /// Where the passphrase comes from when one is needed. It is asked for only then.
@@ -17,6 +17,11 @@ pub trait Unlock {
     /// # Errors
     /// [`KeyError::PassphraseNeeded`] when there is none, or what kept it from being read.
     fn passphrase(&self) -> Result<Passphrase, KeyError>;
+
+    /// What the passphrase's Argon2id may cost, by the word of a file that anybody may have written.
+    fn most_cost(&self) -> CostLimit {
+        CostLimit::default()
+    }
 
     /// What an earlier opening left to open it with again.
     fn held(&self) -> Option<&Held> {

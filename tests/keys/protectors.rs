@@ -192,3 +192,44 @@ fn back_to_no_passphrase() {
     assert_eq!(described(&vault, "default")["current_version"], 1);
     assert_eq!(key_json(&vault, &["protector", "list"], &[]).as_array().unwrap().len(), 2);
 }
+
+/// Refused with the command that mends it, for the passphrase that is and for one that is to be.
+#[test]
+fn a_passphrase_file_that_is_open_to_others() {
+    let vault = protected();
+    let before = fs::read(vault.key_file()).unwrap();
+    let file = passphrase(&vault, "first");
+    let path = file.to_str().unwrap();
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        for option in ["--passphrase-file", "--new-passphrase-file"] {
+            let refused = key(&vault, &["protector", "add"], &[option, path]);
+            assert_eq!(refused.code(), 5, "{refused}");
+        }
+        let refused = key(&vault, &["list"], &["--passphrase-file", path]);
+        assert!(refused.stderr.contains(&format!("has mode {mode:04o}")), "{refused}");
+        assert!(refused.stderr.contains("`chmod 600` it"), "{refused}");
+    }
+    assert_eq!(fs::read(vault.key_file()).unwrap(), before);
+    // A pipe of the shell has no mode that means anything.
+    let mut shell = Command::new("bash");
+    let script = r#"exec "$0" key list "$1" --passphrase-file <(cat "$2")"#;
+    shell.args(["-c", script]).arg(binary()).arg(vault.path()).arg(&file);
+    run(shell.env("ATREST_KEY_FILE", vault.key_file())).ok();
+}
+
+#[test]
+fn what_the_passphrase_costs_is_bounded_by_who_opens() {
+    let vault = protected();
+    let file = passphrase(&vault, "first");
+    let path = file.to_str().unwrap();
+    let limited =
+        |mib| key(&vault, &["list"], &["--passphrase-file", path, "--max-argon2-memory", mib]);
+    limited("8").ok();
+    let refused = limited("7");
+    assert_eq!(refused.code(), 5, "{refused}");
+    assert!(refused.stderr.contains("`--max-argon2-memory 8`"), "{refused}");
+    let options = format!("passphrase-file={path},max-argon2-memory=");
+    assert!(vault.try_mount(&["-o", &format!("{options}7")]).is_err());
+    vault.mount(&["-o", &format!("{options}8")]).unmount();
+}
