@@ -56,6 +56,11 @@ pub fn run(
     let signals = BlockedSignals::block(plan.foreground)?;
     let (mount, device) = OwnMount::make(plan)?;
     let mount = Arc::new(mount);
+    // Still in the one thread that all others are started from.
+    if let Err(error) = sys::confine() {
+        mount.leave();
+        return Err(Failure::new(Exit::Failed, format!("the daemon can't be confined: {error}")));
+    }
     let start = Start { plan, turn, keys, background, log_is_kept, device, signals };
     open_and_serve(start, &mount).map(|()| Exit::Done)
 }

@@ -144,6 +144,7 @@ impl Served {
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
             spin_us: self.connection.spins_for().as_micros() as u64,
+            confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault, &description).with_keys(&self.keys.path, &ring)

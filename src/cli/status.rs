@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::keys::trail::Condition;
 use crate::keys::{KeyRing, NoPassphrase, Timestamp};
 use crate::store::Description;
-use crate::sys;
+use crate::sys::{self, Confinement, Show};
 
 use super::control::{Client, Request};
 use super::exit::{Context, Exit, Failure, print, print_json};
@@ -64,6 +64,8 @@ pub struct Status {
     pub bytes_sealed: u64,
     /// How long the daemon looks out for the next request before it sleeps, in microseconds.
     pub spin_us: u64,
+    /// What the daemon has given up; null where there is none.
+    pub confinement: Option<Confinement>,
     /// The trail; null where none is kept.
     pub trail: Option<Condition>,
     /// How often each FUSE operation was asked for since the mount.
@@ -181,6 +183,9 @@ impl Status {
                 let _ = write!(text, "; it can't be written: {reason}");
             }
         }
+        if let Some(confinement) = &self.confinement {
+            let _ = write!(text, "\nconfined {}", in_words(confinement));
+        }
         if self.mounted {
             let _ =
                 write!(text, "\nsealed   {} files, {} bytes", self.files_sealed, self.bytes_sealed);
@@ -190,4 +195,10 @@ impl Status {
         }
         text
     }
+}
+
+fn in_words(confinement: &Confinement) -> String {
+    let filter = if confinement.seccomp { "a filter of system calls" } else { "no filter" };
+    let privileges = if confinement.no_new_privileges { "no new privileges, " } else { "" };
+    format!("{filter}, {privileges}{} capabilities", confinement.capabilities.len())
 }

@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod confined;
 mod control;
 mod locks;
 mod names;
