@@ -53,6 +53,7 @@ complain "I/O below the store" < <(code '(^|[^a-z_])(std::fs|std::net|rustix::|l
 complain "unsafe outside src/sys" < <(code '(^|[^a-z_])unsafe *([{]|fn|impl|extern)' "${safe[@]}")
 complain "fuser outside src/fuse" < <(code '(^|[^a-z_])fuser::' "${no_fuse[@]}")
 complain "unchecked or unfinished" < <(code '[.]unwrap[(][)]|todo!|unimplemented!|dbg!' "${all[@]}")
+complain "names shown as they are, not by Show::shown" < <(code '[.]display[(][)]' "${all[@]}")
 complain "notes to oneself" < <(grep -nE 'TODO|FIXME|XXX' "${all[@]}")
 complain "more than 500 lines before the tests" < <(long)
 

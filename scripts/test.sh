@@ -104,7 +104,7 @@ if [ "$(id -u)" -eq 0 ]; then
 else
   stage "tests without root" tests --lib --bins --test format --test store --test crash --test cli --test keys --test mount
   stage "suites without root" tests --test suites -- --skip pjdfstest:: --skip postgres::
-  stage "tests as root" tests_as_root --test root --test policy --test trail --test faults
+  stage "tests as root" tests_as_root --test root --test policy --test trail --test faults --test hostile
   stage "suites as root" tests_as_root --test suites -- pjdfstest:: postgres::
 fi
 # What lies below decides about holes, zeroed ranges and times; so the mount is tested on both.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::keys::KeyFile;
 use crate::store::default_place;
+use crate::sys::Show;
 
 use super::control::Place;
 use super::exit::{Exit, Failure};
@@ -24,7 +25,7 @@ pub fn refuse(plan: &Plan) -> Result<(), Failure> {
     let mountpoint = &plan.mountpoint.path;
     for (what, path, remedy) in needed(plan)? {
         let real = would_be(&path);
-        let (shown, below) = (path.display(), mountpoint.display());
+        let (shown, below) = (path.shown(), mountpoint.shown());
         if lies_in(&real, mountpoint) {
             let sentence = format!(
                 "{what} {shown} would lie below the mount point {below}, where the daemon waits \

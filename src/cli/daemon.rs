@@ -12,7 +12,7 @@ use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::keys::trail::{EventName, Who};
 use crate::store::{Access, Freshness};
-use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit};
+use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit, Show};
 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure, tell};
@@ -56,6 +56,11 @@ pub fn run(
     let signals = BlockedSignals::block(plan.foreground)?;
     let (mount, device) = OwnMount::make(plan)?;
     let mount = Arc::new(mount);
+    // Still in the one thread that all others are started from.
+    if let Err(error) = sys::confine() {
+        mount.leave();
+        return Err(Failure::new(Exit::Failed, format!("the daemon can't be confined: {error}")));
+    }
     let start = Start { plan, turn, keys, background, log_is_kept, device, signals };
     open_and_serve(start, &mount).map(|()| Exit::Done)
 }
@@ -94,7 +99,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let opened = vault::open(vault, &start.keys, access, age).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
     for lack in fs.vault().lacks() {
-        let sentence = format!("the filesystem of the vault {} has {lack}", vault.display());
+        let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
         log::info!("{sentence}");
         tell(&sentence);
     }
@@ -120,7 +125,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     }
     let closed = fs.close().map_err(|error| vault::failure(vault, error));
     match &closed {
-        Ok(()) => log::info!("closed the vault {}", vault.display()),
+        Ok(()) => log::info!("closed the vault {}", vault.shown()),
         Err(failure) => {
             log::error!("{failure}: what was fsynced is safe, but this mount did not end cleanly");
         }
@@ -130,7 +135,7 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 
 /// Says what is known of the vault's age, unless all is as it was.
 fn tell_age(fs: &Fs, vault: &Path) {
-    let vault = vault.display();
+    let vault = vault.shown();
     let sentence = match fs.vault().freshness() {
         None | Some(Freshness::Fresh) => return,
         Some(Freshness::FirstSeen) => format!(
@@ -142,10 +147,10 @@ fn tell_age(fs: &Fs, vault: &Path) {
              back to an older state shows only if XDG_STATE_HOME or HOME is set"
         ),
         Some(Freshness::Moved(from)) => {
-            format!("the vault {vault} was in {} when it was last seen", from.display())
+            format!("the vault {vault} was in {} when it was last seen", from.shown())
         }
         Some(Freshness::Copy(of)) => {
-            format!("the vault {vault} is a copy of the one in {}", of.display())
+            format!("the vault {vault} is a copy of the one in {}", of.shown())
         }
         Some(Freshness::Accepted(findings)) => format!(
             "the vault {vault} was put back to an older state, which was accepted: {}",
@@ -161,7 +166,7 @@ fn tell_age(fs: &Fs, vault: &Path) {
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
     let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
-    let mountpoint = plan.mountpoint.path.display();
+    let mountpoint = plan.mountpoint.path.shown();
     let settings = Settings {
         mount: mount.id(),
         writeback: !plan.options.no_writeback,
@@ -191,7 +196,7 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
         record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
     }
-    log::info!("mounted {} on {mountpoint}", plan.vault.display());
+    log::info!("mounted {} on {mountpoint}", plan.vault.shown());
     let ended = session.run();
     if let Err(error) = &ended {
         log::error!("{mountpoint}: the FUSE session failed: {error}");

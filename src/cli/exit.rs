@@ -4,6 +4,10 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use crate::sys;
+
 /// The exit codes. They are part of the interface: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -130,14 +134,27 @@ impl<T, E: fmt::Display> Context<T> for Result<T, E> {
 pub fn tell(sentence: &str) {
     use io::Write;
     // Nobody reads it: then nobody is to be told either.
-    let _ = writeln!(io::stderr(), "atrest: {sentence}");
+    let _ = writeln!(io::stderr(), "atrest: {}", sys::harmless(sentence, false));
 }
 
-/// Prints a result to stdout.
+/// Prints a result to stdout: lines of text.
 ///
 /// # Errors
 /// Those of writing, except that a reader who has left (`atrest … | head`) is none.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_safe(&sys::harmless(text, true))
+}
+
+/// Prints a result to stdout as JSON.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(value).or_fail(Exit::Failed, || "the result".into())?;
+    print_safe(&sys::harmless_json(&json))
+}
+
+fn print_safe(text: &str) -> Result<(), Failure> {
     use io::Write;
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")) {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
 use crate::store::{NameMode, Vault, VaultError};
+use crate::sys::Show;
 
 use super::exit::{Context, Exit, Failure, print};
 use super::mountpoint::lies_in;
@@ -45,7 +46,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if lies_in(&would_be(&key_file), &would_be(&dir)) {
         let sentence = format!(
             "the key file {} would lie in its own vault: who has the one would have the other",
-            key_file.display()
+            key_file.shown()
         );
         return Err(Failure::new(Exit::KeyFile, sentence));
     }
@@ -68,8 +69,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         "Made the vault {}, of format {FORMAT_VERSION}, with the id {id}.\n\
          Its key file is {}.\n\
          Keep a copy of the key file in another place: without it the data is lost.",
-        dir.display(),
-        key_file.display()
+        dir.shown(),
+        key_file.shown()
     ))?;
     Ok(Exit::Done)
 }

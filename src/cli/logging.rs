@@ -1,13 +1,16 @@
 //! Where the daemon's log goes.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::panic;
 use std::path::Path;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
+use rustix::fs::{CWD, OFlags};
 use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+
+use crate::sys::{self, Links, Show};
 
 use super::exit::{Context, Exit, Failure};
 
@@ -38,18 +41,27 @@ pub fn start(destination: Destination<'_>) -> Result<bool, Failure> {
         }
         Destination::Stderr => env_logger::Target::Stderr,
         Destination::File(path) => {
-            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-            let file = file.or_fail(Exit::Failed, || format!("the log file {}", path.display()))?;
+            let file =
+                open(path).or_fail(Exit::Failed, || format!("the log file {}", path.shown()))?;
             env_logger::Target::Pipe(Box::new(file))
         }
     };
     let environment = env_logger::Env::default().default_filter_or("info,fuser=warn");
     let logger = env_logger::Builder::from_env(environment).target(target).build();
     log::set_max_level(logger.filter());
-    let started = log::set_boxed_logger(Box::new(WithoutLateReplies(logger)));
+    let started = log::set_boxed_logger(Box::new(Cleaned(logger)));
     started.or_fail(Exit::Failed, || "the log".to_owned())?;
     abort_on_panic();
     Ok(true)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // It throws away all at once; another device, or a FIFO, could keep the daemon waiting.
+    if path == Path::new("/dev/null") {
+        return OpenOptions::new().append(true).open(path);
+    }
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE;
+    sys::open_regular(CWD, path, flags, Links::Follow)
 }
 
 fn abort_on_panic() {
@@ -62,19 +74,31 @@ fn abort_on_panic() {
     }));
 }
 
-/// Passes on all but one harmless line: at an unmount the kernel takes back requests that are
-/// being answered, and `fuser` calls it an error that the answer finds nobody.
-struct WithoutLateReplies<L>(L);
+/// Passes on each record as one line of text, whatever names stand in it, but for one: at an unmount
+/// the kernel takes back requests that are being answered, and `fuser` calls it an error that the
+/// answer finds nobody.
+struct Cleaned<L>(L);
 
-impl<L: Log> Log for WithoutLateReplies<L> {
+impl<L: Log> Log for Cleaned<L> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         self.0.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !crate::fuse::is_late_reply(record) {
-            self.0.log(record);
+        if !self.enabled(record.metadata()) || crate::fuse::is_late_reply(record) {
+            return;
         }
+        let said = record.args().to_string();
+        let line = sys::harmless(&said, false);
+        self.0.log(
+            &Record::builder()
+                .metadata(record.metadata().clone())
+                .args(format_args!("{line}"))
+                .module_path(record.module_path())
+                .file(record.file())
+                .line(record.line())
+                .build(),
+        );
     }
 
     fn flush(&self) {
@@ -94,7 +118,7 @@ type Socket = Logger<LoggerBackend, Formatter3164>;
 fn start_syslog() -> bool {
     let socket = open_socket();
     let is_kept = socket.is_some();
-    let logger = Box::new(WithoutLateReplies(Syslog { socket: Mutex::new(socket) }));
+    let logger = Box::new(Cleaned(Syslog { socket: Mutex::new(socket) }));
     if log::set_boxed_logger(logger).is_ok() {
         log::set_max_level(LevelFilter::Info);
     }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{Forked, InheritedDescriptors, Starting, fork_to_background};
+use crate::sys::{Forked, InheritedDescriptors, Show, Starting, fork_to_background};
 
 use super::below;
 use super::daemon;
@@ -62,7 +62,8 @@ pub struct Args {
     #[command(flatten)]
     pub trail: TrailArgs,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, sync, remount,
-    /// allow_other, default_permissions, key-file=F, passphrase-file=F, log-file=F, no-writeback, strict, accept-rollback,
+    /// allow_other, default_permissions, key-file=F, passphrase-file=F, max-argon2-memory=MIB,
+    /// log-file=F, no-writeback, strict, accept-rollback,
     /// admin-group=G, spin=USECS, trail=DIR, no-trail, …
     #[arg(short = 'o', value_name = "OPT[,OPT…]")]
     pub options: Vec<String>,
@@ -135,7 +136,7 @@ impl Plan {
     fn of(args: &Args) -> Result<(Self, Turn), Failure> {
         let options = args.combined()?;
         let vault = resolve(&args.vault)
-            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.display()))?;
+            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.shown()))?;
         vault::describe(&vault)?;
         if options.allow_other {
             require_closed(&vault)?;
@@ -162,9 +163,9 @@ impl Plan {
 /// keeps from them.
 fn require_closed(vault: &Path) -> Result<(), Failure> {
     let found = std::fs::metadata(vault)
-        .or_fail(Exit::Vault, || format!("the vault {} can't be used", vault.display()))?;
+        .or_fail(Exit::Vault, || format!("the vault {} can't be used", vault.shown()))?;
     let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-    let shown = vault.display();
+    let shown = vault.shown();
     let (what, command) = if owner != user {
         (format!("user {owner} owns the vault {shown}"), format!("chown {user} {shown}"))
     } else if found.mode() & 0o077 != 0 {
@@ -203,10 +204,10 @@ fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
     let holder = vault::holder(vault)?;
     let Some(pid) = holder else { return Ok(()) };
     let mounted = mount_table()?.mounts_of(vault).last();
-    let (vault, pid) = (vault.display(), vault::named(pid));
+    let (vault, pid) = (vault.shown(), vault::named(pid));
     let sentence = match mounted {
         Some(mounted) => {
-            let place = mounted.mountpoint.display();
+            let place = mounted.mountpoint.shown();
             format!("the vault {vault} is already mounted, on {place} by {pid}")
         }
         None => format!("the vault {vault} is in use by {pid}"),
@@ -221,7 +222,7 @@ fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure
     })?;
     let answers = rustix::fs::statfs(mountpoint).and_then(|_| rustix::fs::stat(mountpoint));
     answers.or_fail(Exit::Mount, || {
-        format!("mounted on {}, but the mount does not answer", mountpoint.display())
+        format!("mounted on {}, but the mount does not answer", mountpoint.shown())
     })?;
     Ok(Exit::Done)
 }

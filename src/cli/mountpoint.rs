@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys;
+use crate::sys::{self, Show};
 
 use super::exit::{Context, Exit, Failure, tell};
 use super::target::{clear_socket, mount_table, resolve};
@@ -25,11 +25,11 @@ impl Mountpoint {
     /// mounted there.
     pub fn check(path: &Path, vault: &Path) -> Result<Self, Failure> {
         let path = resolve(path)
-            .or_fail(Exit::Mount, || format!("the mount point {} can't be used", path.display()))?;
+            .or_fail(Exit::Mount, || format!("the mount point {} can't be used", path.shown()))?;
         let on_it = mount_table()?.vault_at(&path);
         let stale = on_it.is_some() && sys::is_stale(&path);
         if let Some(mounted) = on_it.filter(|_| !stale) {
-            let (path, other) = (path.display(), mounted.vault.display());
+            let (path, other) = (path.shown(), mounted.vault.shown());
             let sentence = format!("on {path} the vault {other} is mounted already");
             return Err(Failure::new(Exit::Busy, sentence));
         }
@@ -49,7 +49,7 @@ impl Mountpoint {
         if !self.stale {
             return Ok(());
         }
-        let path = self.path.display();
+        let path = self.path.shown();
         while let Some(stale) = mount_table()?.vault_at(&self.path)
             && sys::is_stale(&self.path)
         {
@@ -64,7 +64,7 @@ impl Mountpoint {
 
     /// Neither may lie in the other: the mount would hide its own vault, or stand in it.
     fn check_place(&self, vault: &Path) -> Result<(), Failure> {
-        let (mountpoint, shown) = (self.path.display(), vault.display());
+        let (mountpoint, shown) = (self.path.shown(), vault.shown());
         let refusal = if lies_in(&self.path, vault) {
             format!("the mount point {mountpoint} lies in the vault {shown}")
         } else if lies_in(vault, &self.path) {
@@ -76,7 +76,7 @@ impl Mountpoint {
     }
 
     fn check_directory(&self) -> Result<(), Failure> {
-        let path = self.path.display();
+        let path = self.path.shown();
         let context = || format!("the mount point {path} can't be used");
         let is_directory = fs::metadata(&self.path).or_fail(Exit::Mount, context)?.is_dir();
         if !is_directory {

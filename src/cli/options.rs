@@ -92,6 +92,9 @@ impl Options {
             ("passphrase-file" | "passphrase_file", Some(path)) => {
                 self.unlock.passphrase_file = Some(needed(name, path)?);
             }
+            ("max-argon2-memory" | "max_argon2_memory", Some(mib)) => {
+                self.unlock.max_argon2_memory = Some(memory(mib)?);
+            }
             ("spin", Some(microseconds)) => self.spin = Spin::Asked(spun(microseconds)?),
             ("log-file" | "logfile" | "log_file", Some(path)) => {
                 self.log_file = Some(needed(name, path)?);
@@ -137,6 +140,13 @@ fn needed(name: &str, path: &str) -> Result<PathBuf, Failure> {
         return Err(Failure::new(Exit::Usage, format!("the mount option '{name}' needs a path")));
     }
     Ok(path.into())
+}
+
+fn memory(mib: &str) -> Result<u32, Failure> {
+    mib.parse().ok().filter(|mib| *mib > 0).ok_or_else(|| {
+        let sentence = "the mount option 'max-argon2-memory' needs a number of MiB";
+        Failure::new(Exit::Usage, sentence)
+    })
 }
 
 fn spun(microseconds: &str) -> Result<u32, Failure> {
@@ -219,6 +229,8 @@ mod tests {
             "rw,max_read=4",
             "strict=1",
             "admin-group=no-such-group",
+            "max-argon2-memory",
+            "max-argon2-memory=0",
             "trail=",
             "trail-fail=maybe",
             "trail-file-size=0",

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use crate::fuse::MountId;
-use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, UnmountError};
+use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, Show, UnmountError};
 
 use super::exit::{Exit, Failure};
 use super::mount::Plan;
@@ -34,7 +34,7 @@ impl OwnMount {
             flags: plan.options.flags,
         };
         let failed = |what: &str| {
-            Failure::new(Exit::Mount, format!("can't mount on {}: {what}", mountpoint.display()))
+            Failure::new(Exit::Mount, format!("can't mount on {}: {what}", mountpoint.shown()))
         };
         let device = sys::mount(&request).map_err(|error| failed(&error.to_string()))?;
         let found = MountTable::read().ok().and_then(|table| table.vault_at(mountpoint));
@@ -86,7 +86,7 @@ impl OwnMount {
             log::info!("unmounted already; waiting for those who are still inside");
             return;
         }
-        let shown = self.mountpoint.display();
+        let shown = self.mountpoint.shown();
         match sys::unmount(&self.mountpoint, false) {
             Ok(()) | Err(UnmountError::NotMounted) => {
                 let (vault, device) = (self.vault.clone(), self.device);
@@ -117,7 +117,7 @@ impl OwnMount {
         if self.is_there()
             && let Err(error) = sys::unmount(&self.mountpoint, true)
         {
-            log::error!("{} can't be unmounted: {error}", self.mountpoint.display());
+            log::error!("{} can't be unmounted: {error}", self.mountpoint.shown());
         }
     }
 }

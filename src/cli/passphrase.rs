@@ -1,14 +1,15 @@
 //! Where passphrases come from: a file, a command, or the terminal. Never an argument, which
 //! every user of the machine can see.
 
-use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyError, NewProtector, Passphrase, PassphraseCost, Unlock};
+use crate::keys::{CostLimit, KeyError, NewProtector, Passphrase, PassphraseCost, Unlock};
+use crate::sys;
 
 /// More than any passphrase has, in bytes.
 const MOST: u64 = 64 * 1024 + 2;
@@ -22,11 +23,15 @@ pub struct UnlockArgs {
     /// Read the key file's passphrase from what a command prints
     #[arg(long, value_name = "C")]
     pub passphrase_command: Option<String>,
+    /// Memory that the key file's passphrase may take, in MiB, and three passes over it for each of
+    /// 16 protectors [default: 1024]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_argon2_memory: Option<u32>,
 }
 
 impl Unlock for UnlockArgs {
     fn is_given(&self) -> bool {
-        *self != Self::default()
+        self.passphrase_file.is_some() || self.passphrase_command.is_some()
     }
 
     fn passphrase(&self) -> Result<Passphrase, KeyError> {
@@ -35,6 +40,11 @@ impl Unlock for UnlockArgs {
             (None, Some(command)) => from_command(command),
             (None, None) => from_terminal("Passphrase of the key file: "),
         }
+    }
+
+    fn most_cost(&self) -> CostLimit {
+        self.max_argon2_memory
+            .map_or_else(CostLimit::default, |memory_mib| CostLimit { memory_mib })
     }
 }
 
@@ -88,8 +98,15 @@ impl NewPassphraseArgs {
 }
 
 fn from_file(path: &Path) -> Result<Passphrase, KeyError> {
-    let read = File::open(path).and_then(read_all);
-    Passphrase::from_line(read.map_err(|error| KeyError::io("read passphrase from", path, error))?)
+    let failed = |error| KeyError::io("read passphrase from", path, error);
+    let file = sys::open_input(path).map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    let mode = found.mode() & 0o7777;
+    // Nobody else finds a file that has no name: a here-document of the shell.
+    if found.is_file() && found.nlink() > 0 && mode & 0o077 != 0 {
+        return Err(KeyError::PassphraseExposed { path: path.to_owned(), mode });
+    }
+    Passphrase::from_line(read_all(file).map_err(failed)?)
 }
 
 fn from_command(command: &str) -> Result<Passphrase, KeyError> {

@@ -12,9 +12,10 @@ use crate::fs::{Operation, Use, Verdict};
 use crate::keys::policy::{Asker, Effect, Grant, Principal, Reason};
 use crate::keys::{KeyRing, MasterKey, Timestamp};
 use crate::store::Access;
+use crate::sys::Show;
 
 use super::control::Request;
-use super::exit::{Context, Exit, Failure, print};
+use super::exit::{Context, Exit, Failure, print, print_json};
 use super::key::VaultArgs;
 use super::principals;
 use super::target::{Daemon, Target};
@@ -116,7 +117,10 @@ pub fn words(grant: &Grant) -> String {
         Effect::Deny => "--deny",
     };
     let until = grant.until.map_or_else(String::new, |until| format!(" --until {until}"));
-    let under = grant.under.as_ref().map_or_else(String::new, |under| format!(" --under {under}"));
+    let under = grant
+        .under
+        .as_ref()
+        .map_or_else(String::new, |under| format!(" --under {}", under.shown()));
     format!("{whom} {effect} {}{until}{under}", grant.actions)
 }
 
@@ -144,7 +148,7 @@ fn show(args: &VaultArgs) -> Result<Exit, Failure> {
         }
     };
     if args.json {
-        print(&format!("{:#}", json!(policies)))?;
+        print_json(&json!(policies))?;
     } else {
         print(&policies.to_text())?;
     }
@@ -176,7 +180,7 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
         }
     };
     if args.vault.json {
-        print(&format!("{:#}", json!(verdict)))?;
+        print_json(&json!(verdict))?;
     } else {
         print(&explained(&verdict, &principals::user_name(uid)))?;
     }
@@ -185,7 +189,7 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
 
 /// The failure of a simulation.
 pub fn failed(path: &Path, error: &crate::fs::FsError) -> Failure {
-    Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
+    Failure::new(Exit::Failed, format!("{}: {error}", path.shown()))
 }
 
 /// What decides and why, for a person.

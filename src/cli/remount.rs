@@ -1,6 +1,6 @@
 //! `mount -o remount`: other flags for a vault that is mounted.
 
-use crate::sys::{self, MountTable};
+use crate::sys::{self, MountTable, Show};
 
 use super::exit::{Context, Exit, Failure};
 use super::mount::Args;
@@ -15,7 +15,7 @@ use super::target::Target;
 /// writing; [`Exit::Usage`] for `rw` where the daemon has opened the vault to read it only, and for
 /// another rule of the times of access.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let shown = args.mountpoint.display();
+    let shown = args.mountpoint.shown();
     let target = Target::find(&args.mountpoint)?;
     let Some(mounted) = &target.mounted else {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));

@@ -13,7 +13,7 @@ use crate::keys::policy::{Action, Asker};
 use crate::keys::trail::{EventName, Who};
 use crate::keys::{MasterKey, Timestamp};
 use crate::store::Access;
-use crate::sys;
+use crate::sys::{self, Show};
 
 use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};
@@ -149,6 +149,7 @@ impl Served {
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
             spin_us: self.connection.spins_for().as_micros() as u64,
+            confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault, &description).with_keys(&self.keys.path, &ring)
@@ -264,7 +265,7 @@ impl Served {
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure> {
         if work.access() > self.fs.vault().access() {
-            let sentence = format!("the vault {} is mounted read-only", self.vault.display());
+            let sentence = format!("the vault {} is mounted read-only", self.vault.shown());
             return Err(Failure::new(Exit::Failed, sentence));
         }
         vault::reread(&self.keys, &self.fs)?;

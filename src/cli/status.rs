@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::keys::trail::Condition;
 use crate::keys::{KeyRing, NoPassphrase, Timestamp};
 use crate::store::{Description, path_of_record};
-use crate::sys;
+use crate::sys::{self, Confinement, Show};
 
 use super::control::{Client, Request};
-use super::exit::{Context, Exit, Failure, print};
+use super::exit::{Context, Exit, Failure, print, print_json};
 use super::target::Target;
 use super::vault::{self, Keys};
 
@@ -64,6 +64,8 @@ pub struct Status {
     pub bytes_sealed: u64,
     /// How long the daemon looks out for the next request before it sleeps, in microseconds.
     pub spin_us: u64,
+    /// What the daemon has given up; null where there is none.
+    pub confinement: Option<Confinement>,
     /// The trail; null where none is kept.
     pub trail: Option<Condition>,
     /// What is known of the vault's age.
@@ -89,9 +91,7 @@ pub struct FreshnessStatus {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let status = Status::of(&Target::find(&args.target)?, args.key_file.as_deref())?;
     if args.json {
-        let json = serde_json::to_string_pretty(&status)
-            .or_fail(Exit::Failed, || "the status".to_owned())?;
-        print(&json)?;
+        print_json(&status)?;
     } else {
         print(&status.to_text())?;
     }
@@ -171,21 +171,26 @@ impl Status {
 
     fn to_text(&self) -> String {
         let mount = match (&self.mountpoint, self.pid) {
-            (Some(mountpoint), _) if self.stale => format!("{mountpoint}, stale: its daemon died"),
-            (Some(mountpoint), Some(pid)) => format!("{mountpoint}, by process {pid}"),
-            (Some(mountpoint), None) => mountpoint.clone(),
+            (Some(mountpoint), _) if self.stale => {
+                format!("{}, stale: its daemon died", mountpoint.shown())
+            }
+            (Some(mountpoint), Some(pid)) => format!("{}, by process {pid}", mountpoint.shown()),
+            (Some(mountpoint), None) => mountpoint.shown().to_string(),
             (None, Some(pid)) => format!("no; in use by process {pid}"),
             (None, None) => "no".to_owned(),
         };
         let key = match (&self.key, self.key_version, &self.key_file) {
             (Some(key), Some(version), Some(file)) => {
-                format!("{key}, version {version}, in {file}")
+                format!("{key}, version {version}, in {}", file.shown())
             }
             _ => "no key file at hand".to_owned(),
         };
         let mut text = format!(
             "vault    {} ({})\nmounted  {mount}\nformat   {}, names {}\nkey      {key}",
-            self.vault, self.vault_id, self.format, self.names,
+            self.vault.shown(),
+            self.vault_id,
+            self.format,
+            self.names,
         );
         // Writing to a String cannot fail.
         if let Some(found) = &self.freshness.found {
@@ -195,10 +200,14 @@ impl Status {
             let _ = write!(text, "\nrotates  {next}");
         }
         if let Some(trail) = &self.trail {
-            let _ = write!(text, "\ntrail    {} lines, in {}", trail.last, trail.directory);
+            let directory = trail.directory.shown();
+            let _ = write!(text, "\ntrail    {} lines, in {directory}", trail.last);
             if let Some(reason) = &trail.failing {
                 let _ = write!(text, "; it can't be written: {reason}");
             }
+        }
+        if let Some(confinement) = &self.confinement {
+            let _ = write!(text, "\nconfined {}", in_words(confinement));
         }
         if self.mounted {
             let _ =
@@ -209,4 +218,10 @@ impl Status {
         }
         text
     }
+}
+
+fn in_words(confinement: &Confinement) -> String {
+    let filter = if confinement.seccomp { "a filter of system calls" } else { "no filter" };
+    let privileges = if confinement.no_new_privileges { "no new privileges, " } else { "" };
+    format!("{filter}, {privileges}{} capabilities", confinement.capabilities.len())
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{self, MountTable, MountedVault};
+use crate::sys::{self, MountTable, MountedVault, Show};
 
 use super::control::{Client, Place};
 use super::exit::{Context, Exit, Failure};
@@ -25,7 +25,7 @@ impl Target {
     /// # Errors
     /// [`Exit::Vault`] when there is nothing.
     pub fn find(path: &Path) -> Result<Self, Failure> {
-        let path = resolve(path).or_fail(Exit::Vault, || path.display().to_string())?;
+        let path = resolve(path).or_fail(Exit::Vault, || path.shown().to_string())?;
         let table = mount_table()?;
         if let Some(mounted) = table.vault_at(&path) {
             return Ok(Self { vault: mounted.vault.clone(), mounted: Some(mounted) });
@@ -55,7 +55,7 @@ impl Target {
         }
         match &self.mounted {
             Some(mounted) if !sys::is_stale(&mounted.mountpoint) => {
-                let (place, user) = (mounted.mountpoint.display(), mounted.user_id);
+                let (place, user) = (mounted.mountpoint.shown(), mounted.user_id);
                 let sentence = format!(
                     "the vault is mounted on {place}, and its daemon, of user {user}, can't be asked"
                 );

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::StatVfsMountFlags;
 
 use crate::store::Vault;
-use crate::sys::{self, Holder, MountedVault, UnmountError};
+use crate::sys::{self, Holder, MountedVault, Show, UnmountError};
 
 use super::exit::{Context, Exit, Failure, tell};
 use super::status::Status;
@@ -43,13 +43,13 @@ impl Args {
 /// # Errors
 /// [`Exit::Mount`] when nothing is mounted there, [`Exit::Busy`] when somebody holds it.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let shown = args.mountpoint.display();
+    let shown = args.mountpoint.shown();
     let target = Target::find(&args.mountpoint)
         .map_err(|failure| Failure::new(Exit::Mount, failure.sentence))?;
     let Some(mounted) = &target.mounted else {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
     };
-    let mountpoint = mounted.mountpoint.display();
+    let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
     let daemon = vault::holder(&mounted.vault).ok().flatten().flatten();
     if sys::is_stale(&mounted.mountpoint) {
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
-    let mountpoint = mounted.mountpoint.display();
+    let mountpoint = mounted.mountpoint.shown();
     let started = Instant::now();
     loop {
         match sys::unmount(&mounted.mountpoint, false) {
@@ -143,7 +143,7 @@ pub fn list(holders: &[Holder]) -> String {
 /// may be for ever, that is told instead.
 fn wait_until_free(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
     let started = Instant::now();
-    let vault = mounted.vault.display();
+    let vault = mounted.vault.shown();
     let mut pause = Duration::from_millis(1);
     let (mut next_look, mut told) = (LOOK, false);
     loop {

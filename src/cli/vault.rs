@@ -1,7 +1,7 @@
 //! Vaults and key files as the command line uses them: what goes wrong gets its exit code here.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use crate::keys::{Fingerprints, Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
 use crate::store::{Access, Description, Evidence, Vault, VaultError};
+use crate::sys::Show;
 
 use super::exit::{Exit, Failure};
 use super::key::{KeyChange, KeyChanged};
@@ -127,7 +128,7 @@ pub fn named(pid: Option<u32>) -> String {
 #[derive(Debug)]
 pub struct Turn {
     /// Locked by flock(2); it goes with the last copy of the descriptor.
-    _directory: Option<File>,
+    _directory: Option<OwnedFd>,
 }
 
 impl Turn {
@@ -140,7 +141,7 @@ impl Turn {
         match holder(vault)? {
             None => Ok(turn),
             Some(pid) => {
-                let sentence = format!("the vault {} is in use by {}", vault.display(), named(pid));
+                let sentence = format!("the vault {} is in use by {}", vault.shown(), named(pid));
                 Err(Failure::new(Exit::Busy, sentence))
             }
         }
@@ -151,7 +152,10 @@ impl Turn {
     /// # Errors
     /// [`Exit::Busy`] when it does not come.
     pub fn take(vault: &Path) -> Result<Self, Failure> {
-        let Ok(directory) = File::open(vault) else { return Ok(Self { _directory: None }) };
+        // Not the vault's directory: others may be let in there, and could hold its lock for ever.
+        let Ok(directory) = Vault::own_directory(vault) else {
+            return Ok(Self { _directory: None });
+        };
         let started = Instant::now();
         loop {
             match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
@@ -160,7 +164,7 @@ impl Turn {
                 }
                 Err(Errno::WOULDBLOCK) => {
                     let sentence =
-                        format!("the vault {} is being mounted right now", vault.display());
+                        format!("the vault {} is being mounted right now", vault.shown());
                     return Err(Failure::new(Exit::Busy, sentence));
                 }
                 // A filesystem without such locks: two mounts in the same moment then meet at
@@ -198,7 +202,7 @@ pub fn open(vault: &Path, keys: &Keys, access: Access, age: Age) -> Result<Fs, F
         }
     };
     Fs::new(opened)
-        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.display())))
+        .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", vault.shown())))
 }
 
 /// Reads the key file again, into an open vault: it may have changed before the vault was locked.
@@ -280,7 +284,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         VaultError::Stopped | VaultError::Outstanding { .. } => Exit::Failed,
         VaultError::Io(refusal) => match refusal.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                let vault = vault.display();
+                let vault = vault.shown();
                 let sentence = format!(
                     "the vault {vault} can't be written ({refusal}): mount it with --read-only"
                 );
@@ -289,7 +293,7 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
             _ => Exit::Failed,
         },
     };
-    Failure::new(exit, format!("the vault {}: {error}", vault.display()))
+    Failure::new(exit, format!("the vault {}: {error}", vault.shown()))
 }
 
 impl From<KeyError> for Failure {

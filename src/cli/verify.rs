@@ -4,9 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::fs::VerifySummary;
 use crate::store::{Access, OWN_DIR};
+use crate::sys::Show;
 
 use super::control::Request;
-use super::exit::{Context, Exit, Failure, print, tell};
+use super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::key::VaultArgs;
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
@@ -62,15 +63,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        let json = serde_json::to_string_pretty(found)
-            .or_fail(Exit::Failed, || "the report".to_owned())?;
-        return print(&json);
+        return print_json(found);
     }
     for trouble in &found.damaged {
-        print(&format!("damaged: {}: {}", trouble.path.display(), trouble.reason))?;
+        print(&format!("damaged: {}: {}", trouble.path.shown(), trouble.reason))?;
     }
     for path in &found.left_by_crash {
-        print(&format!("left by a crash, readable: {}", path.display()))?;
+        print(&format!("left by a crash, readable: {}", path.shown()))?;
     }
     let VerifySummary { files, blocks, bytes, damaged, .. } = found;
     let verdict = match damaged.len() {
@@ -87,7 +86,7 @@ fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
 /// The path within the mount: given so, or as the path of the mounted file, or of the file in the
 /// vault.
 pub fn within(path: &Path, target: &Target) -> Result<PathBuf, Failure> {
-    let refused = |what: &str| Failure::new(Exit::Usage, format!("{} {what}", path.display()));
+    let refused = |what: &str| Failure::new(Exit::Usage, format!("{} {what}", path.shown()));
     let relative = if path.is_absolute() {
         let real = resolve(path).unwrap_or_else(|_| path.to_owned());
         let mountpoint = target.mounted.as_ref().map(|mounted| mounted.mountpoint.as_path());

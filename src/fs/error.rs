@@ -9,6 +9,7 @@ use crate::keys::KeyError;
 use crate::keys::policy::Action;
 use crate::keys::trail::TrailError;
 use crate::store::FileError;
+use crate::sys::Show;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +33,7 @@ pub enum FsError {
     #[error("there is nothing behind that offset")]
     PastEnd,
     /// Which master key a directory was given can't be told: its mark was not made here.
-    #[error("{}: its `user.atrest.key` was changed in the vault; `atrest key assign` sets it anew", .0.display())]
+    #[error("{}: its `user.atrest.key` was changed in the vault; `atrest key assign` sets it anew", .0.shown())]
     ForgedAssignment(PathBuf),
     /// The file's master key may not be used.
     #[error("{0}")]
@@ -54,7 +55,7 @@ pub enum FsError {
     #[error("the backing filesystem says: {0}")]
     Backing(#[from] Errno),
     /// A sealed file can't be read or written.
-    #[error("{}: {error}", .path.display())]
+    #[error("{}: {error}", .path.shown())]
     File {
         /// The file's path in the mount, as far as it is known.
         path: PathBuf,

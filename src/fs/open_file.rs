@@ -21,6 +21,7 @@ use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
 use crate::store::{FileError, RealFile, Rewrapped, SealedFile, log_failure};
+use crate::sys::Show;
 
 /// A file that keeps failing has a line in the log so often at most.
 const ONCE_IN: Duration = Duration::from_secs(60);
@@ -128,7 +129,7 @@ impl OpenFile {
     pub fn complain(&self, error: &FileError) {
         if !self.complained.swap(true, Ordering::Relaxed) {
             let path = self.stored_path();
-            let path = path.display();
+            let path = path.shown();
             log_failure(
                 Level::Error,
                 format_args!("{path}: its header can't be written, and is tried again: {error}"),
@@ -141,7 +142,7 @@ impl OpenFile {
         let mut last = self.write_failed.lock();
         if last.is_none_or(|last| last.elapsed() >= ONCE_IN) {
             let path = self.stored_path();
-            let (path, end) = (path.display(), self.sealed.written_len());
+            let (path, end) = (path.shown(), self.sealed.written_len());
             let logged = log_failure(
                 Level::Error,
                 format_args!(

@@ -19,6 +19,7 @@ use super::FsError;
 use super::descriptors::is_spare;
 use super::place::{Place, is_kept};
 use crate::store::OWN_DIR;
+use crate::sys;
 
 /// A file that the walk came by. Nothing was asked of it yet but that it is a regular one.
 #[derive(Debug)]
@@ -337,22 +338,14 @@ fn visit(
 /// path.
 ///
 /// # Errors
-/// EINVAL for a path that leads upwards; what the backing filesystem says.
+/// EINVAL for a path that leads upwards, EXDEV for one into another filesystem; what the backing
+/// filesystem says.
 pub fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {
-    let mut names = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::CurDir => {}
-            _ => return Err(Errno::INVAL.into()),
-        }
+    let is_plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if !path.components().all(is_plain) {
+        return Err(Errno::INVAL.into());
     }
-    let Some((last, above)) = names.split_last() else { return open_below(root, OsStr::new(".")) };
-    let mut passed: Option<OwnedFd> = None;
-    for name in above {
-        passed = Some(open_to_pass(passed.as_ref().map_or(root, AsFd::as_fd), name)?);
-    }
-    open_below(passed.as_ref().map_or(root, AsFd::as_fd), last)
+    Ok(sys::open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY)?)
 }
 
 /// Opens a directory to read it.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::policy::Action;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::sys::Show;
 
 /// Why a key cannot be used, changed, read or stored.
 #[derive(Debug, thiserror::Error)]
@@ -120,31 +121,31 @@ pub enum KeyError {
     /// It opens without the passphrase that was given.
     #[error(
         "key file {} opens without a passphrase, though one was given: it may have been replaced; leave the passphrase out if it is the right one",
-        .0.display()
+        .0.shown()
     )]
     Unprotected(PathBuf),
     /// It is older than one that this process has used, or has other keys.
     #[error(
         "key file {} was put back or replaced since this mount began: it is not used; put the newest one back",
-        .0.display()
+        .0.shown()
     )]
     Replaced(PathBuf),
     /// There is no key file there.
     #[error(
         "there is no key file {}; name it with --key-file or ATREST_KEY_FILE, or restore it from a backup",
-        .0.display()
+        .0.shown()
     )]
     Missing(PathBuf),
     /// A key file would be overwritten.
-    #[error("{} exists and is not overwritten; move it away or choose another path", .0.display())]
+    #[error("{} exists and is not overwritten; move it away or choose another path", .0.shown())]
     Exists(PathBuf),
     /// A directory, a device, a pipe.
-    #[error("{} is not a regular file, so it is not read as a key file", .0.display())]
+    #[error("{} is not a regular file, so it is not read as a key file", .0.shown())]
     NotRegular(PathBuf),
     /// Others than the owner may read or write it.
     #[error(
         "key file {} has mode {mode:04o} and is open to others; `chmod 600` it",
-        .path.display()
+        .path.shown()
     )]
     Exposed {
         /// The key file.
@@ -152,10 +153,21 @@ pub enum KeyError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Others than the owner may read or write the passphrase.
+    #[error(
+        "passphrase file {} has mode {mode:04o} and is open to others; `chmod 600` it",
+        .path.shown()
+    )]
+    PassphraseExposed {
+        /// The passphrase file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// It belongs to someone else.
     #[error(
         "key file {} belongs to uid {owner}, neither to you nor to root; `chown` it to its user",
-        .path.display()
+        .path.shown()
     )]
     WrongOwner {
         /// The key file.
@@ -166,13 +178,13 @@ pub enum KeyError {
     /// Not what this program wrote.
     #[error(
         "{} is not a key file, or is damaged; restore it from its previous copy or a backup",
-        .0.display()
+        .0.shown()
     )]
     Damaged(PathBuf),
     /// Written by a newer program.
     #[error(
         "key file {} is of version {version}, this program reads version {}; update atrest",
-        .path.display(),
+        .path.shown(),
         super::envelope::FILE_VERSION
     )]
     FromTheFuture {
@@ -184,7 +196,7 @@ pub enum KeyError {
     /// It holds the keys of another vault.
     #[error(
         "key file {} belongs to vault {found}, not to vault {wanted}; name the right one with --key-file",
-        .path.display()
+        .path.shown()
     )]
     OtherVault {
         /// The key file.
@@ -200,12 +212,12 @@ pub enum KeyError {
     )]
     PassphraseNeeded,
     /// The passphrase opens none of the protectors.
-    #[error("the passphrase does not open key file {}; nothing was changed", .0.display())]
+    #[error("the passphrase does not open key file {}; nothing was changed", .0.shown())]
     WrongPassphrase(PathBuf),
     /// The protector that it was opened through is there no longer.
     #[error(
         "the passphrase that key file {} was opened with has been removed from it; open it with a current one",
-        .0.display()
+        .0.shown()
     )]
     ProtectorGone(PathBuf),
     /// An empty passphrase.
@@ -231,6 +243,16 @@ pub enum KeyError {
         "a passphrase costs 8 KiB a lane to 4 GiB of memory, 1 to 1000 passes and 1 to 64 lanes"
     )]
     BadCost,
+    /// The file asks for more of Argon2id than its reader allows.
+    #[error(
+        "the key file's passphrase may take {limit} MiB of memory and the time for that, and its Argon2id asks for more: if that is its own, `--max-argon2-memory {needed}` allows it"
+    )]
+    TooCostly {
+        /// What is allowed, in MiB.
+        limit: u32,
+        /// What would be enough.
+        needed: u64,
+    },
     /// The memory that the passphrase's Argon2id asks for is not there.
     #[error("opening the passphrase takes {0} KiB of memory, which this machine does not give")]
     NoMemory(u32),
@@ -254,7 +276,7 @@ pub enum KeyError {
     )]
     NoHome,
     /// The system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}: {source}", .path.shown())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -295,6 +317,7 @@ impl KeyError {
             | Self::Exists(_)
             | Self::NotRegular(_)
             | Self::Exposed { .. }
+            | Self::PassphraseExposed { .. }
             | Self::WrongOwner { .. }
             | Self::Damaged(_)
             | Self::FromTheFuture { .. }
@@ -307,6 +330,7 @@ impl KeyError {
             | Self::PassphraseLines
             | Self::PassphrasesDiffer
             | Self::BadCost
+            | Self::TooCostly { .. }
             | Self::NoMemory(_)
             | Self::RecoveryLine(_)
             | Self::RecoveryWord(_)

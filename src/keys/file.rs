@@ -1,12 +1,12 @@
 //! The key file: a ring on disk, changed by one command at a time.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, OFlags};
 
 use super::KeyError;
 use super::envelope::{Envelope, NotAKeyFile};
@@ -17,6 +17,7 @@ use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
 use super::ring::KeyRing;
 use crate::crypto::scrubbed_deep;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::sys::{self, Links};
 
 /// What the lock's name ends with.
 const LOCK: &str = ".lock";
@@ -225,9 +226,9 @@ struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
 impl Lock {
     fn take(path: &Path) -> Result<Self, KeyError> {
         let path = beside(path, LOCK);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).map_err(|error| KeyError::io("open", &path, error))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE;
+        let opened = sys::open_regular(CWD, &path, flags, Links::Refuse);
+        let file = opened.map_err(|error| KeyError::io("open", &path, error))?;
         loop {
             match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
                 Ok(()) => return Ok(Self(file)),

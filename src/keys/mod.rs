@@ -36,7 +36,7 @@ mod words;
 pub use describe::{KeyDescription, VersionDescription};
 pub use error::KeyError;
 pub use file::{KeyFile, OpenKeyFile};
-pub use passphrase::{Passphrase, PassphraseCost};
+pub use passphrase::{CostLimit, Passphrase, PassphraseCost};
 pub use protector::{Held, NewProtector, NoPassphrase, ProtectorDescription, Unlock};
 pub use protectors::Protectors;
 pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyRing, MasterKey};

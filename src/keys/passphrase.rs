@@ -86,6 +86,44 @@ impl PassphraseCost {
     }
 }
 
+/// What opening a key file may cost, whatever the file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CostLimit {
+    /// Memory in MiB. All protectors together may take [`CostLimit::PASSES`] passes over it.
+    pub memory_mib: u32,
+}
+
+impl Default for CostLimit {
+    /// 1 GiB: four times what `init` asks for.
+    fn default() -> Self {
+        Self { memory_mib: 1024 }
+    }
+}
+
+impl CostLimit {
+    /// Passes over all of the memory: 16 protectors, each with the default's three.
+    pub const PASSES: u64 = 48;
+
+    /// Checks the costs of all protectors that a passphrase may have to be tried on.
+    ///
+    /// # Errors
+    /// [`KeyError::BadCost`]; [`KeyError::TooCostly`] with the limit that would let it.
+    pub(super) fn check(self, costs: impl Iterator<Item = PassphraseCost>) -> Result<(), KeyError> {
+        let (mut memory, mut work) = (0, 0);
+        for cost in costs {
+            cost.check()?;
+            let kib = u64::from(cost.memory_kib);
+            memory = memory.max(kib);
+            work += kib * u64::from(cost.passes);
+        }
+        let needed = memory.max(work.div_ceil(Self::PASSES)).div_ceil(1024);
+        if needed > u64::from(self.memory_mib) {
+            return Err(KeyError::TooCostly { limit: self.memory_mib, needed });
+        }
+        Ok(())
+    }
+}
+
 /// Sixteen random bytes (RFC 9106, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::KeyError;
-use super::passphrase::{Passphrase, PassphraseCost};
+use super::passphrase::{CostLimit, Passphrase, PassphraseCost};
 use super::slot::Holder;
 
 /// Where the passphrase comes from when one is needed. It is asked for only then.
@@ -22,6 +22,11 @@ pub trait Unlock {
     /// that was meant.
     fn is_given(&self) -> bool {
         false
+    }
+
+    /// What the passphrase's Argon2id may cost, by the word of a file that anybody may have written.
+    fn most_cost(&self) -> CostLimit {
+        CostLimit::default()
     }
 
     /// What an earlier opening left to open it with again.

@@ -197,6 +197,7 @@ fn open_sealed(
         let slot = slots.iter().find(|slot| slot.is_of(holder));
         return slot.map_or(Ok(None), |slot| open(slot, holder.clone()));
     }
+    unlock.most_cost().check(slots.iter().filter_map(Slot::cost))?;
     let passphrase = unlock.passphrase()?;
     for slot in slots {
         if let Some(holder) = slot.holder(vault, &passphrase)? {

@@ -1,14 +1,14 @@
 //! Reading a key file, and refusing what is not safe to read as one.
 
-use std::fs::OpenOptions;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags};
 use zeroize::Zeroizing;
 
 use super::KeyError;
+use crate::sys::{self, Links, NotRegular};
 
 /// The largest key file, in bytes: some 50,000 versions.
 pub(super) const MAX_LEN: u64 = 16 * 1024 * 1024;
@@ -31,16 +31,13 @@ pub(super) fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError>
 
 fn read_once(path: &Path) -> Result<(Zeroizing<Vec<u8>>, bool), KeyError> {
     let io = |source| KeyError::io("read key file", path, source);
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = sys::open_regular(CWD, path, OFlags::RDONLY, Links::Follow);
     let mut file = opened.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
+        _ if NotRegular::is(&error) => KeyError::NotRegular(path.to_owned()),
         _ => io(error),
     })?;
     let found = file.metadata().map_err(io)?;
-    if !found.is_file() {
-        return Err(KeyError::NotRegular(path.to_owned()));
-    }
     let (mode, owner) = (found.mode() & 0o7777, found.uid());
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(KeyError::WrongOwner { path: path.to_owned(), owner });

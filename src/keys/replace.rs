@@ -18,6 +18,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags};
+
+use crate::sys::{self, Links, NotRegular};
+
 /// What becomes of the state that is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Old<'a> {
@@ -41,7 +45,7 @@ pub(super) trait Disk {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Fsyncs a directory.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Holds a file open to be wiped when it has no name any more.
+    /// Holds a file open to be wiped when it has no name any more; none where there is no regular one.
     fn hold(&self, path: &Path) -> io::Result<Option<File>>;
     /// Overwrites a file that has no name any more with zeros.
     fn wipe(&self, file: &File) -> io::Result<()>;
@@ -140,13 +144,15 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(rustix::fs::fsync(rustix::fs::open(path, flags, Mode::empty())?)?)
     }
 
     fn hold(&self, path: &Path) -> io::Result<Option<File>> {
-        match OpenOptions::new().write(true).open(path) {
+        match sys::open_regular(CWD, path, OFlags::WRONLY, Links::Refuse) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if NotRegular::is(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }

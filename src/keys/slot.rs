@@ -118,6 +118,14 @@ impl Slot {
         }
     }
 
+    /// What trying a passphrase on it costs.
+    pub(super) fn cost(&self) -> Option<PassphraseCost> {
+        match self {
+            Self::Raw(_) => None,
+            Self::Passphrase(slot) => Some(slot.argon2id),
+        }
+    }
+
     pub(super) fn is_raw(&self) -> bool {
         matches!(self, Self::Raw(_))
     }

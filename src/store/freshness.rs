@@ -25,7 +25,7 @@ use super::own_files::OwnFiles;
 use super::{EpochRecord, Vault, VaultError, description};
 use crate::crypto::MacKey;
 use crate::format::{Epoch, RecordId, VolumeId};
-use crate::sys;
+use crate::sys::{self, Show};
 
 /// What is known beside the vault when it is opened.
 #[derive(Debug, Clone)]
@@ -164,7 +164,7 @@ impl Watch {
                 let path = file_of(&place, &vault);
                 findings.push(format!(
                     "this machine's record of it, {}, is damaged or was made with other keys",
-                    path.display()
+                    path.shown()
                 ));
                 (Vec::new(), true)
             }
@@ -325,7 +325,7 @@ fn trail_set_back(seen: Option<&TrailMark>, now: Option<&TrailMark>) -> Option<S
     let Some(now) = now else {
         return Some(format!(
             "its record of the trail in {} is missing or was changed",
-            seen.directory
+            seen.directory.shown()
         ));
     };
     if now.last < seen.last {

@@ -21,13 +21,14 @@ const LOCK_LEN: usize = 512;
 /// # Errors
 /// [`VaultError::Locked`]; [`VaultError::Io`].
 pub fn take(own: &OwnFiles) -> Result<File, VaultError> {
-    let mut file = own.open_lock(FILE)?;
+    let file = own.open_lock(FILE)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            Err(VaultError::Locked(pid.lines().next().and_then(|pid| pid.parse().ok())))
+            let mut lines = Vec::new();
+            file.take(LOCK_LEN as u64).read_to_end(&mut lines)?;
+            let pid = lines.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
+            Err(VaultError::Locked(pid.and_then(|pid| pid.parse().ok())))
         }
         Err(errno) => Err(errno.into()),
     }

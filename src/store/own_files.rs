@@ -1,15 +1,16 @@
 //! The vault's own files, below `.atrest/`: small, and replaced as a whole.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::format::BLOCK_LEN;
+use crate::sys::{self, Links};
 
 /// More than this no file of the vault's own has.
 const LONGEST: u64 = 1024 * 1024;
@@ -66,7 +67,8 @@ impl OwnFiles {
     /// All of the file `name`.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidData` where it is absurdly long; what the backing filesystem says.
+    /// `NotFound`; `InvalidData` where it is absurdly long or no regular file; what the backing
+    /// filesystem says.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.read_up_to(name, LONGEST)
     }
@@ -76,14 +78,7 @@ impl OwnFiles {
     /// # Errors
     /// As [`OwnFiles::read`].
     pub fn read_up_to(&self, name: &str, longest: u64) -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
-        let mut bytes = Vec::new();
-        file.take(longest + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > longest {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long"));
-        }
-        Ok(bytes)
+        sys::read_regular(&self.0, name, Links::Refuse, longest).map_err(|error| named(name, error))
     }
 
     /// Replaces the file `name`, durably: at any moment, crash or not, it is the old or the new. On
@@ -132,28 +127,22 @@ impl OwnFiles {
     /// # Errors
     /// What the backing filesystem says.
     pub fn open_lock(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat2(
-            &self.0,
-            name,
-            flags,
-            Mode::RUSR | Mode::WUSR,
-            ResolveFlags::NO_SYMLINKS,
-        );
-        match opened {
-            Err(Errno::ROFS | Errno::ACCESS) => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                Ok(rustix::fs::openat(&self.0, name, flags, Mode::empty())?.into())
+        let open = |flags| sys::open_regular(&self.0, name, flags, Links::Refuse);
+        let opened = match open(OFlags::RDWR | OFlags::CREATE) {
+            Err(error)
+                if matches!(Errno::from_io_error(&error), Some(Errno::ROFS | Errno::ACCESS)) =>
+            {
+                open(OFlags::RDONLY)
             }
-            opened => Ok(opened?.into()),
-        }
+            opened => opened,
+        };
+        opened.map_err(|error| named(name, error))
     }
 
     /// Writes over the file `name` where it lies, which takes no space. It must have this length,
     /// and one block: that reaches the disk as a whole.
     fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.0, name, flags, Mode::empty())?);
+        let file = sys::open_regular(&self.0, name, OFlags::WRONLY, Links::Refuse)?;
         if bytes.len() > BLOCK_LEN || file.metadata()?.len() != bytes.len() as u64 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -162,12 +151,25 @@ impl OwnFiles {
     }
 
     fn write_new(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let mut file =
-            File::from(rustix::fs::openat(&self.0, name, flags | OFlags::CLOEXEC, mode)?);
+        let mut file = sys::create_temporary(&self.0, name).map_err(|error| named(name, error))?;
         file.write_all(bytes)?;
         Ok(file)
+    }
+}
+
+/// The error with the file's name where it is about what stands in its place.
+fn named(name: &str, error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ (io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory) => {
+            io::Error::new(kind, format!("{}/{name}: {error}", super::OWN_DIR))
+        }
+        _ => error,
+    }
+}
+
+impl From<OwnFiles> for OwnedFd {
+    fn from(own: OwnFiles) -> Self {
+        own.0
     }
 }
 

@@ -118,6 +118,15 @@ impl Vault {
         }
     }
 
+    /// The directory of the vault's own files in the vault in `dir`, to be locked by flock(2): who
+    /// may not mount the vault can't open it either.
+    ///
+    /// # Errors
+    /// [`VaultError`] when `dir` is not a vault.
+    pub fn own_directory(dir: &Path) -> Result<OwnedFd, VaultError> {
+        open_own_files(dir).map(Into::into)
+    }
+
     /// Opens the vault in `dir` with its keys, whatever its age.
     ///
     /// # Errors

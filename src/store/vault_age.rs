@@ -8,6 +8,7 @@ use super::marks::{Marks, TrailMark};
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::keys::KeyRing;
 use crate::keys::trail::Seal;
+use crate::sys::Show;
 
 /// What shows later that the vault was put back.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) fn note_seen(watch: &mut Option<Watch>, epochs: &EpochRecord, marks: 
         let path = watch.path();
         log::warn!(
             "what this machine knows of the vault can't be kept in {}: {error}",
-            path.display()
+            path.shown()
         );
     }
 }

@@ -9,6 +9,7 @@ use super::OWN_DIR;
 use super::probe::{ProbeError, Unfit};
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::KeyError;
+use crate::sys::Show;
 
 /// Why a vault can't be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ pub enum VaultError {
     #[error(
         "it is a copy of the vault in {}: mount it with --read-only, or with a trail of its own \
          (--trail DIR, or --no-trail)",
-        .0.display()
+        .0.shown()
     )]
     IsCopy(PathBuf),
     /// Work on all its files was told to stop.

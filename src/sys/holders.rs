@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::mountinfo::{Device, MountTable};
+use super::shown::Show;
 
 /// Something that keeps a mount from being unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process { pid, command } => write!(f, "{command} (process {pid})"),
-            Self::Mount(path) => write!(f, "the mount on {}", path.display()),
+            Self::Mount(path) => write!(f, "the mount on {}", path.shown()),
             Self::Elsewhere { pid, command } => {
                 write!(f, "{command} (process {pid}, in another mount namespace)")
             }

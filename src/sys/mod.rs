@@ -6,8 +6,10 @@
 
 mod affinity;
 mod bdi;
+mod beneath;
 mod capability;
 mod cgroup;
+mod confine;
 mod fusermount;
 mod holders;
 mod inherited;
@@ -19,12 +21,17 @@ mod mountinfo;
 mod peer;
 mod power;
 mod process;
+mod regular;
+mod shown;
 mod state_home;
+mod stream;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
+pub use beneath::open_beneath;
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
+pub use confine::{Confinement, confine, confinement};
 pub use holders::{Holder, holders, holders_elsewhere};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use locked::{LockedBytes, LockedMemory, locked_memory};
@@ -41,4 +48,7 @@ pub use process::{
     Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
     processor_of,
 };
+pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
+pub use shown::{Show, Shown, harmless, harmless_json};
 pub use state_home::state_home;
+pub use stream::open_input;

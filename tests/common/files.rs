@@ -19,6 +19,16 @@ pub fn open_rw(path: impl AsRef<Path>) -> File {
         .unwrap_or_else(|e| panic!("open {}: {e}", path.display()))
 }
 
+/// Writes a file that its owner alone may read.
+#[track_caller]
+pub fn write_secret(path: impl AsRef<Path>, content: impl AsRef<[u8]>) {
+    let path = path.as_ref();
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    let written = file.and_then(|file| file.write_all_at(content.as_ref(), 0));
+    written.unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+}
+
 /// Opened for reading and writing with flags of open(2) beside.
 #[track_caller]
 pub fn open_with(path: impl AsRef<Path>, flags: i32) -> File {

@@ -36,6 +36,7 @@ pub mod vault;
 
 pub use bytes::{pattern, random_bytes, rng};
 pub use campaign::Campaign;
+pub use files::write_secret;
 pub use mapping::Mapping;
 pub use mounted::{Allow, Mounted};
 pub use process::{Outcome, require, run, run_within, wait_until};

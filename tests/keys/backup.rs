@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::common::{Vault, run};
+use crate::common::{Vault, run, write_secret};
 use crate::{key, key_json};
 
 fn vault_with_history() -> Vault {
@@ -123,7 +123,7 @@ fn with_a_passphrase_at_once() {
     key(&vault, &["backup"], &["backup.txt"]).ok();
     lose_key_file(&vault);
     let passphrase = vault.scratch().join("passphrase");
-    fs::write(&passphrase, b"for tests\n").unwrap();
+    write_secret(&passphrase, b"for tests\n");
     let passphrase = passphrase.to_str().unwrap();
     let new = ["--new-passphrase-file", passphrase, "--argon2-memory", "8", "--argon2-passes", "1"];
     key(&vault, &["restore"], &[&["backup.txt"][..], &new].concat()).ok();

@@ -1,9 +1,12 @@
 //! Who can open the key file: passphrases like the slots of LUKS, one of them never removed.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 
-use crate::common::{Outcome, Vault, run};
+use crate::common::vault::binary;
+use crate::common::{Outcome, Vault, run, write_secret};
 use crate::{described, key, key_command, key_json};
 
 /// Little enough work that a test can wait for it.
@@ -11,7 +14,7 @@ const CHEAP: [&str; 4] = ["--argon2-memory", "8", "--argon2-passes", "1"];
 
 fn passphrase(vault: &Vault, name: &str) -> PathBuf {
     let path = vault.scratch().join(name);
-    fs::write(&path, format!("passphrase {name} for tests\n")).unwrap();
+    write_secret(&path, format!("passphrase {name} for tests\n"));
     path
 }
 
@@ -152,7 +155,7 @@ fn a_passphrase_file_that_is_none() {
     let vault = protected();
     let file = vault.scratch().join("odd");
     let try_it = |content: &[u8], word: &str| {
-        fs::write(&file, content).unwrap();
+        write_secret(&file, content);
         let refused = key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]);
         assert_eq!(refused.code(), 5, "{refused}");
         assert!(refused.stderr.contains(word), "{refused}");
@@ -166,7 +169,7 @@ fn a_passphrase_file_that_is_none() {
     let refused = key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]);
     assert_eq!(refused.code(), 5, "{refused}");
     // Without the newline at its end it is the same passphrase.
-    fs::write(&file, b"passphrase first for tests").unwrap();
+    write_secret(&file, b"passphrase first for tests");
     key(&vault, &["list"], &["--passphrase-file", file.to_str().unwrap()]).ok();
 }
 
@@ -193,4 +196,45 @@ fn back_to_no_passphrase() {
     with(&vault, &["protector", "add"], &["--raw"], "first", None).ok();
     assert_eq!(described(&vault, "default")["current_version"], 1);
     assert_eq!(key_json(&vault, &["protector", "list"], &[]).as_array().unwrap().len(), 2);
+}
+
+/// Refused with the command that mends it, for the passphrase that is and for one that is to be.
+#[test]
+fn a_passphrase_file_that_is_open_to_others() {
+    let vault = protected();
+    let before = fs::read(vault.key_file()).unwrap();
+    let file = passphrase(&vault, "first");
+    let path = file.to_str().unwrap();
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        for option in ["--passphrase-file", "--new-passphrase-file"] {
+            let refused = key(&vault, &["protector", "add"], &[option, path]);
+            assert_eq!(refused.code(), 5, "{refused}");
+        }
+        let refused = key(&vault, &["list"], &["--passphrase-file", path]);
+        assert!(refused.stderr.contains(&format!("has mode {mode:04o}")), "{refused}");
+        assert!(refused.stderr.contains("`chmod 600` it"), "{refused}");
+    }
+    assert_eq!(fs::read(vault.key_file()).unwrap(), before);
+    // A pipe of the shell has no mode that means anything.
+    let mut shell = Command::new("bash");
+    let script = r#"exec "$0" key list "$1" --passphrase-file <(cat "$2")"#;
+    shell.args(["-c", script]).arg(binary()).arg(vault.path()).arg(&file);
+    run(shell.env("ATREST_KEY_FILE", vault.key_file())).ok();
+}
+
+#[test]
+fn what_the_passphrase_costs_is_bounded_by_who_opens() {
+    let vault = protected();
+    let file = passphrase(&vault, "first");
+    let path = file.to_str().unwrap();
+    let limited =
+        |mib| key(&vault, &["list"], &["--passphrase-file", path, "--max-argon2-memory", mib]);
+    limited("8").ok();
+    let refused = limited("7");
+    assert_eq!(refused.code(), 5, "{refused}");
+    assert!(refused.stderr.contains("`--max-argon2-memory 8`"), "{refused}");
+    let options = format!("passphrase-file={path},max-argon2-memory=");
+    assert!(vault.try_mount(&["-o", &format!("{options}7")]).is_err());
+    vault.mount(&["-o", &format!("{options}8")]).unmount();
 }

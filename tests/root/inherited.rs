@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::common::{
     Mounted, Outcome, Vault, pattern, require, require_root, run, users::may_raise_limits,
+    write_secret,
 };
 use crate::nobody;
 
@@ -147,7 +148,7 @@ fn a_descriptor_that_is_named_is_read_first() {
     require_root();
     let vault = Vault::prepare();
     let scratch = vault.scratch();
-    fs::write(scratch.join("passphrase"), "one two three\n").unwrap();
+    write_secret(scratch.join("passphrase"), "one two three\n");
     let mut init = vault.command(&["init", "--argon2-memory", "8"]);
     init.arg(vault.path()).arg("--key-file").arg(vault.key_file());
     run(init.arg("--new-passphrase-file").arg(scratch.join("passphrase"))).ok();

@@ -14,9 +14,9 @@ use std::thread;
 
 use serde::Serialize;
 
-use crate::sys::BlockedSignals;
+use crate::sys::{BlockedSignals, Show};
 
-use super::exit::{Context, Exit, Failure, print};
+use super::exit::{Context, Exit, Failure, print, print_json};
 use super::target::resolve;
 
 use processor::Processor;
@@ -86,7 +86,7 @@ impl Interrupt {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let directory = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let directory = resolve(&directory)
-        .or_fail(Exit::Failed, || format!("can't measure in {}", directory.display()))?;
+        .or_fail(Exit::Failed, || format!("can't measure in {}", directory.shown()))?;
     let interrupt = Interrupt::watch()?;
     let report = Report {
         machine: machine(),
@@ -96,9 +96,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         directory: directory.to_string_lossy().into_owned(),
     };
     if args.json {
-        let json = serde_json::to_string_pretty(&report)
-            .or_fail(Exit::Failed, || "the report".to_owned())?;
-        print(&json)?;
+        print_json(&report)?;
     } else {
         print(&report.to_text())?;
     }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::format::VolumeId;
 use crate::keys::{KeyFile, KeyRing};
 use crate::store::{NameMode, Vault};
-use crate::sys;
+use crate::sys::{self, Show};
 
 use super::super::exit::{Context, Exit, Failure, tell};
 use super::super::{umount, vault};
@@ -28,7 +28,7 @@ impl Scratch {
     /// # Errors
     /// [`Exit::Failed`] where nothing can be made.
     pub fn make(directory: &Path) -> Result<Self, Failure> {
-        let failed = || format!("no vault can be made in {}", directory.display());
+        let failed = || format!("no vault can be made in {}", directory.shown());
         // Made for its owner alone.
         let dir = tempfile::Builder::new().prefix("atrest-bench.").tempdir_in(directory);
         let scratch = Self { dir: dir.or_fail(Exit::Failed, failed)?, mounted: false };
@@ -98,7 +98,7 @@ impl Drop for Scratch {
             let _ = sys::unmount(&self.mountpoint(), true);
         }
         if let Err(error) = fs::remove_dir_all(self.dir.path()) {
-            tell(&format!("{} could not be removed: {error}", self.dir.path().display()));
+            tell(&format!("{} could not be removed: {error}", self.dir.path().shown()));
         }
     }
 }

@@ -11,6 +11,8 @@ use rand::Rng;
 use rustix::fs::{Advice, fadvise};
 use serde::Serialize;
 
+use crate::sys::Show;
+
 use super::super::exit::{Exit, Failure};
 use super::Interrupt;
 use super::scratch::Scratch;
@@ -85,7 +87,7 @@ fn require_space(directory: &Path) -> Result<(), Failure> {
         let (free, needed) = (free / MIB, needed / MIB);
         let sentence = format!(
             "{} has {free} MiB free, of {needed} that are needed: name another directory",
-            directory.display()
+            directory.shown()
         );
         return Err(Failure::new(Exit::Failed, sentence));
     }

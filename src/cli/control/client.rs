@@ -1,17 +1,26 @@
 //! The side that asks.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::exit::{Context, Exit, Failure};
-use super::{Place, Reply, Request, told};
+use super::{Place, Reply, Request, limits, told};
 use crate::fs::Progress;
 
 /// How long a daemon may take over what is no work.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to hear that somebody connects, and how often to try.
+const TO_CONNECT: Duration = Duration::from_secs(5);
+const MOMENT: Duration = Duration::from_millis(10);
+/// Bytes of the longest line that a daemon answers: lines of a trail, or what is wrong with files.
+const LONGEST: u64 = 256 << 20;
 
 /// A connection to a daemon, for one request.
 #[derive(Debug)]
@@ -23,7 +32,10 @@ impl Client {
     /// Connects to the daemon at a place. None if none listens there, or it isn't the expected
     /// user's: in `/tmp` anybody could have put a socket.
     pub fn connect(place: &Place) -> Option<Self> {
-        let stream = UnixStream::connect(place.path()).ok()?;
+        if !place.is_ours() {
+            return None;
+        }
+        let stream = connect_to(place.path()).ok()?;
         let peer = socket_peercred(&stream).ok()?;
         (peer.uid.as_raw() == place.user()).then_some(Self { stream })
     }
@@ -33,7 +45,7 @@ impl Client {
     /// # Errors
     /// What the daemon failed with, or [`Exit::Failed`] if it did not answer.
     pub fn ask(
-        mut self,
+        self,
         request: &Request,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<serde_json::Value, Failure> {
@@ -43,15 +55,48 @@ impl Client {
         }
         let mut line = serde_json::to_vec(request).or_fail(Exit::Failed, lost)?;
         line.push(b'\n');
-        self.stream.write_all(&line).or_fail(Exit::Failed, lost)?;
-        for line in BufReader::new(&self.stream).lines() {
-            let line = line.or_fail(Exit::Failed, lost)?;
-            match serde_json::from_str(&line).or_fail(Exit::Failed, lost)? {
+        // A daemon that has enough to do answers before it has read it, and that is what is told.
+        let sent = limits::write_all(&self.stream, &line, Instant::now() + PATIENCE);
+        if let Err(error) = sent
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(Failure::new(Exit::Failed, format!("{}: {error}", lost())));
+        }
+        let mut stream = BufReader::new(&self.stream);
+        loop {
+            let mut line = Vec::new();
+            let read = stream.by_ref().take(LONGEST).read_until(b'\n', &mut line);
+            match read.or_fail(Exit::Failed, lost)? as u64 {
+                0 => return Err(Failure::new(Exit::Failed, lost())),
+                LONGEST => {
+                    let sentence = "the daemon's answer is too long: ask for less";
+                    return Err(Failure::new(Exit::Failed, sentence));
+                }
+                _ => {}
+            }
+            match serde_json::from_slice(&line).or_fail(Exit::Failed, lost)? {
                 Reply::Progress(step) => progress(step),
                 Reply::Done(value) => return Ok(value),
                 Reply::Failed { exit, sentence } => return Err(told(exit, sentence)),
             }
         }
-        Err(Failure::new(Exit::Failed, lost()))
     }
+}
+
+/// Connects, unless nobody listens, or whoever listens takes no connections: connect(2) would wait
+/// for them.
+fn connect_to(path: &Path) -> io::Result<UnixStream> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let address = SocketAddrUnix::new(path)?;
+    let until = Instant::now() + TO_CONNECT;
+    loop {
+        match connect(&socket, &address) {
+            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(MOMENT),
+            connected => break connected?,
+        }
+    }
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }

@@ -3,8 +3,12 @@
 //! The client sends one [`Request`] as a line of JSON and gets lines of JSON back: any number of
 //! [`Reply::Progress`], then one [`Reply::Done`] or [`Reply::Failed`]. Only the daemon's user, root
 //! and the members of the mount's admin group are heard; what they may is for the keys' policies.
+//! A client may have 16 connections at a time, takes 10 seconds to ask and 10 to take the answer, and
+//! asks for paths in the mount alone.
 
+mod check;
 mod client;
+mod limits;
 mod peer;
 mod place;
 mod server;
@@ -183,6 +187,23 @@ mod tests {
         let server = Server::listen(&place, None, Arc::new(Echo)).unwrap();
         assert!(Client::connect(&place).is_some());
         server.stop();
+    }
+
+    #[test]
+    fn who_listens_and_takes_no_connections_holds_up_nobody() {
+        let (_scratch, path) = place();
+        let directory = path.parent().unwrap();
+        fs::create_dir(directory).unwrap();
+        let place = Place::at(path.clone(), uid());
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+        let filled: Vec<_> = std::iter::from_fn(|| Client::connect(&place)).take(100).collect();
+        assert!(!filled.is_empty() && filled.len() < 100, "{}", filled.len());
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(listener);
+        let _listener = std::os::unix::net::UnixListener::bind(path.with_extension("x")).unwrap();
+        assert!(Client::connect(&Place::at(path.with_extension("x"), uid())).is_none());
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use crate::sys::Show;
+
 /// The socket's path, and the user who must own it.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -48,8 +50,8 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
-        if !self.is_ours(directory)? {
-            let sentence = format!("{} is open to others or belongs to them", directory.display());
+        if !self.owns(directory)? {
+            let sentence = format!("{} is open to others or belongs to them", directory.shown());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
         }
         if passable {
@@ -60,20 +62,24 @@ impl Place {
 
     /// Takes away the socket of a daemon that died. One on which somebody listens stays.
     pub fn clear(&self) {
-        let is_ours = self.path.parent().is_some_and(|dir| self.is_ours(dir).unwrap_or(false));
         let is_dead = || {
             let refused = UnixStream::connect(&self.path).err();
             refused.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
-        if is_ours && is_dead() {
+        if self.is_ours() && is_dead() {
             // What stays is in nobody's way: the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }
 
+    /// Whether the socket lies in a directory of the user's own.
+    pub(super) fn is_ours(&self) -> bool {
+        self.path.parent().is_some_and(|directory| self.owns(directory).unwrap_or(false))
+    }
+
     /// Whether nobody but the user may list or write the directory: in /tmp anybody can make it
     /// first.
-    fn is_ours(&self, directory: &Path) -> io::Result<bool> {
+    fn owns(&self, directory: &Path) -> io::Result<bool> {
         let metadata = fs::symlink_metadata(directory)?;
         Ok(metadata.is_dir() && metadata.uid() == self.user && metadata.mode() & 0o066 == 0)
     }

@@ -1,7 +1,7 @@
 //! The daemon's side.
 
 use std::fs::{self, Permissions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -13,13 +13,14 @@ use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 
 use super::super::exit::{Exit, Failure};
+use super::limits::{self, Connection, Connections};
 use super::{Peer, Place, Reply, Request};
 use crate::fs::Progress;
 
-/// How long a client may take over its request, and over taking the answer.
+/// How long a client may take over all of its request, and over taking an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request in bytes: a path takes up to 4096, escaped six times as much.
-const LONGEST: u64 = 512 * 1024;
+const LONGEST: usize = 512 * 1024;
 /// How often a client hears of progress.
 const RHYTHM: Duration = Duration::from_millis(50);
 
@@ -84,9 +85,10 @@ impl Server {
         let server = Self { path, work: Arc::clone(&work) };
         let user = place.user();
         thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let door = Door { user, admins, connections: Arc::default() };
             for stream in listener.incoming() {
                 match stream {
-                    Ok(stream) => receive(stream, (user, admins), &work, &answers),
+                    Ok(stream) => door.receive(stream, &work, &answers),
                     // Out of descriptors, say: it may pass.
                     Err(error) => {
                         log::warn!("control socket: {error}");
@@ -136,46 +138,64 @@ impl Drop for Running {
     }
 }
 
-fn receive(
-    stream: UnixStream,
-    (user, admins): (u32, Option<u32>),
-    work: &Arc<Work>,
-    answers: &Arc<dyn Answers>,
-) {
-    let Some(peer) = Peer::of(&stream) else { return };
-    let is_heard = [0, user].contains(&peer.uid) || admins.is_some_and(|group| peer.is_in(group));
-    if !is_heard {
-        log::warn!("control socket: user {} was refused", peer.uid);
-        return;
-    }
-    let (work, answers) = (Arc::clone(work), Arc::clone(answers));
-    let conversation = thread::Builder::new()
-        .name("control request".to_owned())
-        .spawn(move || converse(stream, &peer, &work, answers.as_ref()));
-    if let Err(error) = conversation {
-        log::warn!("control socket: {error}");
+/// Who is let in, and how many at a time.
+struct Door {
+    user: u32,
+    admins: Option<u32>,
+    connections: Arc<Connections>,
+}
+
+impl Door {
+    fn receive(&self, stream: UnixStream, work: &Arc<Work>, answers: &Arc<dyn Answers>) {
+        let Some(peer) = Peer::of(&stream) else { return };
+        let privileged = [0, self.user];
+        let is_admin = || self.admins.is_some_and(|group| peer.is_in(group));
+        if !privileged.contains(&peer.uid) && !is_admin() {
+            log::warn!("control socket: user {} was refused", peer.uid);
+            return;
+        }
+        let Some(connection) = self.connections.begin(peer.uid, &privileged) else {
+            // The first line of a connection always finds room in its buffer.
+            let sentence = "the daemon has enough to answer: ask again later";
+            send(&stream, &Err(Failure::new(Exit::Busy, sentence)).into());
+            return;
+        };
+        let (work, answers) = (Arc::clone(work), Arc::clone(answers));
+        let conversation = thread::Builder::new()
+            .name("control request".to_owned())
+            .spawn(move || converse(&stream, (&peer, connection), &work, answers.as_ref()));
+        if let Err(error) = conversation {
+            log::warn!("control socket: {error}");
+        }
     }
 }
 
-fn converse(mut stream: UnixStream, peer: &Peer, work: &Arc<Work>, answers: &dyn Answers) {
-    let Some(request) = read_request(&stream) else { return };
+fn converse(
+    stream: &UnixStream,
+    (peer, _connection): (&Peer, Connection),
+    work: &Arc<Work>,
+    answers: &dyn Answers,
+) {
+    let Some(request) = read_request(stream) else { return };
+    let request = request.map(|request| request.check().map(|()| request));
     let answered = match (request, work.begin()) {
-        (Ok(request), Some(running)) => {
-            let teller = Mutex::new(Teller { stream: &mut stream, told: None });
+        (Ok(Err(failure)), _) => Err(failure),
+        (Ok(Ok(request)), Some(running)) => {
+            let teller = Mutex::new(Teller { stream, told: None });
             answers.answer(request, peer, &|step| teller.lock().tell(step) && running.may_go_on())
         }
-        (Ok(_), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
+        (Ok(Ok(_)), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
         (Err(error), _) => Err(Failure::new(
             Exit::Failed,
             format!("the daemon does not know this request; is it of another version? ({error})"),
         )),
     };
-    send(&mut stream, &answered.into());
+    send(stream, &answered.into());
 }
 
 /// Tells the client of progress, not of every step.
 struct Teller<'a> {
-    stream: &'a mut UnixStream,
+    stream: &'a UnixStream,
     told: Option<(Instant, Progress)>,
 }
 
@@ -198,19 +218,16 @@ impl Teller<'_> {
 
 /// The request; None from a client that leaves or waits too long.
 fn read_request(stream: &UnixStream) -> Option<serde_json::Result<Request>> {
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    let mut line = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut line).ok()?;
-    (!line.is_empty()).then(|| serde_json::from_str(&line))
+    let line = limits::read_line(stream, LONGEST, Instant::now() + PATIENCE).ok()?;
+    (!line.is_empty()).then(|| serde_json::from_slice(&line))
 }
 
 /// Sends a reply; whether the client has it.
-fn send(stream: &mut UnixStream, reply: &Reply) -> bool {
+fn send(stream: &UnixStream, reply: &Reply) -> bool {
     match serde_json::to_vec(reply) {
         Ok(mut line) => {
             line.push(b'\n');
-            stream.write_all(&line).is_ok()
+            limits::write_all(stream, &line, Instant::now() + PATIENCE).is_ok()
         }
         Err(error) => {
             log::error!("control socket: {error}");

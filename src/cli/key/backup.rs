@@ -1,7 +1,7 @@
 //! `atrest key backup` and `restore`: all master keys on paper, and back.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,16 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::keys::{KeyError, KeyFile, KeyRing};
+use crate::sys::{self, Show};
 
-use super::super::exit::{Context, Exit, Failure, print};
+use super::super::exit::{Context, Exit, Failure, print, print_json};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::{Daemon, Target};
 use super::super::vault;
 use super::VaultArgs;
+
+/// Bytes of a recovery text, of which the largest key file gives fewer.
+const LONGEST: u64 = 32 << 20;
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
@@ -73,13 +77,11 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
         Some(path) if path == Path::new("-") => print(text.trim_end())?,
         Some(path) => {
             write_new(path, text.as_bytes())
-                .or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
-            let shown = path.display();
+                .or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
+            let shown = path.shown();
             if args.vault.json {
-                print(&format!(
-                    "{:#}",
-                    json!({ "vault_id": ring.volume_id(), "file": path.to_string_lossy() })
-                ))?;
+                let file = path.to_string_lossy();
+                print_json(&json!({ "vault_id": ring.volume_id(), "file": file }))?;
             } else {
                 print(&format!(
                     "Wrote all master keys of vault {} to {shown}. \
@@ -100,7 +102,7 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
 pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
     if let Daemon::Reached(_) = target.daemon()? {
-        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.display());
+        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.shown());
         return Err(Failure::new(Exit::Busy, sentence));
     }
     let id = vault::describe(&target.vault)?.vault;
@@ -120,30 +122,36 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     // It is no older than the one that was lost.
     KeyFile::create_after(&path, &ring, &protectors, seen)?;
     if args.json {
-        print(&format!(
-            "{:#}",
-            json!({ "vault_id": id, "key_file": path.to_string_lossy(), "keys": ring.describe() })
-        ))?;
+        let key_file = path.to_string_lossy();
+        print_json(&json!({ "vault_id": id, "key_file": key_file, "keys": ring.describe() }))?;
     } else {
-        print(&format!("Made the key file {} of vault {id} from its backup.", path.display()))?;
+        print(&format!("Made the key file {} of vault {id} from its backup.", path.shown()))?;
     }
     Ok(Exit::Done)
 }
 
 fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
     let read = if path == Path::new("-") {
-        io::read_to_string(io::stdin())
+        read_text(io::stdin())
     } else {
-        fs::read_to_string(path)
+        sys::open_input(path).and_then(read_text)
     };
-    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.display()))?;
-    let text = Zeroizing::new(text);
+    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
     let ring = if text.contains("-----") {
         KeyRing::import_recovery(&text)?
     } else {
         KeyRing::from_recovery_words(&text)?
     };
     Ok(ring)
+}
+
+/// All of a recovery text.
+fn read_text(from: impl Read) -> io::Result<Zeroizing<String>> {
+    let mut text = Zeroizing::new(String::new());
+    match from.take(LONGEST).read_to_string(&mut text)? as u64 {
+        LONGEST => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long")),
+        _ => Ok(text),
+    }
 }
 
 /// Writes a file that must not be there, for its owner alone, and makes it durable.

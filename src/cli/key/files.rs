@@ -12,9 +12,10 @@ use crate::format::KeyVersion;
 use crate::fs::{Fs, Progress, References, Rewrap, RewrapSummary};
 use crate::keys::trail::Who;
 use crate::store::Access;
+use crate::sys::Show;
 
 use super::super::control::Request;
-use super::super::exit::{Context, Exit, Failure, print, tell};
+use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::super::progress::Bar;
 use super::super::target::{Daemon, Target};
 use super::super::trail::recorded;
@@ -163,7 +164,7 @@ impl FileWork {
                 if path.as_os_str().is_empty() {
                     vault::update(keys, fs, |ring| ring.make_default(name))?;
                 } else {
-                    fs.assign(path, &id).or_fail(Exit::Failed, || format!("{}", path.display()))?;
+                    fs.assign(path, &id).or_fail(Exit::Failed, || format!("{}", path.shown()))?;
                 }
                 Ok(Outcome::Assigned { key, directory: path.to_string_lossy().into_owned() })
             }
@@ -194,7 +195,7 @@ fn refuse_while_referred(
     references: &References,
 ) -> Result<(), Failure> {
     let some = |paths: &mut dyn Iterator<Item = &PathBuf>| {
-        let shown: Vec<_> = paths.take(3).map(|path| path.display().to_string()).collect();
+        let shown: Vec<_> = paths.take(3).map(|path| path.shown().to_string()).collect();
         shown.join(", ")
     };
     if references.count > 0 {
@@ -253,7 +254,7 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
 /// Prints JSON, or the sentence.
 fn report(args: &VaultArgs, outcome: &Outcome, sentence: &str) -> Result<Exit, Failure> {
     if args.json {
-        print(&format!("{:#}", json!(outcome)))?
+        print_json(&json!(outcome))?
     } else {
         print(sentence)?
     }
@@ -280,7 +281,7 @@ pub fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for trouble in failed {
-        tell(&format!("{}: {}", trouble.path.display(), trouble.reason));
+        tell(&format!("{}: {}", trouble.path.shown(), trouble.reason));
     }
     let sentence =
         format!("{} files could not be rewrapped; run it again once they can", failed.len());
@@ -324,7 +325,10 @@ pub fn assign(args: &AssignArgs) -> Result<Exit, Failure> {
         "" => format!(
             "Files made from now on get the master key `{key}`, but where a directory has its own."
         ),
-        dir => format!("Files made in {dir} from now on get the master key `{key}`."),
+        dir => {
+            let dir = dir.shown();
+            format!("Files made in {dir} from now on get the master key `{key}`.")
+        }
     };
     report(&args.vault, &outcome, &sentence)
 }

@@ -10,9 +10,10 @@ use serde_json::json;
 
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
 use crate::keys::{KeyError, KeyRing, Timestamp};
+use crate::sys::Show;
 
 use super::super::control::Request;
-use super::super::exit::{Context, Exit, Failure, print, tell};
+use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::super::policy::words;
 use super::super::principals;
 use super::super::target::{Daemon, Target};
@@ -169,7 +170,7 @@ pub fn run(args: &GrantArgs, revoke: bool) -> Result<Exit, Failure> {
         }
     };
     if args.key.vault.json {
-        print(&format!("{:#}", json!(changed)))?;
+        print_json(&json!(changed))?;
     } else {
         print(&change.done(&changed.key))?;
     }
@@ -208,12 +209,12 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     if !revoke && target.vault.join(&inside).symlink_metadata().is_err_and(|error| missing(&error))
     {
-        let sentence = format!("there is no {} in the vault", path.display());
+        let sentence = format!("there is no {} in the vault", path.shown());
         return Err(Failure::new(Exit::Usage, sentence));
     }
     let text = inside.into_os_string().into_string();
     text.map(Some).map_err(|_| {
-        let sentence = format!("{} is not UTF-8, so no grant can name it", path.display());
+        let sentence = format!("{} is not UTF-8, so no grant can name it", path.shown());
         Failure::new(Exit::Usage, sentence)
     })
 }

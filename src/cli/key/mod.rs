@@ -17,7 +17,7 @@ use crate::keys::trail::{EventName, Who};
 use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError};
 
 use super::control::Request;
-use super::exit::{Context, Exit, Failure, print};
+use super::exit::{Context, Exit, Failure, print, print_json};
 use super::passphrase::UnlockArgs;
 use super::target::{Daemon, Target};
 use super::trail::{keep_events, of_keys, recorded};
@@ -202,7 +202,7 @@ impl VaultArgs {
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
     let listed = args.listed()?;
     if args.json {
-        print(&format!("{:#}", json!(listed)))?;
+        print_json(&json!(listed))?;
     } else {
         print(&show::table(&listed.keys))?;
     }
@@ -215,7 +215,7 @@ fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
     let key = named.or_else(|| keys.iter().find(|key| key.id.to_string() == args.name));
     let key = key.ok_or_else(|| KeyError::NoSuchKey(args.name.clone()))?;
     if args.vault.json {
-        print(&format!("{:#}", json!(key)))?;
+        print_json(&json!(key))?;
     } else {
         print(&show::in_full(key))?;
     }
@@ -249,7 +249,7 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
         }
     };
     if args.json {
-        print(&format!("{:#}", json!(key)))?;
+        print_json(&json!(key))?;
     } else {
         print(&change.done(&key))?;
     }

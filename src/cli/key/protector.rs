@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
 
-use super::super::exit::{Exit, Failure, print};
+use super::super::exit::{Exit, Failure, print, print_json};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::Target;
 use super::super::vault;
@@ -101,7 +101,7 @@ fn edit(
 
 fn show(args: &VaultArgs, protectors: &[ProtectorDescription]) -> Result<Exit, Failure> {
     if args.json {
-        print(&format!("{:#}", json!(protectors)))?;
+        print_json(&json!(protectors))?;
         return Ok(Exit::Done);
     }
     for protector in protectors {

@@ -11,6 +11,7 @@ use crate::keys::trail::{
     Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
 };
 use crate::store::{Access, Freshness, TrailSeal, Vault};
+use crate::sys::Show;
 
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure, tell};
@@ -43,7 +44,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         tell(&format!(
             "no trail is kept of this copy, since it would go on with that of the vault in {}; name \
              another place with --trail",
-            of.display()
+            of.shown()
         ));
         return Ok(None);
     }

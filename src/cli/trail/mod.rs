@@ -18,8 +18,9 @@ use serde_json::json;
 
 use crate::keys::Timestamp;
 use crate::keys::trail::{EventName, Filter, Head, Report, number};
+use crate::sys;
 
-use super::exit::{Exit, Failure, print, tell};
+use super::exit::{Exit, Failure, print, print_json, tell};
 use super::key::VaultArgs;
 use super::principals;
 use super::target::Target;
@@ -146,7 +147,7 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
 fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let report = args.of.verified(args.head)?;
     if args.of.vault.json {
-        print(&format!("{:#}", json!(report)))?;
+        print_json(&json!(report))?;
     } else {
         print(&show::report(&report))?;
     }
@@ -166,7 +167,7 @@ fn head(args: &TrailOf) -> Result<Exit, Failure> {
         return Ok(Exit::Damage);
     }
     match args.vault.json {
-        true => print(&format!("{:#}", json!({ "head": report.head })))?,
+        true => print_json(&json!({ "head": report.head }))?,
         false => print(&report.head)?,
     }
     Ok(Exit::Done)
@@ -216,7 +217,7 @@ fn who_read(args: &WhoReadArgs) -> Result<Exit, Failure> {
     let path = within(&args.path, &target)?;
     let readers = args.of.source()?.readers(&target, &path)?;
     if args.of.vault.json {
-        print(&format!("{:#}", json!(readers)))?;
+        print_json(&json!(readers))?;
     } else if readers.is_empty() {
         print("Nobody, as far as the trail goes back.")?;
     } else {
@@ -266,7 +267,7 @@ impl Lines {
     /// Whether to go on.
     fn put(&mut self, line: &str) -> bool {
         let written = match self.as_json {
-            true => writeln!(self.out, "{line}"),
+            true => writeln!(self.out, "{}", sys::harmless_json(line)),
             false => writeln!(self.out, "{}", show::line(line, &mut self.names)),
         };
         self.failed = written.err();

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::keys::trail::{Line, Reader, Report};
+use crate::sys::{self, Show};
 
 use super::super::principals;
 
@@ -18,7 +19,9 @@ impl Names {
 
 /// One line: when, what, by whom and with which program, what for, on what, and what came of it.
 pub fn line(text: &str, names: &mut Names) -> String {
-    let Ok(line) = serde_json::from_str::<Line<'_>>(text) else { return text.to_owned() };
+    let Ok(line) = serde_json::from_str::<Line<'_>>(text) else {
+        return sys::harmless(text, false).into_owned();
+    };
     let request = &line.request_parameters;
     let mut words = vec![
         format!("{:.3}", line.event_time),
@@ -30,7 +33,7 @@ pub fn line(text: &str, names: &mut Names) -> String {
         request.operation.as_deref(),
         request.path.as_deref().map(|path| if path.is_empty() { "/" } else { path }),
     ];
-    words.extend(optional.into_iter().flatten().map(printable));
+    words.extend(optional.into_iter().flatten().map(|name| name.shown().to_string()));
     if let Some(access) = request.access {
         let access = serde_json::to_value(access).unwrap_or_default();
         words.extend(access.as_str().map(|access| format!("({access})")));
@@ -39,25 +42,18 @@ pub fn line(text: &str, names: &mut Names) -> String {
         let material = line.additional_event_data.as_ref().map(|data| &*data.key_material_id);
         let version = material.and_then(|id| id.rsplit_once('/')).map(|(_, version)| version);
         words.push(match version {
-            Some(version) => format!("key {} version {version}", key.name),
-            None => format!("key {}", key.name),
+            Some(version) => format!("key {} version {}", key.name.shown(), version.shown()),
+            None => format!("key {}", key.name.shown()),
         });
     }
     if let Some(details) = &request.details {
-        words.push(details.to_string());
+        words.push(sys::harmless_json(&details.to_string()).into_owned());
     }
     if let Some(code) = &line.error_code {
         let message = line.error_message.as_deref().unwrap_or_default();
-        words.push(format!("{code}: {}", printable(message)));
+        words.push(format!("{code}: {}", sys::harmless(message, false)));
     }
     words.join("  ")
-}
-
-/// A name of a file may hold what a terminal would take for a command.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
 }
 
 /// Who read a file.
@@ -66,7 +62,7 @@ pub fn readers(readers: &[Reader]) -> String {
     let line = |reader: &Reader| {
         let times =
             |count: u64| if count == 1 { "once".to_owned() } else { format!("{count} times") };
-        let mut line = format!("{}  {}", names.of(reader.uid), printable(&reader.executable));
+        let mut line = format!("{}  {}", names.of(reader.uid), reader.executable.shown());
         if reader.opened > 0 {
             line.push_str(&format!("  opened it {}", times(reader.opened)));
         }

@@ -6,6 +6,7 @@ use libsystemd::logging::{Priority, connected_to_journal, journal_send};
 use syslog::{Facility, Formatter5424, Logger, LoggerBackend};
 
 use crate::keys::trail::{Event, Sink};
+use crate::sys::Show;
 
 use super::super::exit::{Context, Exit, Failure};
 
@@ -34,7 +35,7 @@ impl Syslog {
     /// [`Exit::Trail`] when nobody listens there.
     pub fn open(socket: &Path) -> Result<Self, Failure> {
         let logger = connect(socket)
-            .or_fail(Exit::Trail, || format!("--trail-syslog: {}", socket.display()))?;
+            .or_fail(Exit::Trail, || format!("--trail-syslog: {}", socket.shown()))?;
         Ok(Self { socket: socket.to_owned(), logger: Some(logger), told: false })
     }
 }

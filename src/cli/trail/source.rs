@@ -21,6 +21,8 @@ use super::readers::Readers;
 
 /// Lines that the daemon hands over at once.
 const BATCH: usize = 20_000;
+/// And in bytes, but for the last of them.
+const BATCH_LEN: usize = 16 << 20;
 
 /// What a daemon can be asked about its trail.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,10 +59,12 @@ pub fn answer(
         TrailRequest::Flush => Ok(json!(directory)),
         TrailRequest::Lines(filter) => {
             let (mut lines, mut last) = (Vec::new(), filter.after.unwrap_or_default());
+            let mut len = 0;
             trail::query(&directory, filter, &mut |text, line| {
                 lines.push(text.to_owned());
                 last = line.sequence;
-                lines.len() < BATCH
+                len += text.len();
+                lines.len() < BATCH && len < BATCH_LEN
             })?;
             readers.note(who, last);
             Ok(json!(lines))
@@ -134,7 +138,7 @@ impl Source {
         loop {
             let lines: Vec<String> = ask(target, TrailRequest::Lines(filter.clone()))?;
             filter.after = lines.last().and_then(|line| trail::number(line)).or(filter.after);
-            if !lines.iter().all(|line| take(line)) || lines.len() < BATCH {
+            if !lines.iter().all(|line| take(line)) || lines.is_empty() {
                 return Ok(());
             }
         }

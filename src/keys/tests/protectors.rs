@@ -187,3 +187,38 @@ fn a_passphrase_is_a_line_of_bytes() {
     assert!(matches!(read(&[b'x'; 65537]), Err(KeyError::LongPassphrase)));
     assert_eq!(format!("{:?}", secret_of("p")), "[secret]");
 }
+
+/// Whoever writes the key file does not decide what its reader spends.
+#[test]
+fn the_reader_bounds_what_the_passphrase_costs() {
+    struct Limited(u32);
+    impl Unlock for Limited {
+        fn passphrase(&self) -> Result<Passphrase, KeyError> {
+            Ok(secret_of("p"))
+        }
+        fn most_cost(&self) -> CostLimit {
+            CostLimit { memory_mib: self.0 }
+        }
+    }
+    let protector = |memory_kib, passes| NewProtector::Passphrase {
+        passphrase: secret_of("p"),
+        cost: PassphraseCost { memory_kib, passes, lanes: 1 },
+    };
+    let cases = [
+        (vec![protector(8 * 1024, 1)], 8),
+        (vec![protector(1024, 97)], 3),
+        (vec![protector(1024, 40), protector(1024, 40), protector(1024, 17)], 3),
+    ];
+    for (protectors, enough) in cases {
+        let scratch = Scratch::with(&protectors);
+        assert!(scratch.open(&Limited(enough)).is_ok());
+        let refused = scratch.open(&Limited(enough - 1));
+        let Err(KeyError::TooCostly { limit, needed }) = refused else { panic!("{refused:?}") };
+        assert_eq!((limit, needed), (enough - 1, u64::from(enough)));
+    }
+    // The most that a file can ask for is refused before anything is spent.
+    let most = PassphraseCost { memory_kib: 4 * 1024 * 1024, passes: 1000, lanes: 1 };
+    let checked = CostLimit::default().check([most; 16].into_iter());
+    assert!(matches!(checked, Err(KeyError::TooCostly { limit: 1024, .. })));
+    CostLimit::default().check([PassphraseCost::default(); 16].into_iter()).unwrap();
+}

@@ -1,22 +1,24 @@
 //! Where a trail lies: a directory of files, each named by the number of its first line.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{CWD, FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::TrailError;
 use crate::format::VolumeId;
-use crate::sys;
+use crate::sys::{self, Links};
 
 /// What the files' names end with.
 const ENDING: &str = ".jsonl";
 const LOCK: &str = "lock";
+/// More bytes than a line has: the longest part of one is a path in the mount, escaped.
+const LONGEST_LINE: u64 = 64 << 20;
 /// How long another command may write, and how often to look whether it has ended.
 const PATIENCE: u32 = 100;
 const MOMENT: Duration = Duration::from_millis(20);
@@ -98,8 +100,8 @@ impl Directory {
     /// [`TrailError::Io`].
     pub fn lock(&self) -> Result<File, TrailError> {
         let path = self.0.join(LOCK);
-        let opened =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let flags = OFlags::WRONLY | OFlags::CREATE;
+        let opened = sys::open_regular(CWD, &path, flags, Links::Refuse);
         let file = opened.map_err(|source| TrailError::io("open", &path, source))?;
         for _ in 0..PATIENCE {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -132,11 +134,12 @@ impl Directory {
     ) -> Result<bool, TrailError> {
         let path = self.file(first);
         let io = |source: io::Error| TrailError::io("read", &path, source);
-        let mut lines = BufReader::with_capacity(1 << 20, File::open(&path).map_err(io)?);
+        let file = sys::open_regular(CWD, &path, OFlags::RDONLY, Links::Refuse).map_err(io)?;
+        let mut lines = BufReader::with_capacity(1 << 20, file);
         let mut line = Vec::new();
         loop {
             line.clear();
-            if lines.read_until(b'\n', &mut line).map_err(io)? == 0 {
+            if (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(io)? == 0 {
                 return Ok(true);
             }
             let Some(whole) = line.strip_suffix(b"\n") else { return Ok(false) };

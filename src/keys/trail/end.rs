@@ -1,14 +1,17 @@
 //! Where a trail ends, for who goes on with it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{CWD, OFlags};
 
 use super::chain::{Head, link_to_text};
 use super::directory::Directory;
 use super::verify::Tail;
 use super::{Seal, TrailError};
 use crate::crypto::TrailKeys;
+use crate::sys::{self, Links, Show};
 
 /// Beyond it are the numbers of files that somebody else put there: behind them is no room.
 const FARTHEST: u64 = u64::MAX / 4;
@@ -37,7 +40,7 @@ impl End {
         let sealed_head = sealed.map_or(Head::START, |seal| seal.head);
         let Some(&last) = files.last() else {
             let trouble = (sealed_head.sequence > 0)
-                .then(|| format!("nothing is left of the trail in {}", directory.path().display()));
+                .then(|| format!("nothing is left of the trail in {}", directory.path().shown()));
             return Ok(Self { head: sealed_head, open: None, trouble });
         };
         if let Some(seal) = sealed
@@ -50,7 +53,7 @@ impl End {
         let from = sealed.map_or(last, |seal| seal.file.0);
         let tail = files.partition_point(|first| *first < from.min(last));
         let tail = Tail::read(directory, &files[tail..], keys, sealed)?;
-        let place = directory.path().display();
+        let place = directory.path().shown();
         let trouble = match sealed {
             // The first start leaves one line before it seals.
             None if tail.head.sequence > 1 => {
@@ -78,7 +81,7 @@ impl End {
 /// The file, if it ends where and as the seal says.
 fn open_as_sealed(path: &Path, seal: &Seal) -> Result<Option<File>, TrailError> {
     let io = |source| TrailError::io("open", path, source);
-    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
+    let file = sys::open_regular(CWD, path, OFlags::RDWR, Links::Refuse).map_err(io)?;
     if file.metadata().map_err(io)?.len() != seal.file.1 {
         return Ok(None);
     }

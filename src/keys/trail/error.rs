@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::sys::Show;
+
 /// Why a trail can't be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TrailError {
@@ -12,16 +14,16 @@ pub enum TrailError {
     )]
     NoHome,
     /// There is none.
-    #[error("there is no trail in {}: none was kept yet, or --trail names another place", .0.display())]
+    #[error("there is no trail in {}: none was kept yet, or --trail names another place", .0.shown())]
     Missing(PathBuf),
     /// Somebody else writes it.
     #[error(
         "the trail in {} is being written by another process; a copy of a vault needs a trail of its own: name one with --trail",
-        .0.display()
+        .0.shown()
     )]
     InUse(PathBuf),
     /// Others than the owner may change it.
-    #[error("the trail's directory {} is open to others or belongs to them; `chmod 700` it", .0.display())]
+    #[error("the trail's directory {} is open to others or belongs to them; `chmod 700` it", .0.shown())]
     Exposed(PathBuf),
     /// The key file has no key for it.
     #[error(
@@ -35,7 +37,7 @@ pub enum TrailError {
     #[error("no key may be used while the trail can't be written: {0}")]
     Refused(String),
     /// The system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}: {source}", .path.shown())]
     Io {
         /// What was tried.
         action: &'static str,

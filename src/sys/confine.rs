@@ -1,0 +1,256 @@
+//! What the daemon of a root mount gives up once the mount is made: capabilities, new privileges, and
+//! the system calls that would give control over the machine. (capabilities(7), seccomp(2))
+
+use std::collections::BTreeMap;
+use std::io;
+
+use rustix::io::Errno;
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs,
+    remove_capability_from_bounding_set, secure_computing_mode, set_capabilities, set_no_new_privs,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use serde::{Deserialize, Serialize};
+
+/// What serving a mount takes.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN // new files belong to who makes them
+    .union(CapabilitySet::DAC_OVERRIDE) // files of others, whatever their mode
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::FOWNER) // their modes, times and attributes
+    .union(CapabilitySet::FSETID) // set-group-id bits that their owners gave
+    .union(CapabilitySet::SETGID) // acting as the caller
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::MKNOD) // devices
+    .union(CapabilitySet::SETFCAP) // capabilities of files
+    .union(CapabilitySet::IPC_LOCK) // keys in locked memory
+    .union(CapabilitySet::SYS_PTRACE) // /proc of callers: the program, groups and call
+    .union(CapabilitySet::SYS_RESOURCE) // the vault's own files on a full disk
+    .union(CapabilitySet::SYS_ADMIN); // umount2(2), trusted.* attributes
+
+/// System calls that are refused with EPERM.
+const REFUSED: &[libc::c_long] = &[
+    // Other programs, and other processes' memory.
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp,
+    // The kernel: its code, its programs, its end.
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_reboot,
+    libc::SYS_syslog,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_personality,
+    // Keys of the kernel's.
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // The tree of files: all but umount2(2).
+    libc::SYS_mount,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_open_by_handle_at,
+    // The machine: swap, accounts, quotas, clocks, names.
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_vhangup,
+];
+#[cfg(target_arch = "x86_64")]
+const REFUSED_ON_X86: &[libc::c_long] = &[
+    libc::SYS_fork,
+    libc::SYS_vfork,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_modify_ldt,
+    libc::SYS_kexec_file_load,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_ON_X86: &[libc::c_long] = &[libc::SYS_kexec_file_load];
+
+/// The numbers of the x32 interface, which a kernel may have beside that of x86-64
+/// (arch/x86/include/uapi/asm/unistd.h: __X32_SYSCALL_BIT).
+const X32: i64 = 0x4000_0000;
+
+/// What a process has given up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Confinement {
+    /// The capabilities that it has left, as in capabilities(7).
+    pub capabilities: Vec<String>,
+    /// No program that it runs gets more than it has (PR_SET_NO_NEW_PRIVS).
+    pub no_new_privileges: bool,
+    /// A filter refuses system calls (seccomp(2)).
+    pub seccomp: bool,
+}
+
+/// Confines this thread, and those that it starts. Returns whether it did: only a process that can
+/// unmount by itself is confined, since others need fusermount3, whose privileges come from its
+/// set-user-id bit.
+///
+/// # Errors
+/// What the kernel says; some of it may be in force then.
+pub fn confine() -> io::Result<bool> {
+    let sets = capabilities(None)?;
+    if !sets.effective.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(false);
+    }
+    give_up_capabilities(sets)?;
+    set_no_new_privs(true)?;
+    install(&program(SeccompAction::Errno(libc::EPERM as u32), refused()?)?)?;
+    // The C library then starts threads by clone(2), whose flags a filter can see.
+    let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    install(&program(SeccompAction::Errno(libc::ENOSYS as u32), clone3)?)?;
+    Ok(true)
+}
+
+/// What this thread has given up.
+pub fn confinement() -> Confinement {
+    let left = capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+    Confinement {
+        capabilities: left.iter_names().map(|(name, _)| format!("CAP_{name}")).collect(),
+        no_new_privileges: no_new_privs().unwrap_or(false),
+        seccomp: has_filter(),
+    }
+}
+
+/// Whether a filter is in force; the thread that asks would be killed in strict mode.
+fn has_filter() -> bool {
+    use rustix::thread::SecureComputingMode;
+    secure_computing_mode().is_ok_and(|mode| mode == SecureComputingMode::Filter)
+}
+
+fn give_up_capabilities(sets: CapabilitySets) -> io::Result<()> {
+    // Where the kernel knows no ambient set there is none.
+    let _ = clear_ambient_capability_set();
+    for bit in 0..64 {
+        let one = CapabilitySet::from_bits_retain(1 << bit);
+        if KEPT.contains(one) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // Past the last one that this kernel knows.
+            Err(Errno::INVAL) if bit > 0 => break,
+            // In a container without CAP_SETPCAP; no_new_privs keeps programs from those left.
+            Err(Errno::PERM) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let (permitted, effective) = (sets.permitted & KEPT, sets.effective & KEPT);
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn refused() -> io::Result<Rules> {
+    let mut rules: Rules =
+        REFUSED.iter().chain(REFUSED_ON_X86).map(|call| (*call, Vec::new())).collect();
+    // A clone that is no thread; a socket to another machine, or to the kernel.
+    let only = |op, value| {
+        let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, op, value);
+        condition.and_then(|condition| SeccompRule::new(vec![condition])).map_err(io::Error::other)
+    };
+    let is_thread = libc::CLONE_THREAD as u64;
+    rules.insert(libc::SYS_clone, vec![only(SeccompCmpOp::MaskedEq(is_thread), 0)?]);
+    rules.insert(libc::SYS_socket, vec![only(SeccompCmpOp::Ne, libc::AF_UNIX as u64)?]);
+    if cfg!(target_arch = "x86_64") {
+        let again: Vec<_> = rules.iter().map(|(call, rule)| (call | X32, rule.clone())).collect();
+        rules.extend(again);
+    }
+    Ok(rules)
+}
+
+fn program(action: SeccompAction, rules: Rules) -> io::Result<BpfProgram> {
+    let target = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, target);
+    filter.and_then(BpfProgram::try_from).map_err(io::Error::other)
+}
+
+/// Installs a filter. Kernels before 5.16 would turn off speculative execution with it, which costs
+/// the ciphers more than anything: the daemon runs no code of others.
+fn install(program: &BpfProgram) -> io::Result<()> {
+    let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+    let filter = libc::sock_fprog { len, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: the program has `len` instructions of the kernel's layout (repr(C), linux/filter.h), and
+    // the kernel only reads it.
+    let installed = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const filter,
+        )
+    };
+    if installed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::UdpSocket;
+    use std::os::unix::net::UnixStream;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+
+    /// In a thread, which takes it to its end.
+    #[test]
+    fn a_confined_thread_serves_files_and_runs_nothing() {
+        if !capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN) {
+            return;
+        }
+        let confined = || {
+            assert!(confine().unwrap());
+            let denied = |result: io::Result<()>| {
+                assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+            };
+            denied(Command::new("true").spawn().map(drop));
+            denied(UdpSocket::bind("127.0.0.1:0").map(drop));
+            denied(rustix::mount::mount_bind("/", "/nowhere").map_err(Into::into));
+            denied(rustix::process::chroot("/").map_err(Into::into));
+            let scratch = tempfile::tempdir().unwrap();
+            fs::write(scratch.path().join("file"), b"x").unwrap();
+            UnixStream::pair().unwrap();
+            thread::spawn(|| ()).join().unwrap();
+            let now = confinement();
+            assert!(now.no_new_privileges && now.seccomp, "{now:?}");
+            assert!(now.capabilities.contains(&"CAP_CHOWN".to_owned()), "{now:?}");
+            assert!(!now.capabilities.contains(&"CAP_NET_ADMIN".to_owned()), "{now:?}");
+        };
+        thread::spawn(confined).join().unwrap();
+        assert!(!confinement().seccomp);
+    }
+}
