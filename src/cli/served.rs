@@ -211,7 +211,7 @@ impl Served {
         let (action, keys): (_, Vec<&MasterKey>) = match request {
             // Each key by itself.
             Request::Keys | Request::Policies => return Ok(()),
-            Request::Status => (Action::Describe, vec![ring.default_key()]),
+            Request::Status | Request::Note(_) => (Action::Describe, vec![ring.default_key()]),
             Request::Simulate { .. } => (Action::Describe, ring.keys().collect()),
             Request::Change(change) => match change.policy_action() {
                 Action::Create => (Action::Create, vec![ring.default_key()]),
@@ -332,6 +332,8 @@ impl Served {
                 Ok(json!(verdict.map_err(|error| policy::failed(&path, &error))?))
             }
             Request::Policy(change) => self.change_policy(&change),
+            // What it is about, the client does; it is recorded with all that is asked.
+            Request::Note(_) => Ok(Value::Null),
             Request::Status => Ok(json!(self.status())),
             Request::Change(change) => self.change(&change, &peer.who),
             Request::Work(work) => self.work(&work, &peer.who, progress),

@@ -18,6 +18,7 @@ mod crash;
 mod day;
 mod files;
 mod full;
+mod key_file;
 mod places;
 mod query;
 mod refusals;

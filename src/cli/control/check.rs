@@ -38,7 +38,7 @@ impl Request {
             Self::Work(FileWork::Rewrap { to, .. }) => to.as_deref().map_or(Ok(()), name),
             Self::Work(FileWork::Retire { name: key, .. }) => name(key),
             Self::Work(FileWork::Assign { name: key, path }) => name(key).and(in_vault(path)),
-            Self::Trail(TrailRequest::Flush) => Ok(()),
+            Self::Trail(TrailRequest::Flush) | Self::Note(_) => Ok(()),
             Self::Trail(TrailRequest::Lines(filter)) => check_filter(filter),
             Self::Trail(TrailRequest::WhoRead(path)) | Self::Verify { path } => in_vault(path),
             Self::Trail(TrailRequest::Verify(head)) => head.as_deref().map_or(Ok(()), name),

@@ -56,6 +56,8 @@ pub enum Request {
     Policy(PolicyChange),
     /// To work on the keys of files.
     Work(FileWork),
+    /// To record what the client does with the key file itself.
+    Note(Note),
     /// About the trail.
     Trail(TrailRequest),
     /// To check every block at or below a path in the mount.
@@ -63,6 +65,22 @@ pub enum Request {
         /// The path, empty for the whole vault.
         path: PathBuf,
     },
+}
+
+/// What a command does with the key file by itself, also while a daemon has the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Note {
+    /// It writes all keys to a backup.
+    Backup,
+    /// It makes the key file from one.
+    Restore,
+    /// It adds a protector.
+    AddProtector,
+    /// It puts another in the place of this one.
+    ChangeProtector(u32),
+    /// It takes this one away.
+    RemoveProtector(u32),
 }
 
 impl Request {
@@ -74,7 +92,8 @@ impl Request {
             | Self::Policies
             | Self::Simulate { .. }
             | Self::Change(_)
-            | Self::Policy(_) => false,
+            | Self::Policy(_)
+            | Self::Note(_) => false,
             Self::Work(_) | Self::Verify { .. } | Self::Trail(_) => true,
         }
     }

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::keys::{KeyError, KeyFile, KeyRing};
+use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, Unlock};
 use crate::sys::{self, Show};
 
+use super::super::control::Note;
 use super::super::exit::{Context, Exit, Failure, print, print_json};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::{Daemon, Target};
-use super::super::vault;
+use super::super::trail;
+use super::super::vault::{self, Keys};
 use super::VaultArgs;
 
 /// Bytes of a recovery text, of which the largest key file gives fewer.
@@ -62,7 +64,9 @@ pub struct RestoreArgs {
 /// [`Exit::KeyFile`]; [`Exit::Failed`] where the file exists or can't be written: it is not there
 /// then.
 pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
-    let ring = args.vault.open_keys()?.read()?.ring;
+    let keys = args.vault.open_keys()?;
+    trail::note(&Target::find(&args.vault.vault)?, &keys, Note::Backup)?;
+    let ring = keys.read()?.ring;
     if args.words {
         print(&ring.recovery_words())?;
         return Ok(Exit::Done);
@@ -121,6 +125,12 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     };
     // It is no older than the one that was lost.
     KeyFile::create_after(&path, &ring, &protectors, seen)?;
+    let unlock: &dyn Unlock = match protectors.first() {
+        Some(NewProtector::Passphrase { passphrase, .. }) => passphrase,
+        Some(NewProtector::Raw) | None => &NoPassphrase,
+    };
+    let keys = Keys::open(&id, Some(&path), unlock)?;
+    trail::note(&target, &keys, Note::Restore)?;
     if args.json {
         let key_file = path.to_string_lossy();
         print_json(&json!({ "vault_id": id, "key_file": key_file, "keys": ring.describe() }))?;

@@ -7,9 +7,11 @@ use serde_json::json;
 
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
 
+use super::super::control::Note;
 use super::super::exit::{Exit, Failure, print, print_json};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::Target;
+use super::super::trail;
 use super::super::vault;
 use super::{Keys, VaultArgs};
 
@@ -62,13 +64,15 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Add { vault, new, raw, keep_raw } => {
             let keys = vault.open_keys()?;
             let new = if *raw { NewProtector::Raw } else { new.protector()? };
-            edit(vault, &keys, |file| file.protectors.add(&new, *keep_raw))
+            let add = |file: &mut OpenKeyFile| file.protectors.add(&new, *keep_raw);
+            edit(vault, &keys, Note::AddProtector, add)
         }
         Command::Change { vault, id, new } => {
             let keys = vault.open_keys()?;
             keys.read()?.protectors.require(*id)?;
             let new = new.protector()?;
-            edit(vault, &keys, |file| file.protectors.change(*id, &new))
+            let change = |file: &mut OpenKeyFile| file.protectors.change(*id, &new);
+            edit(vault, &keys, Note::ChangeProtector(*id), change)
         }
         Command::Remove { vault, id, dry_run } => {
             let keys = vault.open_keys()?;
@@ -77,7 +81,8 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
                 protectors.remove(*id)?;
                 return show(vault, &protectors.list());
             }
-            edit(vault, &keys, |file| file.protectors.remove(*id).map(|()| *id))
+            let remove = |file: &mut OpenKeyFile| file.protectors.remove(*id).map(|()| *id);
+            edit(vault, &keys, Note::RemoveProtector(*id), remove)
         }
     }
 }
@@ -90,12 +95,13 @@ fn list(args: &VaultArgs) -> Result<Exit, Failure> {
 fn edit(
     args: &VaultArgs,
     keys: &Keys,
+    note: Note,
     change: impl FnOnce(&mut OpenKeyFile) -> Result<u32, KeyError>,
 ) -> Result<Exit, Failure> {
+    let target = Target::find(&args.vault)?;
+    trail::note(&target, keys, note)?;
     let (_, file) = keys.edit(change)?;
-    if let Ok(target) = Target::find(&args.vault) {
-        vault::note_change(&target.vault, &file.ring, file.generation());
-    }
+    vault::note_change(&target.vault, &file.ring, file.generation());
     show(args, &file.protectors.list())
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::keys::KeyRing;
 use crate::keys::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey, Who};
 
-use super::super::control::Request;
+use super::super::control::{Note, Request};
 use super::super::exit::{Exit, Failure};
 use super::super::key::{Action, FileWork};
 use super::source::TrailRequest;
@@ -20,7 +20,7 @@ pub fn leaves_trail(request: &Request) -> bool {
         Request::Work(FileWork::Rewrap { dry_run, .. } | FileWork::Retire { dry_run, .. }) => {
             !dry_run
         }
-        Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } => true,
+        Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } | Request::Note(_) => true,
         Request::Trail(request) => *request != TrailRequest::Flush,
     }
 }
@@ -88,7 +88,13 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
             (EventName::AssignKey, name.clone(), "assign", None)
         }
         Request::Verify { .. } => (EventName::Decrypt, default(), "verify", None),
-        Request::Trail(_) => (EventName::LookupEvents, default(), "trail", None),
+        Request::Note(note) => {
+            let (name, operation, id) = of_note(*note);
+            (name, default(), operation, id.map(|id| json!({ "protector": id })))
+        }
+        Request::Trail(request) => {
+            (EventName::LookupEvents, default(), "trail", Some(json!(request)))
+        }
     };
     let path = match request {
         Request::Simulate { path, .. }
@@ -99,6 +105,16 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
     let parameters =
         Parameters { path, operation: Some(operation), details, ..Parameters::default() };
     Event { parameters, ..of_key(name, ring, &key, who) }
+}
+
+fn of_note(note: Note) -> (EventName, &'static str, Option<u32>) {
+    match note {
+        Note::Backup => (EventName::BackupKeyFile, "backup", None),
+        Note::Restore => (EventName::RestoreKeyFile, "restore", None),
+        Note::AddProtector => (EventName::ChangeProtectors, "add", None),
+        Note::ChangeProtector(id) => (EventName::ChangeProtectors, "change", Some(id)),
+        Note::RemoveProtector(id) => (EventName::ChangeProtectors, "remove", Some(id)),
+    }
 }
 
 fn details(action: &Action) -> Option<Value> {

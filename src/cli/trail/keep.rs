@@ -13,9 +13,10 @@ use crate::keys::trail::{
 use crate::store::{Access, Freshness, TrailSeal, Vault};
 use crate::sys::Show;
 
-use super::super::control::Request;
+use super::super::control::{Note, Request};
 use super::super::exit::{Context, Exit, Failure, tell};
 use super::super::mount::Plan;
+use super::super::target::{Daemon, Target};
 use super::super::vault::{self, Keys};
 use super::events;
 use super::options::{OnFailure, TrailOptions};
@@ -95,6 +96,18 @@ pub fn recorded<T>(
         events::keep(trail, event);
     }
     done.map(|(done, _)| done)
+}
+
+/// Records what a command is about to do with the key file by itself.
+///
+/// # Errors
+/// [`Exit::Trail`] where the trail can't be kept and is to fail closed; those of the daemon.
+pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
+    let request = Request::Note(note);
+    match target.daemon()? {
+        Daemon::Reached(client) => client.ask(&request, &mut |_| ()).map(drop),
+        Daemon::None => recorded(&target.vault, keys, &request, |_| Ok(((), keys.read()?.ring))),
+    }
 }
 
 /// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.

@@ -61,6 +61,12 @@ event_names! {
     AssignKey,
     /// A policy was changed.
     PutKeyPolicy,
+    /// All master keys were written to a backup.
+    BackupKeyFile,
+    /// The key file was made anew from one.
+    RestoreKeyFile,
+    /// Who can open the key file was changed.
+    ChangeProtectors,
     /// The trail was read by way of the daemon.
     LookupEvents,
     /// The vault was mounted.
