@@ -6,7 +6,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing};
 
@@ -184,7 +184,7 @@ impl Context {
             master_key,
             version,
             wrapped,
-            flags: HeaderFlags::default(),
+            holes: Holes::default(),
             committed_len: 0,
             epoch: self.epochs.current,
         };

@@ -7,6 +7,7 @@ mod common_store;
 mod bench_file;
 mod concurrent_faults;
 mod every_call;
+mod extents;
 mod failed_syncs;
 mod faults;
 mod found;
