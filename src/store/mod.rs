@@ -29,7 +29,7 @@ pub use log_limit::log_failure;
 pub use names::Names;
 pub use probe::{Lack, Unfit};
 pub use range_lock::{RangeGuard, RangeLocks};
-pub use sealed::{Rewrapped, SealedFile, plain_len};
+pub use sealed::{Recovered, Rewrapped, SealedFile, plain_len};
 pub use trail_seal::TrailSeal;
 pub use vault::{Access, OWN_DIR, Vault, VaultError};
 pub use verify::{Extent, FileReport};

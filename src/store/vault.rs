@@ -68,6 +68,9 @@ pub enum VaultError {
     /// Work on all its files was told to stop.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
+    /// Not all files could be recovered after a crash.
+    #[error("{0} files could not be recovered")]
+    Unrecovered(u64),
     /// Files could not be completed at the end of a mount.
     #[error("{}", outstanding(*.files, .reason.as_deref()))]
     Outstanding {
@@ -204,6 +207,10 @@ impl Vault {
             Access::ReadOnly => record.observe(),
             Access::ReadWrite => {
                 lacks = probe(&own)?;
+                if record.open {
+                    // What a mount that died left in the page cache is seen as if it were durable.
+                    rustix::fs::syncfs(&root)?;
+                }
                 let begun = record.begin();
                 state::write(&own, &state_key, &begun)?;
                 note_holder(&lock)?;
@@ -248,7 +255,7 @@ impl Vault {
         }
         let ended = if all_synced && self.keeps_order() { Ok(()) } else { self.sync() };
         let ended = ended.and_then(|()| {
-            state::write(&self.own, &self.keys().state, &self.context.epochs().end())
+            state::write(&self.own, &self.keys().state, &self.context.epochs_at_end())
         });
         match &ended {
             Ok(()) => self.note_end(""),

@@ -12,6 +12,7 @@ mod failed_syncs;
 mod faults;
 mod found;
 mod model;
+mod recovered;
 mod rewrap;
 mod seek;
 mod tamper;

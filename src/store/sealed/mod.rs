@@ -5,10 +5,12 @@ mod load;
 mod narrow;
 mod permitted;
 mod read;
+mod recover;
 mod resize;
 mod rewrap;
 mod write;
 
+pub use recover::Recovered;
 pub use rewrap::Rewrapped;
 
 use std::io;
