@@ -20,6 +20,7 @@ use super::logging;
 use super::mount::Plan;
 use super::mountpoint::lies_in;
 use super::own_mount::OwnMount;
+use super::recovery::Recovery;
 use super::served::Served;
 use super::space;
 use super::target::would_be;
@@ -197,12 +198,16 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
     }
     log::info!("mounted {} on {mountpoint}", plan.vault.shown());
+    let recovery = Recovery::start(fs);
     let ended = session.run();
     if let Err(error) = &ended {
         log::error!("{mountpoint}: the FUSE session failed: {error}");
     }
     if let Some(server) = server {
         server.stop();
+    }
+    if let Some(recovery) = recovery {
+        recovery.finish();
     }
     record(fs, EventName::Unmount, plan);
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())

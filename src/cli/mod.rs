@@ -17,6 +17,7 @@ mod passphrase;
 mod policy;
 mod principals;
 mod progress;
+mod recovery;
 mod remount;
 mod served;
 mod space;

@@ -281,7 +281,9 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         VaultError::SetBack(_) | VaultError::IsCopy(_) => Exit::Rollback,
         VaultError::Key(error) => exit_of(error),
         VaultError::Locked(_) => Exit::Busy,
-        VaultError::Stopped | VaultError::Outstanding { .. } => Exit::Failed,
+        VaultError::Stopped | VaultError::Unrecovered(_) | VaultError::Outstanding { .. } => {
+            Exit::Failed
+        }
         VaultError::Io(refusal) => match refusal.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 let vault = vault.shown();

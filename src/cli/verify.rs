@@ -71,7 +71,12 @@ fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
     for path in &found.left_by_crash {
         print(&format!("left by a crash, readable: {}", path.shown()))?;
     }
-    let VerifySummary { files, blocks, bytes, damaged, .. } = found;
+    let VerifySummary { files, blocks, bytes, damaged, unguarded_blocks, .. } = found;
+    if *unguarded_blocks > 0 {
+        print(&format!(
+            "{unguarded_blocks} blocks lie among holes: zeroing them would go unnoticed"
+        ))?;
+    }
     let verdict = match damaged.len() {
         0 => "no damage".to_owned(),
         places => format!("{places} places are damaged"),

@@ -4,21 +4,25 @@
 //! |---|---|---|
 //! | 0 | 6 | magic `atrest` |
 //! | 6 | 2 | format version, 1 |
-//! | 8 | 4 | flags |
+//! | 8 | 4 | flags, zero |
 //! | 12 | 4 | key version |
 //! | 16 | 16 | file id |
 //! | 32 | 16 | volume id |
 //! | 48 | 16 | master-key id |
 //! | 64 | 60 | wrapped data key: nonce 12, sealed key 32, tag 16 |
-//! | 124 | 4 | zero |
+//! | 124 | 4 | blocks of the hole extents that are not known to be holes, at most 2^32 - 1 |
 //! | 128 | 8 | committed length |
 //! | 136 | 8 | mount epoch |
-//! | 144 | 80 | zero |
+//! | 144 | 8 | durable blocks |
+//! | 152 | 72 | hole extents |
 //! | 224 | 32 | HMAC-SHA256 of bytes 0–223 under the data key's header key |
 //!
 //! Integers are little-endian.
 
-use super::{Epoch, FORMAT_VERSION, FileId, HEADER_LEN, KeyVersion, MasterKeyId, VolumeId};
+use super::extents::EXTENTS_LEN;
+use super::{
+    Epoch, FORMAT_VERSION, FileId, HEADER_LEN, HoleExtents, KeyVersion, MasterKeyId, VolumeId,
+};
 use crate::crypto::{MacKey, WrappedKey};
 
 const MAGIC: &[u8; 6] = b"atrest";
@@ -28,28 +32,24 @@ const FILE_ID: usize = 16;
 const VOLUME_ID: usize = 32;
 const MASTER_KEY_ID: usize = 48;
 const WRAPPED: usize = 64;
+const UNCERTAIN: usize = 124;
 const COMMITTED_LEN: usize = 128;
 const EPOCH: usize = 136;
-const RESERVED: usize = 144;
+const DURABLE: usize = 144;
+const EXTENTS: usize = 152;
 const MAC: usize = HEADER_LEN - MacKey::LEN;
 
-/// What a header says of its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct HeaderFlags {
-    /// Blocks below the committed length may be holes.
-    pub holes: bool,
-}
-
-impl HeaderFlags {
-    const HOLES: u32 = 1;
-
-    fn to_bits(self) -> u32 {
-        if self.holes { Self::HOLES } else { 0 }
-    }
-
-    fn from_bits(bits: u32) -> Option<Self> {
-        (bits & !Self::HOLES == 0).then_some(Self { holes: bits & Self::HOLES != 0 })
-    }
+/// Which blocks of a file may be holes, and which a crash can have kept from the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holes {
+    /// The blocks that may be holes.
+    pub extents: HoleExtents,
+    /// At most so many blocks of the extents may hold content. What is more than the field
+    /// holds is written as its largest value.
+    pub uncertain: u32,
+    /// Blocks before this one that lie in no extent were durable when the header was written,
+    /// and the mount that wrote it takes none away without saying so in a newer header.
+    pub durable: u64,
 }
 
 /// A sealed file's header, parsed but for its MAC not yet believed.
@@ -65,8 +65,8 @@ pub struct Header {
     pub version: KeyVersion,
     /// The data key, sealed.
     pub wrapped: WrappedKey,
-    /// What the file may be like.
-    pub flags: HeaderFlags,
+    /// Which blocks may be holes.
+    pub holes: Holes,
     /// The plaintext length when the header was written, in bytes.
     pub committed_len: u64,
     /// The mount that wrote the header.
@@ -85,7 +85,7 @@ pub enum BadHeader {
     /// A format that this program does not know.
     #[error("the file is of format version {0}, this program reads version {FORMAT_VERSION}")]
     Version(u16),
-    /// A field that this format leaves zero is not, or a flag is unknown.
+    /// A field is not as this format writes it.
     #[error("the header is damaged")]
     Damaged,
 }
@@ -96,14 +96,16 @@ impl Header {
         let mut bytes = [0; HEADER_LEN];
         bytes[..6].copy_from_slice(MAGIC);
         bytes[6..8].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        bytes[FLAGS..][..4].copy_from_slice(&self.flags.to_bits().to_le_bytes());
         bytes[VERSION..][..4].copy_from_slice(&self.version.0.to_le_bytes());
         bytes[FILE_ID..][..16].copy_from_slice(self.file_id.as_bytes());
         bytes[VOLUME_ID..][..16].copy_from_slice(self.volume_id.as_bytes());
         bytes[MASTER_KEY_ID..][..16].copy_from_slice(self.master_key.as_bytes());
         bytes[WRAPPED..][..WrappedKey::LEN].copy_from_slice(&self.wrapped.to_bytes());
+        bytes[UNCERTAIN..][..4].copy_from_slice(&self.holes.uncertain.to_le_bytes());
         bytes[COMMITTED_LEN..][..8].copy_from_slice(&self.committed_len.to_le_bytes());
         bytes[EPOCH..][..8].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[DURABLE..][..8].copy_from_slice(&self.holes.durable.to_le_bytes());
+        bytes[EXTENTS..MAC].copy_from_slice(&self.holes.extents.to_bytes());
         let mac = key.mac(&bytes[..MAC]);
         bytes[MAC..].copy_from_slice(&mac);
         bytes
@@ -124,19 +126,22 @@ impl Header {
         if format != FORMAT_VERSION {
             return Err(BadHeader::Version(format));
         }
-        if bytes[WRAPPED + WrappedKey::LEN..COMMITTED_LEN].iter().any(|&byte| byte != 0)
-            || bytes[RESERVED..MAC].iter().any(|&byte| byte != 0)
-        {
+        if bytes[FLAGS..VERSION].iter().any(|&byte| byte != 0) {
             return Err(BadHeader::Damaged);
         }
-        let flags = u32::from_le_bytes(field(bytes, FLAGS));
+        let extents = HoleExtents::parse(&field::<EXTENTS_LEN>(bytes, EXTENTS));
+        let holes = Holes {
+            extents: extents.ok_or(BadHeader::Damaged)?,
+            uncertain: u32::from_le_bytes(field(bytes, UNCERTAIN)),
+            durable: u64::from_le_bytes(field(bytes, DURABLE)),
+        };
         Ok(Self {
             file_id: FileId::from_bytes(field(bytes, FILE_ID)),
             volume_id: VolumeId::from_bytes(field(bytes, VOLUME_ID)),
             master_key: MasterKeyId::from_bytes(field(bytes, MASTER_KEY_ID)),
             version: KeyVersion(u32::from_le_bytes(field(bytes, VERSION))),
             wrapped: WrappedKey::from_bytes(&field(bytes, WRAPPED)),
-            flags: HeaderFlags::from_bits(flags).ok_or(BadHeader::Damaged)?,
+            holes,
             committed_len: u64::from_le_bytes(field(bytes, COMMITTED_LEN)),
             epoch: Epoch(u64::from_le_bytes(field(bytes, EPOCH))),
         })

@@ -4,6 +4,7 @@
 //! format chapter.
 
 mod block;
+mod extents;
 mod geometry;
 mod header;
 mod ids;
@@ -11,11 +12,12 @@ mod ids;
 pub use block::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block,
 };
+pub use extents::HoleExtents;
 pub use geometry::{
     BLOCK_LEN, BlockIndex, BlockSpan, FIRST_CAPACITY, HEADER_LEN, NEXT_CAPACITY, StoredLen,
     UnsealedLength, stored_len,
 };
-pub use header::{BadHeader, Header, HeaderFlags, wrap_context};
+pub use header::{BadHeader, Header, Holes, wrap_context};
 pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VolumeId};
 
 /// The version of the format that this program writes and the only one that it reads.

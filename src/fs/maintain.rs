@@ -48,6 +48,9 @@ pub struct VerifySummary {
     /// Files whose last mount crashed: readable, but nothing vouches for their length.
     #[serde(serialize_with = "lossy_all")]
     pub left_by_crash: Vec<PathBuf>,
+    /// Blocks with content that their files' headers list among those that may be holes: zeroing
+    /// them would go unnoticed.
+    pub unguarded_blocks: u64,
 }
 
 fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
@@ -232,6 +235,7 @@ impl VerifySummary {
             Ok(report) => {
                 self.blocks += report.extent.blocks;
                 self.bytes += report.extent.bytes;
+                self.unguarded_blocks += report.unguarded_blocks;
                 if report.left_by_crash {
                     self.left_by_crash.push(path());
                 }

@@ -25,6 +25,7 @@ mod open_files;
 mod permission;
 mod place;
 mod reaper;
+mod recover;
 mod references;
 mod rename;
 mod rewrap;

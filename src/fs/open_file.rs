@@ -20,7 +20,7 @@ use super::inode::modified;
 use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
-use crate::store::{FileError, RealFile, Rewrapped, SealedFile, log_failure};
+use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
 use crate::sys::Show;
 
 /// A file that keeps failing has a line in the log so often at most.
@@ -305,6 +305,27 @@ impl OpenFile {
                 self.backing().make_writable(reopen_writable(self.backing())?);
             }
             in_some_file(self.sealed.rewrap(to))
+        })
+    }
+
+    /// Brings the header up to date with what a crash left. The times stay.
+    ///
+    /// # Errors
+    /// [`FsError`].
+    pub fn recover(&self) -> Result<(), FsError> {
+        self.keep_access_time();
+        in_some_file(self.sealed.prepare_recovery())?;
+        let mut times = self.times.lock();
+        self.unseen(&mut times, |_| {
+            if !self.backing().is_writable() {
+                self.backing().make_writable(reopen_writable(self.backing())?);
+            }
+            let mtime = modified(&self.backing_stat()?);
+            if in_some_file(self.sealed.recover())? == Recovered::Zeroed {
+                let change = Change { mtime: Some(Time::At(mtime)), ..Change::default() };
+                rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
+            }
+            Ok(())
         })
     }
 

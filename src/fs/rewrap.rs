@@ -170,7 +170,7 @@ pub struct Rewraps {
 }
 
 /// A rewrap at work.
-struct Run<'a>(&'a Rewraps);
+pub(super) struct Run<'a>(&'a Rewraps);
 
 impl Rewraps {
     /// `None` while one is at work. Between two calls that give the same number none was.
@@ -179,7 +179,7 @@ impl Rewraps {
         (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)
     }
 
-    fn begin(&self) -> Run<'_> {
+    pub(super) fn begin(&self) -> Run<'_> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         Run(self)
     }

@@ -6,7 +6,9 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{
+    BadHeader, FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, StoredLen, VolumeId,
+};
 use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing};
 
@@ -57,6 +59,8 @@ pub struct Context {
     all_enabled: AtomicBool,
     policies: Policies,
     epochs: EpochRecord,
+    /// See [`Context::note_recovered`].
+    recovered: AtomicBool,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
     /// Counts the headers that came to say something else of a file, so that what they said before
@@ -74,6 +78,7 @@ impl Context {
             policies: Policies::new(&ring.summary()),
             ring: RwLock::new(ring),
             epochs,
+            recovered: AtomicBool::new(false),
             files_sealed: AtomicU64::new(0),
             bytes_sealed: AtomicU64::new(0),
             identity_changes: AtomicU64::new(0),
@@ -88,6 +93,33 @@ impl Context {
     /// The record of mounts, this one included.
     pub fn epochs(&self) -> &EpochRecord {
         &self.epochs
+    }
+
+    /// The record of mounts when this one has ended cleanly.
+    pub fn epochs_at_end(&self) -> EpochRecord {
+        let ended = self.epochs.end();
+        if self.recovered.load(Ordering::Acquire) { ended.recovered() } else { ended }
+    }
+
+    /// No file needs a crash as an explanation any more, as far as what was written since becomes
+    /// durable.
+    pub fn note_recovered(&self) {
+        self.recovered.store(true, Ordering::Release);
+    }
+
+    /// Whether a file of `size` bytes that begins with `bytes`, which are not authenticated, is to
+    /// be recovered: nothing but a crash can explain it.
+    pub fn needs_recovery(&self, bytes: &[u8; HEADER_LEN], size: u64) -> bool {
+        match Header::parse(bytes) {
+            Ok(header) => {
+                self.epochs.crashed(header.epoch)
+                    || header.holes.uncertain > 0
+                    || (self.epochs.crashed_after(header.epoch) && header.holes.extents.count() > 0)
+                    || StoredLen::from_stored(size) != Ok(StoredLen::Exact(header.committed_len))
+            }
+            Err(BadHeader::Blank) => true,
+            Err(_) => false,
+        }
     }
 
     /// The keys. Who holds them holds up whoever wants to change them, so be brief.
@@ -184,7 +216,7 @@ impl Context {
             master_key,
             version,
             wrapped,
-            flags: HeaderFlags::default(),
+            holes: Holes::default(),
             committed_len: 0,
             epoch: self.epochs.current,
         };

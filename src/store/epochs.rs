@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::Epoch;
 
-/// What is known of all mounts so far. An epoch that is not in `crashed` ended cleanly.
+/// What is known of all mounts so far. An epoch that is not in `crashed` ended cleanly, or what it
+/// left was recovered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// The newest writable mount.
     pub current: Epoch,
     /// Whether it runs, or died without a clean end.
     pub open: bool,
-    /// Ranges, first and last included, of epochs that crashed; apart and in order.
+    /// Ranges, first and last included, of epochs that crashed and whose files were not all
+    /// recovered since; apart and in order.
     crashed: Vec<(Epoch, Epoch)>,
 }
 
@@ -44,6 +46,11 @@ impl EpochRecord {
         Self { open: false, ..self.clone() }
     }
 
+    /// The record after all files were recovered, durably: no crash excuses anything any more.
+    pub fn recovered(self) -> Self {
+        Self { crashed: Vec::new(), ..self }
+    }
+
     /// Whether `epoch` crashed.
     pub fn crashed(&self, epoch: Epoch) -> bool {
         self.crashed.iter().any(|&(first, last)| (first..=last).contains(&epoch))
@@ -54,7 +61,7 @@ impl EpochRecord {
         self.crashed.last().is_some_and(|&(_, last)| last > epoch)
     }
 
-    /// Whether any epoch ever crashed.
+    /// Whether any epoch crashed.
     pub fn any_crashed(&self) -> bool {
         !self.crashed.is_empty()
     }
@@ -80,6 +87,8 @@ mod tests {
         let third = second.begin();
         assert!(third.crashed(Epoch(2)) && !third.crashed(Epoch(1)) && !third.crashed(Epoch(3)));
         assert!(third.crashed_after(Epoch(1)) && !third.crashed_after(Epoch(2)));
+        assert!(!third.end().recovered().begin().any_crashed());
+        assert!(third.end().recovered().begin().begin().crashed(Epoch(4)));
         let fifth = third.begin().end().begin().end();
         assert_eq!(fifth.crashed, [(Epoch(2), Epoch(3))]);
         assert!(!fifth.crashed(Epoch(4)) && !fifth.crashed(Epoch(5)));

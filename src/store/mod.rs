@@ -37,7 +37,7 @@ pub use names::Names;
 pub use probe::{Lack, Unfit};
 pub use range_lock::{RangeGuard, RangeLocks};
 pub use root_attrs::RootAttrs;
-pub use sealed::{Rewrapped, SealedFile, plain_len};
+pub use sealed::{Recovered, Rewrapped, SealedFile, plain_len};
 pub use trail_seal::TrailSeal;
 pub use vault::{Access, OWN_DIR, Vault};
 pub use vault_error::VaultError;

@@ -184,6 +184,10 @@ impl Vault {
             }
             Access::ReadWrite => {
                 lacks = probe(&own)?;
+                if record.open {
+                    // What a mount that died left in the page cache is seen as if it were durable.
+                    rustix::fs::syncfs(&root)?;
+                }
                 let newest = watch.as_ref().map_or(Epoch(0), Watch::newest);
                 let begun = record.begin_after(newest);
                 if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {

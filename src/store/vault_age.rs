@@ -46,7 +46,7 @@ impl Vault {
         let seal = TrailSeal::over(&self.own, self.access)?;
         // A mount without a trail leaves the one that there was.
         marks.trail = trail_mark(&seal, &self.context.ring()).or_else(|| marks.trail.take());
-        let ended = self.context.epochs().end();
+        let ended = self.context.epochs_at_end();
         if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
             marks.note_told(id, told);
         }

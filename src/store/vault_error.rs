@@ -65,6 +65,9 @@ pub enum VaultError {
     /// Work on all its files was told to stop.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
+    /// Not all files could be recovered after a crash.
+    #[error("{0} files could not be recovered")]
+    Unrecovered(u64),
     /// Files could not be completed at the end of a mount.
     #[error("{}", outstanding(*.files, .reason.as_deref()))]
     Outstanding {

@@ -25,6 +25,8 @@ pub struct FileReport {
     /// What a crash left that no reader is refused: the header's mount crashed, so length and
     /// holes are not vouched for.
     pub left_by_crash: bool,
+    /// Blocks with content that the header lists among those that may be holes.
+    pub unguarded_blocks: u64,
 }
 
 impl<B: Backing> SealedFile<B> {
@@ -47,6 +49,10 @@ impl<B: Backing> SealedFile<B> {
                 report.damage.extend(damage);
             }
             first = batch.end;
+        }
+        match self.unguarded_blocks() {
+            Ok(blocks) => report.unguarded_blocks = blocks,
+            Err(error) => report.damage.push(error),
         }
         report.extent = Extent { blocks: end.0, bytes: self.len() };
         report

@@ -30,6 +30,11 @@ impl Mounts {
         Self { record: self.record.end().begin(), ..self.clone() }
     }
 
+    /// The running mount has recovered all files and ends cleanly, and another begins.
+    pub fn after_recovery(&self) -> Self {
+        Self { record: self.record.end().recovered().begin(), ..self.clone() }
+    }
+
     /// The running mount dies and another begins.
     pub fn after_crash(&self) -> Self {
         Self { record: self.record.clone().begin(), ..self.clone() }

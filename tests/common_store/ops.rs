@@ -36,6 +36,8 @@ pub enum Op {
     Sync,
     /// The key is rotated and the header brought to its newest version.
     Rewrap,
+    /// The file is recovered, as after a crash.
+    Recover,
     /// The last release, and another open.
     Reopen,
     /// The mount ends cleanly, and another begins.
@@ -62,6 +64,7 @@ impl Op {
             | Self::Commit
             | Self::Sync
             | Self::Rewrap
+            | Self::Recover
             | Self::Reopen
             | Self::Remount => false,
         }
@@ -90,6 +93,7 @@ impl Op {
             | Self::Commit
             | Self::Sync
             | Self::Rewrap
+            | Self::Recover
             | Self::Reopen
             | Self::Remount => {}
         }
@@ -114,6 +118,10 @@ impl Op {
             Self::Commit | Self::Reopen | Self::Remount => file.commit(),
             Self::Sync => file.sync(false),
             Self::Rewrap => file.rewrap(None).map(|_| ()),
+            Self::Recover => {
+                file.prepare_recovery()?;
+                file.recover().map(|_| ())
+            }
         }
     }
 }

@@ -60,6 +60,7 @@ fn draw_op(rng: &mut Xoshiro256PlusPlus) -> Op {
         15 => Op::Reopen,
         16 => Op::Rewrap,
         17 => Op::Remount,
+        18 => Op::Recover,
         _ => Op::Sync,
     }
 }

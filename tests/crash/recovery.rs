@@ -1,12 +1,12 @@
 //! What becomes of a file after a crash: it is read, and used further, by the mount that comes
 //! next and by those after it, one of which may crash again.
 
-use atrest::format::HEADER_LEN;
+use atrest::format::{BLOCK_LEN, HEADER_LEN};
 use rand::rngs::Xoshiro256PlusPlus;
 
 use super::disk::{CrashDisk, Interval};
 use super::scenario::{Rest, Run, open, rotate, run};
-use crate::common_store::{Campaign, Image, Op, read_all};
+use crate::common_store::{Campaign, Image, Mounts, Op, read_all};
 
 /// How thorough a check is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,7 @@ fn check_state(
     if read_all(&seen).ok() != Some(content.clone()) {
         return Err("a read-only mount reads something else".to_owned());
     }
+    recover(image.clone(), &mounts, &content)?;
     let header = image.block(0).map_or(&[][..], |block| &block[..HEADER_LEN]);
     let lost = header.iter().all(|&byte| byte == 0);
     let rest = Rest { image, mounts, content, lost };
@@ -82,6 +83,52 @@ fn check_state(
     Ok(states)
 }
 
+/// The file is recovered and that mount ends cleanly: nothing needs the crash any more.
+fn recover(image: Image, mounts: &Mounts, content: &[u8]) -> Result<(), String> {
+    let disk = CrashDisk::new(image);
+    let file = open(&disk, &mounts.context())?;
+    Op::Recover.perform(0, &file).map_err(|error| format!("recovering: {error}"))?;
+    let before = mounts.after_recovery();
+    // Recovered once more, there is nothing left to do.
+    for mounts in [before.clone(), before.after_clean_end()] {
+        let file = open(&disk, &mounts.context())?;
+        let found = read_all(&file).map_err(|error| format!("once recovered: {error}"))?;
+        if found != content {
+            return Err("a file that was recovered reads otherwise".to_owned());
+        }
+        let report = file.verify();
+        if !report.damage.is_empty() || report.left_by_crash || report.unguarded_blocks > 0 {
+            return Err(format!("verify once recovered: {report:?}"));
+        }
+        let first = disk.image().to_bytes();
+        let context = mounts.context();
+        if let Some(header) = first.first_chunk::<HEADER_LEN>()
+            && context.needs_recovery(header, first.len() as u64)
+            && !first.len().is_multiple_of(BLOCK_LEN)
+        {
+            return Err("a file that was recovered asks for it again".to_owned());
+        }
+        zero_each_block(&disk.image(), &mounts, content)?;
+    }
+    Ok(())
+}
+
+/// Somebody zeroes a block: that is found out at read, but of a hole.
+fn zero_each_block(image: &Image, mounts: &Mounts, content: &[u8]) -> Result<(), String> {
+    for index in image.indices() {
+        let mut zeroed = image.clone();
+        zeroed.put(index, None);
+        let disk = CrashDisk::new(zeroed);
+        match open(&disk, &mounts.context()).map(|file| read_all(&file)) {
+            Ok(Ok(found)) if found != content => {
+                return Err(format!("block {index} zeroed goes unnoticed once recovered"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// What files go through after a crash, by their length.
 fn lives(len: u64) -> Vec<Vec<Op>> {
     use Op::*;
@@ -99,6 +146,8 @@ fn lives(len: u64) -> Vec<Vec<Op>> {
         vec![Truncate(len / 2 + 1), Write { at: len, len: 100 }, Remount, Truncate(len * 2 + 5000)],
         vec![Allocate { at: len / 2, len: len + 9000 }, Remount, touch.clone(), Remount],
         vec![Punch { at: len / 3, len: len / 2 }, Remount, Truncate(len + 9000), Remount],
+        vec![Recover, Remount, touch.clone(), Truncate(len + 9000), Remount],
+        vec![Truncate(len + 9000), Recover, Punch { at: len / 3, len: len + 5000 }, Remount],
         vec![Rewrap, Remount, Truncate(len + 5000), Remount, Rewrap, Remount],
         vec![Truncate(0), Write { at: 4000, len: 100 }, Remount, Truncate(9000), Remount],
         vec![touch, Sync, Reopen, Truncate(len / 2 + 100), Truncate(len + 9000), Remount],

@@ -7,8 +7,8 @@ use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit};
 use atrest::crypto::{DataKey, FileKeys, Secret, WrappedKey, unwrap};
 use atrest::format::{
-    BlockContent, BlockIndex, Epoch, FileId, HEADER_LEN, Header, HeaderFlags, KeyVersion,
-    MasterKeyId, VolumeId, open_block, seal_block,
+    BlockContent, BlockIndex, BlockSpan, Epoch, FileId, HEADER_LEN, Header, HoleExtents, Holes,
+    KeyVersion, MasterKeyId, VolumeId, open_block, seal_block,
 };
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -41,6 +41,15 @@ fn file_keys() -> FileKeys {
     FileKeys::derive(&DataKey::from_bytes(&DATA_KEY), &FILE_ID)
 }
 
+/// The hole extents, as first block and the block behind the last.
+const EXTENTS: [(u64, u64); 3] = [(1, 2), (129, 130), (1000, 1000 + 0x4_0000_0000)];
+
+fn holes() -> Holes {
+    let span = |(first, end)| BlockSpan { first: BlockIndex(first), end: BlockIndex(end) };
+    let (extents, 0) = HoleExtents::covering(&EXTENTS.map(span)) else { panic!("they fit") };
+    Holes { extents, uncertain: 0x0405_0607, durable: 0x1234_5678_9abc }
+}
+
 fn header(wrapped: WrappedKey) -> Header {
     Header {
         file_id: FileId::from_bytes(FILE_ID),
@@ -48,7 +57,7 @@ fn header(wrapped: WrappedKey) -> Header {
         master_key: MasterKeyId::from_bytes(MASTER_KEY_ID),
         version: KeyVersion(0x0102_0304),
         wrapped,
-        flags: HeaderFlags { holes: true },
+        holes: holes(),
         committed_len: 0x1122_3344_5566,
         epoch: Epoch(0x0a0b_0c0d_0e0f),
     }
@@ -81,16 +90,19 @@ fn the_header_is_made_of_the_bytes_that_the_format_names() {
     let bytes = fixture("header.bin");
     let expected = [
         &b"atrest\x01\x00"[..],
-        &[1, 0, 0, 0],
+        &[0; 4],
         &[4, 3, 2, 1],
         &FILE_ID,
         &VOLUME_ID,
         &MASTER_KEY_ID,
         &bytes[64..124],
-        &[0; 4],
+        &[7, 6, 5, 4],
         &[0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0, 0],
         &[0x0f, 0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 0, 0],
-        &[0; 80],
+        &[0xbc, 0x9a, 0x78, 0x56, 0x34, 0x12, 0, 0],
+        // Blocks between, then blocks: 0 and 1, 127 and 1, 870 and 2^34.
+        &[0, 1, 127, 1, 0xe6, 0x06, 0x80, 0x80, 0x80, 0x80, 0x40],
+        &[0; 72 - 11],
     ]
     .concat();
     assert_eq!(bytes[..224], expected);

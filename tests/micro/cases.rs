@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use atrest::crypto::{BlockCipher, DataKey, FileKeys, Secret};
 use atrest::format::{
-    BLOCK_LEN, BlockIndex, BlockSpan, Epoch, FIRST_CAPACITY, FileId, Header, HeaderFlags,
-    NEXT_CAPACITY, VolumeId, open_block, seal_block, stored_len,
+    BLOCK_LEN, BlockIndex, BlockSpan, Epoch, FIRST_CAPACITY, FileId, Header, Holes, NEXT_CAPACITY,
+    VolumeId, open_block, seal_block, stored_len,
 };
 use atrest::keys::KeyRing;
 use atrest::store::{Context, EpochRecord, RangeLocks, RealFile, SealedFile};
@@ -54,10 +54,10 @@ fn header_open() -> Work {
     let ring = KeyRing::create(volume_id);
     let id = ring.default_key().id();
     let (master_key, version, wrapped) = ring.wrap_by_id(&id, file_id.as_bytes(), &key).unwrap();
-    let flags = HeaderFlags::default();
+    let holes = Holes::default();
     let (committed_len, epoch) = (LEN, Epoch(1));
     let header =
-        Header { file_id, volume_id, master_key, version, wrapped, flags, committed_len, epoch };
+        Header { file_id, volume_id, master_key, version, wrapped, holes, committed_len, epoch };
     let bytes = header.to_bytes(&FileKeys::derive(&key, file_id.as_bytes()).header);
     Box::new(move || {
         let header = Header::parse(black_box(&bytes)).unwrap();

@@ -37,6 +37,7 @@ mod open_flags;
 mod read_only;
 mod read_write;
 mod readdir;
+mod recovery;
 mod rename;
 mod rewrap;
 mod round_trips;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::crypto::{BlockCipher, DataKey, FileKeys, PortableCipher, Secret};
 use crate::format::{
-    BLOCK_LEN, BlockIndex, Epoch, FileId, Header, HeaderFlags, NEXT_CAPACITY, VolumeId, open_block,
+    BLOCK_LEN, BlockIndex, Epoch, FileId, Header, Holes, NEXT_CAPACITY, VolumeId, open_block,
     seal_block,
 };
 use crate::keys::KeyRing;
@@ -115,10 +115,10 @@ fn time_header(interrupt: &Interrupt) -> Result<f64, Failure> {
     let (master_key, version, wrapped) = ring
         .wrap_by_id(&id, file_id.as_bytes(), &key)
         .map_err(|error| failed(error.to_string()))?;
-    let (flags, epoch) = (HeaderFlags::default(), Epoch(1));
+    let (holes, epoch) = (Holes::default(), Epoch(1));
     let committed_len = 4096;
     let header =
-        Header { file_id, volume_id, master_key, version, wrapped, flags, committed_len, epoch };
+        Header { file_id, volume_id, master_key, version, wrapped, holes, committed_len, epoch };
     let bytes = header.to_bytes(&FileKeys::derive(&key, file_id.as_bytes()).header);
     let open = || -> Option<FileKeys> {
         let header = Header::parse(black_box(&bytes)).ok()?;

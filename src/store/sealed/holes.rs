@@ -43,11 +43,13 @@ impl<B: Backing> SealedFile<B> {
         if offset >= end || meta.keys().is_none() {
             return Ok(());
         }
-        self.own_epoch(&mut meta)?;
-        self.tail.lock().take();
-        self.touch(&mut meta);
         let span = BlockSpan::covering(offset, end - offset);
         let whole = whole_blocks(span, offset, end, meta.len);
+        self.tail.lock().take();
+        self.touch(&mut meta);
+        if whole.count() > 0 {
+            self.permit_zeros(&mut meta, whole).inspect_err(|_| meta.gaps.doubt(whole))?;
+        }
         let mut zeroed = Vec::new();
         let punched = self.zero(&mut meta, (offset, end), (span, whole), &mut zeroed);
         if punched.is_err() {
@@ -55,6 +57,7 @@ impl<B: Backing> SealedFile<B> {
                 // What can't be put back reads as zeros.
                 let _ = self.write_block(&mut meta, *index, before);
             }
+            meta.gaps.doubt(whole);
         }
         punched
     }
@@ -73,7 +76,6 @@ impl<B: Backing> SealedFile<B> {
             zeroed.extend(before.map(|before| (index, before)));
         }
         if whole.count() > 0 {
-            meta.gaps.add(whole);
             self.backing.punch(whole.first.stored(), whole.count() * BLOCK_LEN as u64)?;
         }
         Ok(())

@@ -2,17 +2,24 @@
 
 use std::sync::Arc;
 
+use super::permitted::Permitted;
 use super::{BlockKeys, HeaderOnDisk, Meta, Open, Seal, SealedFile};
-use crate::format::{BadHeader, HEADER_LEN, Header};
+use crate::format::{BadHeader, BlockIndex, BlockSpan, HEADER_LEN, Header};
+use crate::store::gaps::Gaps;
 use crate::store::{Backing, FileError, IntegrityError};
 
 impl<B: Backing> SealedFile<B> {
-    /// Whether the header is of a mount that crashed, or was lost in one.
+    /// Whether the header is of a mount that crashed, or was lost in one, or the file is longer
+    /// than its header says, which only a crash explains.
     pub(in crate::store) fn left_by_crash(&self) -> Result<bool, FileError> {
         let mut meta = self.meta();
         self.load(&mut meta, None)?;
         Ok(match &meta.seal {
-            Seal::Open(open) => self.context.epochs().crashed(open.header.fields.epoch),
+            Seal::Open(open) => {
+                let header = &open.header.fields;
+                self.context.epochs().crashed(header.epoch)
+                    || (!meta.touched && meta.len > header.committed_len)
+            }
             Seal::Lost => true,
             Seal::Empty | Seal::Unread => false,
         })
@@ -51,7 +58,7 @@ impl<B: Backing> SealedFile<B> {
             Ok((fields, keys)) => {
                 self.check_extent(&fields, meta)?;
                 let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
-                let header = HeaderOnDisk { fields, bytes };
+                let header = HeaderOnDisk { fields, bytes, gaps: meta.gaps.version() };
                 meta.seal = Seal::Open(Box::new(Open { keys, seen_enabled, header }));
                 Ok(())
             }
@@ -68,27 +75,41 @@ impl<B: Backing> SealedFile<B> {
         }
     }
 
-    /// Compares the length with the one that the header commits to, and says where zero blocks
-    /// are legal. A header of an epoch that crashed is what the crash left: it binds nothing.
+    /// Compares the length with the one that the header commits to, and says which blocks may be
+    /// holes. After a crash of the header's own mount, only the blocks that were durable bind it.
     fn check_extent(&self, header: &Header, meta: &mut Meta) -> Result<(), FileError> {
         let epochs = self.context.epochs();
         let (len, committed) = (meta.len, header.committed_len);
+        let crashed = epochs.crashed(header.epoch);
         let grown_in_crash = epochs.crashed_after(header.epoch);
-        meta.owned = epochs.crashed(header.epoch) && len == committed;
-        meta.stale_tail = grown_in_crash || epochs.crashed(header.epoch);
-        let bound = !epochs.crashed(header.epoch);
-        if bound && len < committed {
+        let (end, committed_end) = (meta.end(), BlockSpan::of_len(committed).end);
+        let cut = if crashed { end.0 < header.holes.durable } else { len < committed };
+        if cut {
             return Err(IntegrityError::Cut { len, committed }.into());
         }
-        if bound && len > committed && !grown_in_crash {
+        if len > committed && !crashed && !grown_in_crash {
             return Err(IntegrityError::Extended { len, committed }.into());
         }
-        meta.holes_from = if !bound || header.flags.holes {
-            0
-        } else if grown_in_crash {
-            committed
-        } else {
-            u64::MAX
+        meta.stale_tail = crashed || grown_in_crash;
+        meta.gaps = Gaps::listed(&header.holes);
+        meta.gaps.remove(BlockSpan { first: end, end: BlockSpan::ALL.end });
+        let known = if crashed { BlockIndex(header.holes.durable.max(1)) } else { committed_end };
+        meta.gaps.add_uncertain(BlockSpan { first: known, end });
+        if meta.stale_tail {
+            // The mount that crashed may have filled holes, and not have said so.
+            meta.gaps.doubt_all();
+        }
+        meta.durable_blocks = match epochs.current == header.epoch {
+            true => header.holes.durable,
+            false => known.0,
+        };
+        meta.permitted = match crashed {
+            // It need not be durable yet.
+            false if epochs.current == header.epoch => Permitted::nothing(),
+            false => Permitted::by_clean(header),
+            // One that says another length does not say where a cut may end.
+            true if len != committed => Permitted::nothing(),
+            true => Permitted::by(header),
         };
         Ok(())
     }

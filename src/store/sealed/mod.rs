@@ -2,20 +2,26 @@
 
 mod holes;
 mod load;
+mod narrow;
+mod permitted;
 mod read;
+mod recover;
 mod resize;
 mod rewrap;
 mod write;
 
+pub use recover::Recovered;
 pub use rewrap::Rewrapped;
 
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
+
+use permitted::Permitted;
 
 use super::gaps::Gaps;
 use super::range_lock::RangeLocks;
@@ -23,8 +29,7 @@ use super::{Backing, Context, FileError, IntegrityError};
 use crate::crypto::FileKeys;
 use crate::format::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header,
-    HeaderFlags, MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill,
-    open_block, seal_block,
+    MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill, open_block, seal_block,
 };
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
@@ -44,6 +49,8 @@ pub struct SealedFile<B> {
     tail: Mutex<Option<Tail>>,
     /// The id that the file's next life gets, where somebody was told of it.
     next_id: Mutex<Option<FileId>>,
+    /// Writes under way that have made the file longer; counted up while `meta` is held.
+    growing: AtomicU32,
     /// Something was changed since the backing file was last made durable.
     unsynced: AtomicBool,
     /// The errno of a [`Backing::sync`] that failed in the midst of other work, until it is
@@ -65,16 +72,21 @@ struct Meta {
     /// until something is written there.
     lost_from: Option<u64>,
     seal: Seal,
-    /// Zero blocks from this plaintext offset on are legal holes.
-    holes_from: u64,
-    /// Blocks that this mount knows were never written.
+    /// Blocks that may be holes: all others below the length are not zero, but for those that a
+    /// write under way is to add.
     gaps: Gaps,
+    /// Blocks before this one that are in no gap are durable.
+    durable_blocks: u64,
+    permitted: Permitted,
+    /// Headers that were made durable for a punch or a cut.
+    own_headers: u32,
+    /// Whether [`SealedFile::narrow_once`] was done.
+    looked_through: bool,
+    /// Counts what a sync under way may miss.
+    revision: u64,
     /// The last block may hold more than the length says, or something lie past it: a crash can
     /// leave that.
     stale_tail: bool,
-    /// Whatever header a crash leaves of this file, it calls no cut tampering and says how long
-    /// the file was: one of this mount is durable, or there was no other in this life.
-    owned: bool,
     /// A sync has failed since the header was last written: it may be lost, and a mended tail too.
     sync_failed: bool,
     /// The master key chosen for the data key that an empty file gets with its first content;
@@ -129,12 +141,14 @@ impl BlockKeys {
 struct HeaderOnDisk {
     fields: Header,
     bytes: [u8; HEADER_LEN],
+    /// The [`Gaps::version`] that it lists.
+    gaps: u64,
 }
 
 impl HeaderOnDisk {
-    fn new(fields: Header, keys: &BlockKeys) -> Self {
+    fn new(fields: Header, keys: &BlockKeys, gaps: u64) -> Self {
         let bytes = fields.to_bytes(&keys.keys.header);
-        Self { fields, bytes }
+        Self { fields, bytes, gaps }
     }
 }
 
@@ -161,6 +175,7 @@ impl<B: Backing> SealedFile<B> {
             len: AtomicU64::new(len),
             tail: Mutex::new(None),
             next_id: Mutex::new(None),
+            growing: AtomicU32::new(0),
             unsynced: AtomicBool::new(false),
             unreported: AtomicI32::new(0),
         })
@@ -256,9 +271,9 @@ impl<B: Backing> SealedFile<B> {
     /// [`FileError::Io`]: nothing can be said then of what is durable.
     pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
         self.commit()?;
-        let (of_this_mount, len) = {
+        let (of_this_mount, len, point) = {
             let meta = self.meta();
-            (meta.header_is_of(&self.context), meta.written)
+            (meta.header_is_of(&self.context), meta.written, self.sync_point(&meta))
         };
         // A change from here on may miss this sync, and asks for another one.
         self.unsynced.store(false, Ordering::Relaxed);
@@ -270,7 +285,7 @@ impl<B: Backing> SealedFile<B> {
             self.note_failed_sync(&mut meta);
             return Err(error.into());
         }
-        meta.owned |= of_this_mount;
+        meta.note_synced(&point, of_this_mount);
         // Who asked was told of what was lost before; the rest is now never cut.
         meta.durable = meta.durable.max(len.min(meta.written));
         meta.lost_from = meta.lost_from.filter(|&lost| lost > meta.durable);
@@ -299,7 +314,8 @@ impl<B: Backing> SealedFile<B> {
     }
 
     fn note_failed_sync(&self, meta: &mut Meta) {
-        (meta.owned, meta.sync_failed) = (false, true);
+        (meta.permitted, meta.sync_failed) = (Permitted::nothing(), true);
+        meta.revision += 1;
         self.unsynced.store(true, Ordering::Relaxed);
     }
 
@@ -333,29 +349,16 @@ impl<B: Backing> SealedFile<B> {
                 Err(error) => return Err(error),
             }
         }
+        if meta.is_header_stale(&self.context) {
+            self.narrow_once(&mut meta);
+        }
         if let Some(header) = meta.newer_header(&self.context) {
             self.unsynced.store(true, Ordering::Relaxed);
+            meta.note_header_write(&header);
             self.backing.write_unseen(&header.bytes, 0)?;
             meta.put_header(header);
         }
         meta.touched = false;
-        Ok(())
-    }
-
-    /// Before content of an earlier mount is taken away, a header of this mount is made durable:
-    /// otherwise a crash would leave what the earlier header calls tampering.
-    fn own_epoch(&self, meta: &mut Meta) -> Result<(), FileError> {
-        let Seal::Open(open) = &meta.seal else { return Ok(()) };
-        if meta.owned {
-            return Ok(());
-        }
-        if !meta.header_is_of(&self.context) {
-            let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
-            self.backing.write_unseen(&owned.bytes, 0)?;
-            meta.put_header(owned);
-        }
-        self.sync_first(meta)?;
-        meta.owned = true;
         Ok(())
     }
 }
@@ -388,13 +391,14 @@ impl Drop for MetaGuard<'_> {
 
 impl Meta {
     /// The header as the file now is.
-    fn header_fields(&self, open: &Open, context: &Context) -> Header {
-        Header {
-            flags: HeaderFlags { holes: self.has_holes() },
+    fn new_header(&self, open: &Open, context: &Context) -> HeaderOnDisk {
+        let fields = Header {
+            holes: self.gaps.to_holes(self.durable_blocks),
             committed_len: self.len,
             epoch: context.epochs().current,
             ..open.header.fields.clone()
-        }
+        };
+        HeaderOnDisk::new(fields, &open.keys, self.gaps.version())
     }
 
     /// The length up to which all is as it was written.
@@ -402,18 +406,24 @@ impl Meta {
         self.lost_from.map_or(self.written, |lost| lost.max(self.durable).min(self.written))
     }
 
+    /// Whether there is more to say than the header on disk says.
+    fn is_header_stale(&self, context: &Context) -> bool {
+        let Seal::Open(open) = &self.seal else { return false };
+        let on_disk = &open.header;
+        self.sync_failed
+            || on_disk.fields.committed_len != self.len
+            || on_disk.gaps != self.gaps.version()
+            || context.epochs().crashed(on_disk.fields.epoch)
+    }
+
     /// The header to write, or `None` when the one on disk says all there is to say.
     fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
         let Seal::Open(open) = &self.seal else { return None };
-        let on_disk = &open.header.fields;
-        let stale = self.sync_failed
-            || on_disk.committed_len != self.len
-            || on_disk.flags.holes != self.has_holes()
-            || context.epochs().crashed(on_disk.epoch);
-        stale.then(|| HeaderOnDisk::new(self.header_fields(open, context), &open.keys))
+        self.is_header_stale(context).then(|| self.new_header(open, context))
     }
 
     fn put_header(&mut self, header: HeaderOnDisk) {
+        self.note_header_write(&header);
         if let Seal::Open(open) = &mut self.seal {
             open.header = header;
             self.sync_failed = false;
@@ -438,12 +448,8 @@ impl Meta {
         }
     }
 
-    fn has_holes(&self) -> bool {
-        self.holes_from < self.len || !self.gaps.is_empty()
-    }
-
     fn may_be_hole(&self, index: BlockIndex) -> bool {
-        index.start() >= self.holes_from || self.gaps.contains(index)
+        self.gaps.contains(index)
     }
 
     /// The block behind the last one.

@@ -8,6 +8,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::permitted::Permitted;
 use super::write::check_len;
 use super::{Meta, Seal, SealedFile, cut_len};
 use crate::format::{BLOCK_LEN, BlockContent, BlockIndex, BlockSpan, NEXT_CAPACITY, stored_len};
@@ -25,7 +26,7 @@ impl<B: Backing> SealedFile<B> {
         if len == 0 {
             self.backing.set_len(0)?;
             self.tail.lock().take();
-            *meta = Meta::empty();
+            *meta = meta.emptied();
             self.unsynced.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -80,7 +81,7 @@ impl<B: Backing> SealedFile<B> {
         let (mut block, mut plain) = ([0; BLOCK_LEN], [0; NEXT_CAPACITY]);
         // Opened before anything is cut: a block that can't be read is not to be cut silently.
         let held = self.open_one(meta, last, &mut block, &mut plain)?;
-        self.own_epoch(meta)?;
+        self.permit_end(meta, last.next())?;
         self.tail.lock().take();
         if last.next() == meta.end() {
             // Nothing but the r bytes gets shorter, and they must be a hole already.
@@ -188,7 +189,7 @@ impl<B: Backing> SealedFile<B> {
     pub(super) fn forget_lost(&self, meta: &mut Meta) -> Result<(), FileError> {
         let len = meta.len;
         self.backing.set_len(0)?;
-        *meta = Meta::empty();
+        *meta = meta.emptied();
         if len > 0 {
             self.extend(meta, len)?;
         }
@@ -205,14 +206,22 @@ impl Meta {
             durable: 0,
             lost_from: None,
             seal: Seal::Empty,
-            holes_from: u64::MAX,
             gaps: Default::default(),
+            durable_blocks: 0,
+            permitted: Permitted::nothing(),
+            own_headers: 0,
+            looked_through: false,
+            revision: 0,
             stale_tail: false,
-            owned: false,
             sync_failed: false,
             next_key: None,
             touched: false,
         }
+    }
+
+    /// [`Meta::empty`] for a file that becomes empty while it is open.
+    pub(super) fn emptied(&self) -> Self {
+        Self { revision: self.revision + 1, ..Self::empty() }
     }
 
     pub(super) fn set_shorter(&mut self, len: u64) {
@@ -221,6 +230,8 @@ impl Meta {
         self.durable = self.durable.min(len);
         self.lost_from = self.lost_from.filter(|&lost| lost <= len);
         let end = self.end();
-        self.gaps.remove(BlockSpan { first: end, end: BlockIndex(u64::MAX) });
+        self.gaps.remove(BlockSpan { first: end, end: BlockSpan::ALL.end });
+        self.durable_blocks = self.durable_blocks.min(end.0);
+        self.revision += 1;
     }
 }

@@ -65,7 +65,7 @@ impl<B: Backing> SealedFile<B> {
         let Seal::Open(open) = &mut meta.seal else { return Ok(Rewrapped::Empty) };
         let fields = self.context.rewrap(&open.header.fields, to)?;
         if write {
-            let rewrapped = HeaderOnDisk::new(fields, &open.keys);
+            let rewrapped = HeaderOnDisk::new(fields, &open.keys, open.header.gaps);
             let written = self.backing.write_unseen(&rewrapped.bytes, 0);
             // A failure does not say which of the two headers is there.
             self.context.note_identity_change();

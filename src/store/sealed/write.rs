@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use log::Level;
 
+use super::permitted::Permitted;
 use super::{BlockKeys, HeaderOnDisk, Meta, Open, Seal, SealedFile, Tail};
 use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY, stored_len};
 use crate::store::buffers::with_buffers;
@@ -23,6 +25,8 @@ struct Before {
     keys: Arc<BlockKeys>,
     /// Whether the file had no key and this write gave it one.
     first_life: bool,
+    /// Whether this write made the file longer.
+    grew: bool,
 }
 
 impl<B: Backing> SealedFile<B> {
@@ -95,6 +99,9 @@ impl<B: Backing> SealedFile<B> {
                 }
             }
         }
+        if before.grew {
+            self.growing.fetch_sub(1, Ordering::Relaxed);
+        }
         written
     }
 
@@ -128,7 +135,11 @@ impl<B: Backing> SealedFile<B> {
             self.forget_first_life(&mut meta);
             return Err(error);
         }
-        Ok(Some(Before { len, keys, first_life }))
+        let grew = end > len;
+        if grew {
+            self.growing.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Some(Before { len, keys, first_life, grew }))
     }
 
     /// The file's keys, made now if it has none.
@@ -141,11 +152,10 @@ impl<B: Backing> SealedFile<B> {
         let (fields, keys) = self.context.new_file(file, meta.next_key.flatten())?;
         self.next_id.lock().take();
         let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
-        let header = HeaderOnDisk::new(fields, &keys);
+        let header = HeaderOnDisk::new(fields, &keys, meta.gaps.version());
         meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), seen_enabled, header }));
-        meta.holes_from = u64::MAX;
         meta.stale_tail = false;
-        meta.owned = true;
+        meta.permitted = Permitted::anything();
         Ok(keys)
     }
 
@@ -273,7 +283,7 @@ impl<B: Backing> SealedFile<B> {
         let first = span.first.max(BlockSpan::of_len(before.len).end);
         // What was cut away meanwhile is no part of the file.
         let end = span.end.min(meta.end());
-        meta.gaps.add(BlockSpan { first: first.min(end), end });
+        meta.gaps.add_uncertain(BlockSpan { first: first.min(end), end });
     }
 
     /// Takes back the length that only failed writes needed. The caller holds all blocks, so that
@@ -297,7 +307,7 @@ impl<B: Backing> SealedFile<B> {
     pub(super) fn forget_first_life(&self, meta: &mut Meta) {
         self.tail.lock().take();
         match self.backing.set_len(0) {
-            Ok(()) => *meta = Meta::empty(),
+            Ok(()) => *meta = meta.emptied(),
             Err(error) => {
                 log_longer(&error);
                 meta.seal = Seal::Lost;
@@ -311,7 +321,7 @@ impl Meta {
     /// Takes back a key that nothing was sealed with yet.
     pub(super) fn forget_new_key(&mut self, is_new: bool) {
         if is_new {
-            *self = Self::empty();
+            *self = self.emptied();
         }
     }
 
@@ -327,7 +337,9 @@ impl Meta {
     /// still have their content.
     fn note_lost(&mut self, before: &Before, span: BlockSpan, range: Range<u64>) {
         let grew = (range.end > before.len).then(|| range.start.max(before.len));
-        let gap = span.iter().find(|&index| self.gaps.contains(index));
+        let unwritten =
+            |index: &BlockIndex| index.end() > self.durable && self.gaps.contains(*index);
+        let gap = span.iter().find(unwritten);
         let filled = gap.map(|index| index.start().max(range.start));
         if let Some(lost) = grew.into_iter().chain(filled).min()
             && range.end > self.durable
@@ -340,7 +352,7 @@ impl Meta {
     /// Puts the header at the front of block 0, and returns it if it is newer than the one on
     /// disk; does nothing for other blocks.
     fn stamp(
-        &self,
+        &mut self,
         first: BlockIndex,
         blocks: &mut [u8],
         context: &Context,
@@ -352,11 +364,14 @@ impl Meta {
         let newer = self.newer_header(context);
         let header = newer.as_ref().unwrap_or(&open.header);
         blocks[..HEADER_LEN].copy_from_slice(&header.bytes);
+        if let Some(newer) = &newer {
+            self.note_header_write(newer);
+        }
         newer
     }
 
     fn note_written(&mut self, span: BlockSpan, newer: Option<HeaderOnDisk>) {
-        self.gaps.remove(span);
+        self.note_filled(span);
         if let Some(header) = newer {
             self.put_header(header);
         }

@@ -2,6 +2,7 @@
 //! verify, and no byte is ever read that was not written.
 
 mod blocks;
+mod crashes;
 mod flips;
 mod own_files;
 pub mod sealed_vault;
