@@ -256,6 +256,16 @@ pub fn update<T>(
     Ok(done)
 }
 
+/// For whom the default policy of a vault is that nobody has open.
+///
+/// # Errors
+/// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.
+pub fn owner(vault: &Path, keys: &Keys) -> Result<u32, Failure> {
+    Vault::open(vault, keys.read()?.ring, Access::ReadOnly)
+        .map(|opened| opened.root_attrs().uid)
+        .map_err(|error| failure(vault, error))
+}
+
 /// Makes sure that a vault that nobody has open opens with these keys; returns how often its key file
 /// had been written when last seen.
 ///

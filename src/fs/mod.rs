@@ -59,7 +59,6 @@ use moves::Moves;
 use nodes::{Link, Nodes};
 use open_file::OpenFile;
 use open_files::OpenFiles;
-use permission::Owners;
 use place::{Place, Places};
 use reaper::Reaper;
 use rewrap::Rewraps;
@@ -102,7 +101,6 @@ pub struct Fs {
     rewraps: Rewraps,
     reaper: Reaper,
     departing: Arc<Departing>,
-    owners: Owners,
     trail: OnceLock<Arc<Trail>>,
     identities: Identities,
     /// Files of which the backing filesystem lost something.
@@ -122,7 +120,6 @@ impl Fs {
     /// What the backing filesystem says.
     pub fn new(vault: Vault) -> Result<Self, FsError> {
         let euid = rustix::process::geteuid().as_raw();
-        let owners = Owners { vault: rustix::fs::fstat(&vault)?.st_uid, daemon: euid };
         let change_times = Arc::new(ChangeTimes::from_bytes(&vault.change_times()));
         let open =
             OpenFiles::new(vault.context().clone(), vault.access(), Arc::clone(&change_times));
@@ -139,7 +136,6 @@ impl Fs {
             reaper: Reaper::default(),
             departing: Arc::default(),
             handles: Handles::default(),
-            owners,
             trail: OnceLock::new(),
             identities: Identities::default(),
             unsound: Mutex::default(),

@@ -10,6 +10,7 @@ use super::walk::Visited;
 use super::{Fs, FsError};
 use crate::format::HEADER_LEN;
 use crate::store::{Access, FileError, VaultError};
+use crate::sys::Show;
 
 impl Fs {
     /// Walks the vault for as long as `go_on` says. Once it has seen all files, a clean end of this
@@ -37,7 +38,7 @@ impl Fs {
                     Err(error) => {
                         failed.fetch_add(1, Ordering::Relaxed);
                         let path = visited.path();
-                        log::info!("{}: left as a crash left it: {error}", path.display());
+                        log::info!("{}: left as a crash left it: {error}", path.shown());
                     }
                 }
                 let go_on = go_on();
@@ -46,7 +47,7 @@ impl Fs {
             },
             &|path, error| {
                 failed.fetch_add(1, Ordering::Relaxed);
-                log::info!("{}: what a crash left is not known: {error}", path.display());
+                log::info!("{}: what a crash left is not known: {error}", path.shown());
             },
         )?;
         match (stopped.into_inner(), failed.into_inner()) {

@@ -135,8 +135,8 @@ pub struct Claim<'a> {
     pub epochs: &'a EpochRecord,
     /// With what it says of the rest.
     pub marks: &'a Marks,
-    /// The trail's record as it is, if that is authentic.
-    pub trail: Option<&'a TrailMark>,
+    /// The trail's record as it is, if that is authentic, and the newest mount that it knows of.
+    pub trail: Option<(&'a TrailMark, Epoch)>,
 }
 
 impl Watch {
@@ -274,7 +274,17 @@ pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> u
 fn by_the_vault(claim: Claim<'_>, evidence: &Evidence) -> Vec<String> {
     let mut findings = Vec::new();
     findings.extend(key_file_set_back(claim.marks.key_file, evidence.key_file));
-    findings.extend(trail_set_back(claim.marks.trail.as_ref(), claim.trail));
+    let trail = claim.trail.map(|(mark, _)| mark);
+    findings.extend(trail_set_back(claim.marks.trail.as_ref(), trail));
+    if let Some((_, epoch)) = claim.trail
+        && epoch > claim.epochs.current
+    {
+        findings.push(format!(
+            "its record of mounts knows of {} and its record of the trail of {}",
+            mounts(claim.epochs.current),
+            mounts(epoch)
+        ));
+    }
     findings
 }
 
@@ -305,7 +315,7 @@ fn by_the_record(record: &Record, claim: Claim<'_>, evidence: &Evidence) -> Vec<
         findings.extend(key_file_set_back(last.key_file, evidence.key_file));
     }
     if last.trail != claim.marks.trail {
-        findings.extend(trail_set_back(last.trail.as_ref(), claim.trail));
+        findings.extend(trail_set_back(last.trail.as_ref(), claim.trail.map(|(mark, _)| mark)));
     }
     findings
 }

@@ -166,12 +166,16 @@ impl Vault {
         let (mut watch, mut freshness) = (None, None);
         if let Some(evidence) = evidence {
             let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
-            let claim = Claim { epochs: &record, marks: &marks, trail: trail.as_ref() };
+            let claim = Claim {
+                epochs: &record,
+                marks: &marks,
+                trail: trail.as_ref().map(|(mark, epoch)| (mark, *epoch)),
+            };
             let written = access == Access::ReadWrite;
             let vault = (description.vault, keys.freshness);
             let (found, seen) = Watch::begin((dir, &root), vault, evidence, claim, written)?;
             if let Freshness::Accepted(_) = &seen {
-                marks.trail = trail;
+                marks.trail = trail.map(|(mark, _)| mark);
             }
             marks.key_file = evidence.key_file;
             (watch, freshness) = (found, Some(seen));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::freshness::{Freshness, Watch, default_place, newest_key_file};
 use super::marks::{Marks, TrailMark};
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
+use crate::format::Epoch;
 use crate::keys::KeyRing;
 use crate::keys::trail::Seal;
 use crate::sys::Show;
@@ -30,12 +31,13 @@ pub(super) fn note_seen(watch: &mut Option<Watch>, epochs: &EpochRecord, marks: 
     }
 }
 
-/// How far the trail has come, by a record of it that is authentic.
-pub(super) fn trail_mark(seal: &TrailSeal, ring: &KeyRing) -> Option<TrailMark> {
+/// How far the trail has come, and the newest mount that it knows of, by a record of it that is
+/// authentic.
+pub(super) fn trail_mark(seal: &TrailSeal, ring: &KeyRing) -> Option<(TrailMark, Epoch)> {
     let seal = Seal::read(seal, &ring.trail_keys()?).ok()??;
     let (head, directory) = (seal.head.to_string(), seal.directory.to_string_lossy().into_owned());
     let link = head.split_once(':')?.1.to_owned();
-    Some(TrailMark { last: seal.head.sequence, link, directory })
+    Some((TrailMark { last: seal.head.sequence, link, directory }, seal.epoch))
 }
 
 impl Vault {
@@ -45,7 +47,8 @@ impl Vault {
         let Watched { watch, marks } = &mut *watched;
         let seal = TrailSeal::over(&self.own, self.access)?;
         // A mount without a trail leaves the one that there was.
-        marks.trail = trail_mark(&seal, &self.context.ring()).or_else(|| marks.trail.take());
+        let trail = trail_mark(&seal, &self.context.ring()).map(|(mark, _)| mark);
+        marks.trail = trail.or_else(|| marks.trail.take());
         let ended = self.context.epochs_at_end();
         if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
             marks.note_told(id, told);

@@ -133,8 +133,8 @@ fn prepare(dir: &Path) {
 /// modes let everybody everything.
 fn mount(people: &People, options: &[&str]) -> (Vault, Mounted) {
     let vault = Vault::init();
-    chown(vault.path(), Some(people.owner.user.uid), None).unwrap();
     let mount = vault.mount(&[&["--allow-other"], options].concat());
+    chown(mount.path(), Some(people.owner.user.uid), None).unwrap();
     fs::create_dir(mount.join("elsewhere")).unwrap();
     prepare(&mount.join("dir"));
     (vault, mount)

@@ -2,7 +2,6 @@
 //! [`super::KeyChange`], and done by the daemon of a mounted vault.
 
 use std::io::{self, BufRead, IsTerminal};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -234,7 +233,7 @@ impl Performer {
         let held = &args.key.vault;
         let keys = Keys::open(&id, held.key_file.as_deref(), &held.unlock)?;
         let turn = vault::Turn::unused(&target.vault)?;
-        let owner = target.vault.metadata()?.uid();
+        let owner = vault::owner(&target.vault, &keys)?;
         Ok(Self::Here { keys, owner, _turn: turn })
     }
 

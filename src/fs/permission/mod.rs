@@ -91,25 +91,16 @@ fn fills() -> ActionSet {
     ActionSet::of(&[Action::GenerateDataKey])
 }
 
-/// For whom the default policy is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Owners {
-    /// The user of the vault's directory.
-    pub vault: u32,
-    /// The daemon's user, who has the keys themselves.
-    pub daemon: u32,
-}
-
 impl Fs {
-    /// Whether the default policy is for a user: root, the owner of the vault's directory, and who
-    /// runs this process.
+    /// Whether the default policy is for a user: root, the owner of the mount's root, and who runs this
+    /// process, and so has the keys themselves.
     pub fn is_owner(&self, uid: u32) -> bool {
-        uid == 0 || uid == self.owners.vault || uid == self.owners.daemon
+        uid == 0 || uid == self.euid || uid == self.vault_owner()
     }
 
-    /// The user of the vault's directory, as it was when the vault was opened.
+    /// The user of the mount's root.
     pub fn vault_owner(&self) -> u32 {
-        self.owners.vault
+        self.vault.root_attrs().uid
     }
 
     pub(super) fn may_open(

@@ -22,6 +22,8 @@ pub(super) struct Check<'a> {
     pub line: u64,
     /// The file before ends in the middle of this line, the first of it maybe.
     cut: Option<Finding>,
+    /// The newest mount that a line tells of.
+    newest: Epoch,
     /// Findings that are of earlier starts, which wrote them down.
     pub noted: usize,
     /// Lines that must be there with this link, and whether they were seen.
@@ -43,6 +45,7 @@ impl<'a> Check<'a> {
             file: (String::new(), 0),
             line: 0,
             cut: None,
+            newest: Epoch(0),
             noted: 0,
             anchors,
         }
@@ -113,6 +116,7 @@ impl<'a> Check<'a> {
         };
         let sequence = numbered.sequence;
         let is_begin = numbered.event_name == EventName::TrailBegin;
+        let mount = numbered.mount();
         if self.line == 1 && !self.first_line(numbered) {
             return self.go_on_behind(Head { sequence, link });
         } else if self.line > 1 && is_begin {
@@ -133,6 +137,7 @@ impl<'a> Check<'a> {
         chain.go_on_behind(head);
         if sound {
             self.sound = head;
+            self.newest = self.newest.max(mount.unwrap_or_default());
             self.meet_anchors(head);
             return;
         }
@@ -242,6 +247,12 @@ impl<'a> Check<'a> {
         if first > seal.first || (files == 0 && seal.head.sequence > 0) {
             self.find(format!("the first lines, from {}, are missing", seal.first));
         }
+        if let Some(newest) = epoch.filter(|newest| *newest < self.newest) {
+            self.find(format!(
+                "the trail tells of mount {} and the vault knows of {}: the vault was set back",
+                self.newest.0, newest.0
+            ));
+        }
         if let Some(what) = epoch.and_then(|newest| seal.set_back(newest)) {
             self.find(what);
         }
@@ -261,6 +272,17 @@ struct Numbered {
 #[derive(Deserialize)]
 struct Parameters {
     details: Option<serde_json::Value>,
+}
+
+impl Numbered {
+    /// Which mount it tells the begin of.
+    fn mount(&self) -> Option<Epoch> {
+        if self.event_name != EventName::Mount {
+            return None;
+        }
+        let details = self.request_parameters.as_ref()?.details.as_ref()?;
+        details.get("epoch")?.as_u64().map(Epoch)
+    }
 }
 
 /// Findings that are told, the rest being more of the kind.
