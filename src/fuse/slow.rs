@@ -169,6 +169,10 @@ impl Adapter {
 
     /// Copies a part of what is asked for, and stops when nobody waits for it any more: what the
     /// kernel is told is what was copied.
+    ///
+    /// After a copy the kernel drops the target's pages, the whole of the first and the last too, and
+    /// with them what was stored through a mapping meanwhile. So where another may have the target
+    /// mapped, it is refused, and the kernel copies by its cache.
     pub(super) fn copy(
         &self,
         from: (Inode, u64),
@@ -177,6 +181,9 @@ impl Adapter {
         caller: Caller,
         reply: ReplyWrite,
     ) {
+        if self.writers.are_several(to.0) {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
         let len = len.min(MAX_COPY);
         // Before it begins nothing is copied, and it is answered at once; later, by itself.
         let queued = Unanswered::new(reply);

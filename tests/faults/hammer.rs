@@ -404,7 +404,6 @@ fn processes_on_one_file_without_the_writeback_cache() {
 }
 
 #[test]
-#[ignore = "review/faults.md 13: the kernel drops stores that come while it punches or copies"]
 fn mapped_stores_amid_punches_and_copies() {
     hammer_with_rewraps(&[], "together");
     hammer_with_rewraps(&["--no-writeback"], "together");
