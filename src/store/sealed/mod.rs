@@ -75,7 +75,8 @@ struct Meta {
     /// Whatever header a crash leaves of this file, it calls no cut tampering and says how long
     /// the file was: one of this mount is durable, or there was no other in this life.
     owned: bool,
-    /// A sync has failed since the header was last written: it may be lost, and a mended tail too.
+    /// A sync has failed since the header was last written: it may be lost, and a mended tail too. Or
+    /// the write of a header has failed, so that any of two may be there.
     sync_failed: bool,
     /// The master key chosen for the data key that an empty file gets with its first content;
     /// the inner `None` is the default one.
@@ -335,11 +336,16 @@ impl<B: Backing> SealedFile<B> {
         }
         if let Some(header) = meta.newer_header(&self.context) {
             self.unsynced.store(true, Ordering::Relaxed);
-            self.backing.write_unseen(&header.bytes, 0)?;
-            meta.put_header(header);
+            self.write_header(&mut meta, header)?;
         }
         meta.touched = false;
         Ok(())
+    }
+
+    fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
+        let written = self.backing.write_unseen(&header.bytes, 0);
+        meta.note_header(written.is_ok(), Some(header));
+        written
     }
 
     /// Before content of an earlier mount is taken away, a header of this mount is made durable:
@@ -351,8 +357,7 @@ impl<B: Backing> SealedFile<B> {
         }
         if !meta.header_is_of(&self.context) {
             let owned = HeaderOnDisk::new(meta.header_fields(open, &self.context), &open.keys);
-            self.backing.write_unseen(&owned.bytes, 0)?;
-            meta.put_header(owned);
+            self.write_header(meta, owned)?;
         }
         self.sync_first(meta)?;
         meta.owned = true;
@@ -413,10 +418,16 @@ impl Meta {
         stale.then(|| HeaderOnDisk::new(self.header_fields(open, context), &open.keys))
     }
 
-    fn put_header(&mut self, header: HeaderOnDisk) {
-        if let Seal::Open(open) = &mut self.seal {
-            open.header = header;
-            self.sync_failed = false;
+    /// Notes a write that carried a `newer` header, or none.
+    fn note_header(&mut self, written: bool, newer: Option<HeaderOnDisk>) {
+        match (&mut self.seal, newer) {
+            (Seal::Open(open), Some(header)) if written => {
+                open.header = header;
+                self.sync_failed = false;
+            }
+            // A failure does not say which of the two headers is there.
+            (Seal::Open(_), Some(_)) => (self.sync_failed, self.touched) = (true, true),
+            _ => {}
         }
     }
 
