@@ -425,13 +425,11 @@ fn hammer_on_a_filling_disk(options: &[&str]) {
 }
 
 #[test]
-#[ignore = "in some runs a store through a mapping that the full disk refused still shows until the next mount"]
 fn processes_on_one_file_of_a_filling_disk() {
     hammer_on_a_filling_disk(&[]);
 }
 
 #[test]
-#[ignore = "in some runs a store through a mapping that the full disk refused still shows until the next mount"]
 fn processes_on_one_file_of_a_filling_disk_without_the_writeback_cache() {
     hammer_on_a_filling_disk(&["--no-writeback"]);
 }
