@@ -223,6 +223,23 @@ impl Fs {
         }
     }
 
+    /// The newest write-back of an open file that failed.
+    ///
+    /// # Errors
+    /// [`FsError::Backing`] with the number of that failure.
+    pub fn refuse_lost(&self, inode: Inode) -> Result<(), FsError> {
+        let failed = self.open.find(inode).and_then(|file| file.failed_writes.newest());
+        failed.map_or(Ok(()), |errno| Err(errno.into()))
+    }
+
+    /// [`Fs::refuse_lost`] for what would make the file longer.
+    ///
+    /// # Errors
+    /// As [`Fs::refuse_lost`]; [`FsError::Stale`] where the file is not open.
+    pub fn refuse_growth(&self, inode: Inode, end: u64) -> Result<(), FsError> {
+        if end > self.opened(inode)?.len() { self.refuse_lost(inode) } else { Ok(()) }
+    }
+
     /// Whether something of an open file was lost, so that each descriptor is to ask before it writes.
     pub fn has_lost_writes(&self, inode: Inode) -> bool {
         self.open.find(inode).is_some_and(|file| file.failed_writes.any())

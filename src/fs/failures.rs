@@ -56,7 +56,12 @@ impl Failures {
 
     /// Whether there was one.
     pub fn any(&self) -> bool {
-        self.noted.lock().is_some()
+        self.newest().is_some()
+    }
+
+    /// The newest failure.
+    pub fn newest(&self) -> Option<Errno> {
+        self.noted.lock().as_ref().map(|noted| noted.errno)
     }
 
     /// The failure that `handle` has not been told of yet.

@@ -193,6 +193,19 @@ impl Fs {
         caller.pid != 0 && caller.pid == self.cutter.load(Ordering::Relaxed)
     }
 
+    /// Keeps an open file open until one more [`Fs::release`]: what is known of its failed writes goes
+    /// when it is closed. Whether it was open.
+    pub fn hold(&self, inode: Inode) -> bool {
+        self.open.hold(inode)
+    }
+
+    /// Whether an open file is longer than what was written of it, or than it would be with a write
+    /// that failed and was to end at `end`.
+    pub fn is_too_long(&self, inode: Inode, end: u64) -> bool {
+        let too_long = |file: Arc<OpenFile>| file.len() < end || file.written_len() < file.len();
+        self.open.find(inode).is_some_and(too_long)
+    }
+
     /// How long an open file is without what could not be written; `None` where it is not open.
     pub fn written_len(&self, inode: Inode) -> Option<u64> {
         self.open.find(inode).map(|file| file.written_len())

@@ -247,6 +247,11 @@ impl OpenFiles {
         (files, self.unsynced.take())
     }
 
+    /// One more user of a file that is open; whether it was.
+    pub fn hold(&self, inode: Inode) -> bool {
+        self.files.get(&inode).map(|shared| shared.users.fetch_add(1, Ordering::Relaxed)).is_some()
+    }
+
     /// A file's last name is gone: nobody waits any more for what it is owed. Returns what is left
     /// to be closed.
     pub fn nameless(&self, inode: Inode) -> Option<OwnedFd> {

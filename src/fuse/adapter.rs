@@ -273,7 +273,7 @@ impl Filesystem for Adapter {
     ) {
         let turn = self.connection.begin(Operation::release, request.pid());
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
-        self.writers.released(inode, convert::wanted(flags).write);
+        self.released(inode, convert::wanted(flags).write);
         self.run(&turn, move |fs| {
             fs.forget_opener(handle);
             reply_empty(reply, fs.release(inode));

@@ -112,9 +112,20 @@ impl Adapter {
             return self.run(turn, move |fs| answer(reply, write.run(fs, &data)));
         }
         if write.origin != Origin::ProgramSync || self.in_memory {
+            let end = write.offset + data.len() as u64;
+            let refused = match write.is_of_kernel() && self.lost_writes.refuses_growth(write.inode)
+            {
+                true => self.fs.refuse_growth(write.inode, end),
+                false => Ok(()),
+            };
+            if let Err(error) = refused {
+                self.lost_writes.cut_again(&self.fs, write.inode);
+                return reply.error(refuse(&error));
+            }
             let written = write.run(&self.fs, data);
             if written.is_err() && write.is_of_kernel() {
-                let (notifier, lost) = (self.connection.notifier(), (write.inode, write.offset));
+                let notifier = self.connection.notifier();
+                let lost = (write.inode, write.offset..end);
                 self.lost_writes.note(&self.fs, notifier, &self.settings.mount, lost);
             }
             return answer(reply, written);
@@ -150,17 +161,44 @@ impl Adapter {
                 reply_attr(reply, Duration::ZERO, fs.getattr(inode));
             });
         }
-        let told = handle.map_or(Ok(()), |handle| self.fs.tell_lost_write(inode, handle));
+        let told = handle.map_or(Ok(()), |handle| self.tell_lost_write(inode, handle));
         let attr = told.and_then(|()| self.fs.getattr(inode));
         let ttl = if self.fs.has_lost_writes(inode) { Duration::ZERO } else { TTL };
         reply_attr(reply, ttl, attr);
+    }
+
+    fn tell_lost_write(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
+        let told = self.fs.tell_lost_write(inode, handle);
+        if told.is_err() {
+            self.lost_writes.cut_again(&self.fs, inode);
+        } else if handle.writes() {
+            if self.lost_writes.refuses_writes(inode) {
+                return self.fs.refuse_lost(inode);
+            }
+            self.lost_writes.forget(inode);
+        }
+        told
+    }
+
+    /// One descriptor less.
+    pub(super) fn released(&self, inode: Inode, wrote: bool) {
+        self.writers.released(inode, wrote);
+        if wrote && !self.writers.has(inode) {
+            self.lost_writes.forget(inode);
+        }
     }
 
     /// Changes attributes, a length among them.
     pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
         // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
         // to what was written, which others may wait for.
-        let quick = change.size.is_none_or(|size| size == 0) || self.fs.is_cut_of_lost(&caller);
+        if self.fs.is_cut_of_lost(&caller) {
+            let attr = self.fs.setattr(inode, &change, &caller);
+            self.lost_writes.note_cut(inode);
+            // Who writes next is to ask.
+            return reply_attr(reply, Duration::ZERO, attr);
+        }
+        let quick = change.size.is_none_or(|size| size == 0);
         if self.in_memory || quick {
             return reply_attr(reply, TTL, self.fs.setattr(inode, &change, &caller));
         }
@@ -169,6 +207,10 @@ impl Adapter {
 
     /// Copies a part of what is asked for, and stops when nobody waits for it any more: what the
     /// kernel is told is what was copied.
+    ///
+    /// After a copy the kernel drops the target's pages, the whole of the first and the last too, and
+    /// with them what was stored through a mapping meanwhile. So where another may have the target
+    /// mapped, it is refused, and the kernel copies by its cache.
     pub(super) fn copy(
         &self,
         from: (Inode, u64),
@@ -177,6 +219,9 @@ impl Adapter {
         caller: Caller,
         reply: ReplyWrite,
     ) {
+        if self.writers.are_several(to.0) {
+            return reply.error(Errno::EOPNOTSUPP);
+        }
         let len = len.min(MAX_COPY);
         // Before it begins nothing is copied, and it is answered at once; later, by itself.
         let queued = Unanswered::new(reply);

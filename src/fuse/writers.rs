@@ -27,6 +27,11 @@ impl Writers {
         }
     }
 
+    /// Whether it is open for writing more than once.
+    pub(super) fn are_several(&self, inode: Inode) -> bool {
+        self.0.get(&inode).is_some_and(|times| *times > 1)
+    }
+
     /// Whether the kernel may hold content of the file that was not written here.
     pub(super) fn has(&self, inode: Inode) -> bool {
         self.0.contains_key(&inode)

@@ -37,7 +37,7 @@ pub trait Backing: Send + Sync {
     /// Cuts or extends the file.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// What the backing filesystem says; the length is what it was.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes content and length durable, and with `metadata` the times and modes too.
@@ -169,7 +169,11 @@ impl Backing for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        Ok(rustix::fs::ftruncate(self.for_writing(), len)?)
+        match rustix::fs::ftruncate(self.for_writing(), len) {
+            // btrfs at the limit of a quota group fails when it has set the size (btrfs_update_inode).
+            Err(Errno::DQUOT) if rustix::fs::fstat(&self.opened)?.st_size as u64 == len => Ok(()),
+            done => Ok(done?),
+        }
     }
 
     fn sync(&self, metadata: bool) -> io::Result<()> {

@@ -24,6 +24,7 @@
 pub mod bytes;
 pub mod campaign;
 pub mod clock;
+pub mod cluster;
 pub mod files;
 pub mod mapping;
 pub mod mounted;

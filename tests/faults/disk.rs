@@ -55,6 +55,16 @@ impl Drop for Mounts {
 impl Disk {
     /// `None` where this kernel lacks what it takes, which is said.
     pub fn new(kind: Kind, trouble: Trouble) -> Option<Disk> {
+        let size = match kind {
+            Kind::Ext4 => 96,
+            Kind::Xfs => 320,
+            Kind::Btrfs => 256,
+        };
+        Disk::of_size(kind, trouble, size)
+    }
+
+    /// One of so many MiB.
+    pub fn of_size(kind: Kind, trouble: Trouble, size: u64) -> Option<Disk> {
         require_root();
         let name = match kind {
             Kind::Ext4 => "ext4",
@@ -81,11 +91,10 @@ impl Disk {
             scratch.path().to_owned()
         };
         let image = place.join("image.raw");
-        let (size, options): (u64, &[&str]) = match kind {
+        let options: &[&str] = match kind {
             // Without a part that is kept for root, who runs these tests.
-            Kind::Ext4 => (96, &["-q", "-m", "0", "-b", "4096"]),
-            Kind::Xfs => (320, &["-q"]),
-            Kind::Btrfs => (256, &["-q"]),
+            Kind::Ext4 => &["-q", "-m", "0", "-b", "4096"],
+            Kind::Xfs | Kind::Btrfs => &["-q"],
         };
         File::create(&image).unwrap().set_len(size * MIB).unwrap();
         run(Command::new(require(&format!("mkfs.{name}"))).args(options).arg(&image)).ok();
@@ -117,9 +126,7 @@ impl Disk {
             Trouble::Full => leave(&self.path().join("filler"), &self.path(), room * MIB),
             Trouble::Quota => {
                 rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
-                let limit = format!("{room}M");
-                let vault = self.path().join("vault");
-                btrfs(&["qgroup", "limit", &limit], &[&vault]);
+                self.limit(&format!("{room}M"));
             }
             Trouble::Dead => {
                 rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
@@ -162,13 +169,19 @@ impl Disk {
     pub fn heal(&mut self) {
         match self.trouble {
             Trouble::Full => fs::remove_file(self.path().join("filler")).unwrap(),
-            Trouble::Quota => btrfs(&["qgroup", "limit", "none"], &[&self.path().join("vault")]),
+            Trouble::Quota => self.limit("none"),
             Trouble::Dead => {
                 fs::remove_file(self.vault.scratch().join("image/filler")).unwrap();
                 self.mount_anew();
             }
             Trouble::Abort => self.mount_anew(),
         }
+    }
+
+    /// Limits the first subvolume. Through the root, since at its limit a subvolume has no room for
+    /// the change of its own limit either.
+    fn limit(&self, limit: &str) {
+        btrfs(&["qgroup", "limit", limit, "0/256"], &[&self.path()]);
     }
 
     fn mount_anew(&mut self) {

@@ -404,7 +404,6 @@ fn processes_on_one_file_without_the_writeback_cache() {
 }
 
 #[test]
-#[ignore = "review/faults.md 13: the kernel drops stores that come while it punches or copies"]
 fn mapped_stores_amid_punches_and_copies() {
     hammer_with_rewraps(&[], "together");
     hammer_with_rewraps(&["--no-writeback"], "together");
@@ -426,13 +425,11 @@ fn hammer_on_a_filling_disk(options: &[&str]) {
 }
 
 #[test]
-#[ignore = "in some runs a store through a mapping that the full disk refused still shows until the next mount"]
 fn processes_on_one_file_of_a_filling_disk() {
     hammer_on_a_filling_disk(&[]);
 }
 
 #[test]
-#[ignore = "in some runs a store through a mapping that the full disk refused still shows until the next mount"]
 fn processes_on_one_file_of_a_filling_disk_without_the_writeback_cache() {
     hammer_on_a_filling_disk(&["--no-writeback"]);
 }

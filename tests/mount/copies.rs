@@ -5,13 +5,13 @@ use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::copy_file_range;
 use rustix::io::Errno;
 
 use crate::common::files::{assert_same, open_rw, read_at};
-use crate::common::{Mounted, Twin, pattern, random_bytes};
+use crate::common::{Mapping, Mounted, Twin, pattern, random_bytes};
 
 each_cache!(
     copies_between_files_at_every_boundary,
@@ -20,6 +20,7 @@ each_cache!(
     a_copy_ends_at_the_end,
     a_copy_ends_where_its_source_is_cut_meanwhile,
     overlapping_ranges_are_refused,
+    stores_beside_a_copy_stay_and_bring_nothing_back,
     a_copy_to_and_from_outside,
 );
 
@@ -130,6 +131,39 @@ fn overlapping_ranges_are_refused(mount: Mounted) {
     let refused = copy_file_range(&file, Some(&mut 0), &file, Some(&mut 5000), 10_000);
     assert_eq!(refused, Err(Errno::INVAL));
     assert_eq!(read_at(&file, 0, 30_000), pattern(0, 20_000));
+}
+
+/// One copies to a part of a page and to all of the next, and another stores to both.
+fn stores_beside_a_copy_stay_and_bring_nothing_back(mount: Mounted) {
+    const BYTES: usize = 2048 + 4096;
+    let path = mount.join("file");
+    fs::write(&path, [0; 8192]).unwrap();
+    let (stored, source) = (open_rw(&path), open_rw(mount.join("source")));
+    let mut mapping = Mapping::shared(&stored, 8192).unwrap();
+    let copied = open_rw(&path);
+    let until = Instant::now() + Duration::from_secs(2);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in (0..=255).cycle().take_while(|_| Instant::now() < until) {
+                source.write_all_at(&[round; BYTES], 0).unwrap();
+                assert_eq!(copy(&source, 0, &copied, 2048, BYTES as u64), BYTES as u64);
+                // But for the 8 bytes that the other stores to.
+                let found = read_at(&copied, 2048, BYTES);
+                let wrong = found
+                    .iter()
+                    .enumerate()
+                    .position(|(at, byte)| !(2048..2056).contains(&at) && *byte != round);
+                assert_eq!(wrong, None, "a byte of the copy, round {round}");
+            }
+        });
+        for number in (1_u64..).take_while(|_| Instant::now() < until) {
+            for at in [0, 4096] {
+                mapping.bytes_mut()[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            mapping.sync().unwrap();
+            assert_eq!(mapping.bytes()[..8], number.to_le_bytes(), "a store is gone");
+        }
+    });
 }
 
 fn a_copy_to_and_from_outside(mount: Mounted) {

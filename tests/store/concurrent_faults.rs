@@ -26,10 +26,30 @@ struct Interrupted {
     others: Mutex<Vec<JoinHandle<()>>>,
     /// Whether a write to [`SLOW`] has begun.
     slow: AtomicBool,
+    /// Whether the next write that leaves the times alone fails when all is written.
+    fails_late: AtomicBool,
 }
 
 /// Where a block lies whose write takes its time.
 const SLOW: u64 = 3 * BLOCK_LEN as u64;
+
+impl Interrupted {
+    fn new(
+        memory: &Memory,
+        fails: BlockIndex,
+        meanwhile: impl Fn(&Shared) + Send + Sync + 'static,
+    ) -> Interrupted {
+        Interrupted {
+            memory: memory.clone(),
+            fails: fails.stored(),
+            file: OnceLock::new(),
+            meanwhile: Box::new(meanwhile),
+            others: Mutex::default(),
+            slow: AtomicBool::new(false),
+            fails_late: AtomicBool::new(false),
+        }
+    }
+}
 
 impl Backing for Interrupted {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -52,7 +72,11 @@ impl Backing for Interrupted {
     }
 
     fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.memory.write_unseen(buf, offset)
+        self.memory.write_unseen(buf, offset)?;
+        match self.fails_late.swap(false, Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(122)),
+            false => Ok(()),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -89,14 +113,7 @@ fn fail_while(meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Vec<u8> {
 /// The same with a write to another block.
 fn fail_at(block: BlockIndex, meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Vec<u8> {
     let (memory, mounts) = (Memory::default(), Mounts::first());
-    let backing = Interrupted {
-        memory: memory.clone(),
-        fails: block.stored(),
-        file: OnceLock::new(),
-        meanwhile: Box::new(meanwhile),
-        others: Mutex::default(),
-        slow: AtomicBool::new(false),
-    };
+    let backing = Interrupted::new(&memory, block, meanwhile);
     let file = Arc::new(SealedFile::open(backing, 0, mounts.context()).unwrap());
     file.backing().file.set(Arc::downgrade(&file)).unwrap();
     file.write(0, &pattern(0, 3808)).unwrap();
@@ -144,4 +161,23 @@ fn a_failed_write_does_not_cut_the_file_under_another_one() {
     expected.resize(slow.start() as usize, 0);
     expected.extend(written);
     assert_eq!(found, expected);
+}
+
+/// As when a quota ends between the write of a header and setting the times back.
+#[test]
+fn a_header_write_that_fails_late_is_done_again() {
+    let (memory, mounts) = (Memory::default(), Mounts::first());
+    let backing = Interrupted::new(&memory, BlockIndex(9), |_| {});
+    let file = SealedFile::open(backing, 0, mounts.context()).unwrap();
+    file.write(0, &pattern(0, 9000)).unwrap();
+    file.commit().unwrap();
+    file.truncate(8000).unwrap();
+    file.backing().fails_late.store(true, Ordering::SeqCst);
+    file.commit().unwrap_err();
+    // As long as the last header says whose write succeeded.
+    file.truncate(9000).unwrap();
+    file.commit().unwrap();
+    let next = mounts.after_clean_end().context();
+    let file = SealedFile::open(memory.clone(), memory.size(), next).unwrap();
+    assert_eq!(read_all(&file).unwrap().len(), 9000);
 }

@@ -87,7 +87,8 @@ struct Meta {
     /// The last block may hold more than the length says, or something lie past it: a crash can
     /// leave that.
     stale_tail: bool,
-    /// A sync has failed since the header was last written: it may be lost, and a mended tail too.
+    /// A sync has failed since the header was last written: it may be lost, and a mended tail too. Or
+    /// the write of a header has failed, so that any of two may be there.
     sync_failed: bool,
     /// The master key chosen for the data key that an empty file gets with its first content;
     /// the inner `None` is the default one.
@@ -354,12 +355,17 @@ impl<B: Backing> SealedFile<B> {
         }
         if let Some(header) = meta.newer_header(&self.context) {
             self.unsynced.store(true, Ordering::Relaxed);
-            meta.note_header_write(&header);
-            self.backing.write_unseen(&header.bytes, 0)?;
-            meta.put_header(header);
+            self.write_header(&mut meta, header)?;
         }
         meta.touched = false;
         Ok(())
+    }
+
+    pub(super) fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
+        meta.note_header_write(&header);
+        let written = self.backing.write_unseen(&header.bytes, 0);
+        meta.note_header(written.is_ok(), Some(header));
+        written
     }
 }
 
@@ -422,11 +428,18 @@ impl Meta {
         self.is_header_stale(context).then(|| self.new_header(open, context))
     }
 
-    fn put_header(&mut self, header: HeaderOnDisk) {
+    /// Notes a write that carried a `newer` header, or none.
+    fn note_header(&mut self, written: bool, newer: Option<HeaderOnDisk>) {
+        let Some(header) = newer else { return };
         self.note_header_write(&header);
-        if let Seal::Open(open) = &mut self.seal {
-            open.header = header;
-            self.sync_failed = false;
+        match &mut self.seal {
+            Seal::Open(open) if written => {
+                open.header = header;
+                self.sync_failed = false;
+            }
+            // A failure does not say which of the two headers is there.
+            Seal::Open(_) => (self.sync_failed, self.touched) = (true, true),
+            Seal::Empty | Seal::Unread | Seal::Lost => {}
         }
     }
 

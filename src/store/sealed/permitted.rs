@@ -101,9 +101,7 @@ impl<B: Backing> SealedFile<B> {
         }
         let header = meta.new_header(open, &self.context);
         let permitted = Permitted::by(&header.fields);
-        meta.note_header_write(&header);
-        self.backing.write_unseen(&header.bytes, 0)?;
-        meta.put_header(header);
+        self.write_header(meta, header)?;
         self.sync_first(meta)?;
         meta.permitted = permitted;
         meta.own_headers = meta.own_headers.saturating_add(1);

@@ -1,5 +1,6 @@
 //! Writing plaintext: whole blocks, sealed into one backing write.
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -175,9 +176,8 @@ impl<B: Backing> SealedFile<B> {
         block: &mut [u8; BLOCK_LEN],
     ) -> Result<(), FileError> {
         let newer = meta.stamp(index, block, &self.context);
-        self.backing.write_at(block, index.stored())?;
-        meta.note_written(BlockSpan::one(index), newer);
-        Ok(())
+        let written = self.backing.write_at(block, index.stored());
+        meta.note_written(written, BlockSpan::one(index), newer)
     }
 
     /// [`SealedFile::write_block`] that leaves the file's times alone.
@@ -188,9 +188,8 @@ impl<B: Backing> SealedFile<B> {
         block: &mut [u8; BLOCK_LEN],
     ) -> Result<(), FileError> {
         let newer = meta.stamp(index, block, &self.context);
-        self.backing.write_unseen(block, index.stored())?;
-        meta.note_written(BlockSpan::one(index), newer);
-        Ok(())
+        let written = self.backing.write_unseen(block, index.stored());
+        meta.note_written(written, BlockSpan::one(index), newer)
     }
 
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
@@ -202,9 +201,9 @@ impl<B: Backing> SealedFile<B> {
         sealed: &mut [u8],
     ) -> Result<(), FileError> {
         let newer = self.meta().stamp(span.first, sealed, &self.context);
-        self.backing.write_at(sealed, span.first.stored())?;
+        let written = self.backing.write_at(sealed, span.first.stored());
         let mut meta = self.meta();
-        meta.note_written(span, newer);
+        meta.note_written(written, span, newer)?;
         meta.note_sound(range);
         Ok(())
     }
@@ -370,15 +369,20 @@ impl Meta {
         newer
     }
 
-    fn note_written(&mut self, span: BlockSpan, newer: Option<HeaderOnDisk>) {
+    fn note_written(
+        &mut self,
+        written: io::Result<()>,
+        span: BlockSpan,
+        newer: Option<HeaderOnDisk>,
+    ) -> Result<(), FileError> {
+        self.note_header(written.is_ok(), newer);
+        written?;
         self.note_filled(span);
-        if let Some(header) = newer {
-            self.put_header(header);
-        }
+        Ok(())
     }
 }
 
-fn log_longer(error: &std::io::Error) {
+fn log_longer(error: &io::Error) {
     let line = format_args!("a failed write left the file longer than it was: {error}");
     log_failure(Level::Error, line);
 }
