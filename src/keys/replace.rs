@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::read::MAX_LEN;
 use crate::sys::{self, Links, NotRegular};
 
 /// What becomes of the state that is replaced.
@@ -159,7 +160,8 @@ impl Disk for RealDisk {
 
     fn wipe(&self, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
-        if found.nlink() > 0 || !found.is_file() {
+        // Longer than any key file, it is somebody else's.
+        if found.nlink() > 0 || !found.is_file() || found.len() > MAX_LEN {
             return Ok(());
         }
         let zeros = vec![0; found.len() as usize];

@@ -1,18 +1,40 @@
 //! Opening a path that somebody else has chosen, within a directory (openat2(2), Linux 5.6).
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+/// Bytes of a path that the kernel takes at once (limits.h: PATH_MAX), its end included.
+const PATH_MAX: usize = 4096;
+
 /// Opens `path` below `root`: by no symbolic link, into no other filesystem, never out of it.
-/// `flags` say how.
+/// `flags` say how. A path that is longer than the kernel takes is followed in parts, of which none
+/// leads upwards.
 ///
 /// # Errors
 /// ELOOP for a link, EXDEV for what leads elsewhere; EOPNOTSUPP where the kernel lacks openat2(2);
 /// what open(2) says.
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let root = root.as_fd();
+    if path.as_os_str().len() < PATH_MAX {
+        return open_part(root, path, flags);
+    }
+    let mut passed: Option<OwnedFd> = None;
+    let mut part = PathBuf::new();
+    for name in path {
+        if part.as_os_str().len() + name.len() + 1 >= PATH_MAX {
+            let from = passed.as_ref().map_or(root, AsFd::as_fd);
+            passed = Some(open_part(from, &part, OFlags::PATH | OFlags::DIRECTORY)?);
+            part.clear();
+        }
+        part.push(name);
+    }
+    open_part(passed.as_ref().map_or(root, AsFd::as_fd), &part, flags)
+}
+
+fn open_part(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let opened = rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);

@@ -114,9 +114,9 @@ pub struct Confinement {
     pub seccomp: bool,
 }
 
-/// Confines this thread, and those that it starts. Returns whether it did: only a process that can
-/// unmount by itself is confined, since others need fusermount3, whose privileges come from its
-/// set-user-id bit.
+/// Confines this thread, and those that it starts, as far as the kernel can. Returns whether it did:
+/// only a process that can unmount by itself is confined, since others need fusermount3, whose
+/// privileges come from its set-user-id bit.
 ///
 /// # Errors
 /// What the kernel says; some of it may be in force then.
@@ -127,11 +127,19 @@ pub fn confine() -> io::Result<bool> {
     }
     give_up_capabilities(sets)?;
     set_no_new_privs(true)?;
+    match filter_calls() {
+        // A kernel without filters, or a processor that the library does not know.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+        filtered => filtered?,
+    }
+    Ok(true)
+}
+
+fn filter_calls() -> io::Result<()> {
     install(&program(SeccompAction::Errno(libc::EPERM as u32), refused()?)?)?;
     // The C library then starts threads by clone(2), whose flags a filter can see.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    install(&program(SeccompAction::Errno(libc::ENOSYS as u32), clone3)?)?;
-    Ok(true)
+    install(&program(SeccompAction::Errno(libc::ENOSYS as u32), clone3)?)
 }
 
 /// What this thread has given up.
@@ -193,7 +201,8 @@ fn refused() -> io::Result<Rules> {
 }
 
 fn program(action: SeccompAction, rules: Rules) -> io::Result<BpfProgram> {
-    let target = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let target = TargetArch::try_from(std::env::consts::ARCH);
+    let target = target.map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, target);
     filter.and_then(BpfProgram::try_from).map_err(io::Error::other)
 }
@@ -213,7 +222,16 @@ fn install(program: &BpfProgram) -> io::Result<()> {
             &raw const filter,
         )
     };
-    if installed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if installed == 0 {
+        return Ok(());
+    }
+    match io::Error::last_os_error() {
+        // Without CONFIG_SECCOMP or CONFIG_SECCOMP_FILTER.
+        error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, error))
+        }
+        error => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -125,7 +125,11 @@ fn no_command_and_no_log_shows_them_as_they_are() {
     let all = |what: &str| {
         for (words, rest) in commands {
             let code = on(words, rest);
-            assert!(code == 0 || what != "sound", "{words:?} of what is {what}: {code}");
+            // A name that is no UTF-8 can't be asked about by way of a daemon.
+            assert!(
+                code == 0 || what != "sound" || !rest.is_empty(),
+                "{words:?} of what is {what}: {code}"
+            );
         }
         for (user, operation) in [("0", "read"), ("65534", "create")] {
             let rest = [name.as_os_str(), os("--user"), os(user), os(operation)];

@@ -86,7 +86,7 @@ impl Place {
 
     fn run(&self, args: &[&str]) -> Outcome {
         let mut command = self.vault.command(args);
-        let outcome = run_within(HANG, command.arg(self.vault.path()));
+        let outcome = run_within(HANG, &mut bounded(command.arg(self.vault.path())));
         // Ended by itself.
         outcome.code();
         assert!(outcome.stderr.len() < 4096, "{outcome}");
@@ -118,6 +118,20 @@ impl Place {
         self.run(&["trail", "verify"]);
         self.run(&["trail", "query"]);
     }
+}
+
+/// A command with no room for all of a file of a gibibyte.
+fn bounded(command: &Command) -> Command {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", r#"ulimit -v 700000; exec "$0" "$@""#]);
+    shell.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// Where files lie that the program makes itself.

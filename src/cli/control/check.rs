@@ -10,8 +10,9 @@ use super::Request;
 use crate::keys::trail::Filter;
 use crate::store::OWN_DIR;
 
-/// Bytes of the longest path (limits.h: PATH_MAX).
-const LONGEST_PATH: usize = 4096;
+/// Bytes of the longest path. A tree can be deeper than one that the kernel takes at once (limits.h:
+/// PATH_MAX), and the walk below takes it in parts.
+const LONGEST_PATH: usize = 256 * 1024;
 /// Bytes of the longest name of a key, or of a head of the trail.
 const LONGEST_NAME: usize = 256;
 /// Groups that a process can be in (limits.h: NGROUPS_MAX).
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn paths_that_are_none_in_the_mount() {
-        let long = "a/".repeat(3000);
+        let long = "a/".repeat(150_000);
         let bad =
             ["/", "/etc/passwd", "..", "a/../..", "a/..", "./a", ".atrest", ".atrest/x", "a\0"];
         let simulate = |path: PathBuf| Request::Simulate {
@@ -145,6 +146,6 @@ mod tests {
         change(&"x".repeat(1000), Action::Enable).unwrap_err();
         let lines = |filter| Request::Trail(TrailRequest::Lines(filter)).check();
         lines(Filter::default()).unwrap();
-        lines(Filter { path: Some("x".repeat(5000)), ..Filter::default() }).unwrap_err();
+        lines(Filter { path: Some("x".repeat(300_000)), ..Filter::default() }).unwrap_err();
     }
 }
