@@ -361,7 +361,7 @@ impl<B: Backing> SealedFile<B> {
         Ok(())
     }
 
-    pub(super) fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
+    fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
         meta.note_header_write(&header);
         let written = self.backing.write_unseen(&header.bytes, 0);
         meta.note_header(written.is_ok(), Some(header));
