@@ -156,11 +156,12 @@ impl Adapter {
         reply_attr(reply, ttl, attr);
     }
 
-    /// Changes attributes, a length among them.
+    /// Changes attributes, a length among them. Whoever is killed waits for that: if it was not told,
+    /// the kernel would keep the length that the file had.
     pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
         // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
         // to what was written, which others may wait for.
-        let quick = change.size.is_none_or(|size| size == 0) || self.fs.is_cut_of_lost(&caller);
+        let quick = change.size == Some(0) || self.fs.is_cut_of_lost(&caller);
         if self.in_memory || quick {
             return reply_attr(reply, TTL, self.fs.setattr(inode, &change, &caller));
         }
