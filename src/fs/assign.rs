@@ -6,12 +6,13 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::nodes::CircleCheck;
+use super::nodes::{CircleCheck, Link};
 use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Fs, FsError, Inode};
@@ -23,7 +24,41 @@ const ATTRIBUTE: &str = "user.atrest.key";
 const VALUE_LEN: usize = 48;
 
 /// Keys of directories, as far as they were looked up. Empty after a change of any.
-pub type Assignments = DashMap<Inode, Option<MasterKeyId>>;
+#[derive(Debug, Default)]
+pub struct Assignments {
+    known: DashMap<Inode, Option<MasterKeyId>>,
+    /// How often what a directory has, or what lies above it, has changed. Counted last, so that
+    /// whoever sees the number sees the change.
+    changes: AtomicU64,
+}
+
+impl Assignments {
+    /// After a directory was given a key, or moved. The caller holds `Fs::ancestry` alone.
+    pub fn clear(&self) {
+        self.known.clear();
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// After a directory was removed, whose number another may get. The caller holds
+    /// `Fs::ancestry` alone.
+    pub fn remove(&self, dir: Inode) {
+        self.known.remove(&dir);
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// The kernel has forgotten a directory, which keeps its key.
+    pub fn forget(&self, dir: Inode) {
+        self.known.remove(&dir);
+    }
+
+    fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    fn get(&self, dir: Inode) -> Option<Option<MasterKeyId>> {
+        self.known.get(&dir).map(|key| *key)
+    }
+}
 
 impl Fs {
     /// Gives the directory at `path`, from the mount's root, a master key for files made in it
@@ -32,13 +67,14 @@ impl Fs {
     /// # Errors
     /// ENOTDIR for what is no directory; what the backing filesystem says.
     pub fn assign(&self, path: &Path, key: &MasterKeyId) -> Result<(), FsError> {
-        let _tree = self.tree.write();
-        let dir = super::walk::open_dir(self.vault_dir(), path)?;
+        let dir = self.moves.follow(|| super::walk::open_dir(self.vault_dir(), path))?;
         let value = self.vault.assignment(key);
-        rustix::fs::fsetxattr(&dir, ATTRIBUTE, &value, XattrFlags::empty())?;
-        rustix::fs::fsync(&dir)?;
+        let set = rustix::fs::fsetxattr(&dir, ATTRIBUTE, &value, XattrFlags::empty())
+            .and_then(|()| rustix::fs::fsync(&dir));
+        // One that may not be durable holds all the same.
+        let _ancestry = self.ancestry.write();
         self.assignments.clear();
-        Ok(())
+        Ok(set?)
     }
 
     /// The master key for files made in a directory; `None` for the default one.
@@ -46,32 +82,55 @@ impl Fs {
     /// # Errors
     /// [`FsError::ForgedAssignment`]; what the backing filesystem says.
     pub(super) fn key_of_dir(&self, dir: Inode) -> Result<Option<MasterKeyId>, FsError> {
-        if let Some(known) = self.assignments.get(&dir) {
-            return Ok(*known);
+        if let Some(known) = self.assignments.get(dir) {
+            return Ok(known);
         }
-        // Up to the nearest directory whose key is known.
-        let mut below = vec![dir];
+        loop {
+            let changes = self.assignments.changes();
+            let mut below = Vec::new();
+            let key = self.key_from_above(dir, &mut below);
+            let _ancestry = self.ancestry.read();
+            // Else a directory moved while the disk was asked, and the way up may have been neither
+            // the old nor the new one.
+            if self.assignments.changes() == changes {
+                let key = key?;
+                below.into_iter().for_each(|dir| _ = self.assignments.known.insert(dir, key));
+                return Ok(key);
+            }
+        }
+    }
+
+    /// The key of the nearest directory above that has one, or of which it is known. The directories
+    /// up to there go to `below`.
+    fn key_from_above(
+        &self,
+        dir: Inode,
+        below: &mut Vec<Inode>,
+    ) -> Result<Option<MasterKeyId>, FsError> {
         let mut at = dir;
         let mut circle = CircleCheck::default();
-        let key = loop {
+        loop {
             if circle.is_back(at) {
                 return Err(FsError::Stale);
             }
-            if let Some(key) = self.own_key_of(&self.places.of(&self.nodes, at)?)? {
-                break Some(key);
+            below.push(at);
+            let link = self.nodes.with_link(at, Link::clone);
+            // By descriptor: another directory may get its name meanwhile.
+            let own =
+                self.own_key_of(&Place::itself(self.dir(at)?)).map_err(|error| match error {
+                    FsError::ForgedAssignment(_) => {
+                        let name = link.as_ref().map_or(OsStr::new("."), |link| &link.name);
+                        FsError::ForgedAssignment(name.into())
+                    }
+                    other => other,
+                })?;
+            let above = link.filter(|_| own.is_none() && at != Inode::ROOT);
+            let Some(Link { parent, .. }) = above else { return Ok(own) };
+            if let Some(known) = self.assignments.get(parent) {
+                return Ok(known);
             }
-            let above = self.nodes.with_link(at, |link| link.parent);
-            let Some(parent) = above.filter(|_| at != Inode::ROOT) else { break None };
-            if let Some(known) = self.assignments.get(&parent) {
-                break *known;
-            }
-            below.push(parent);
             at = parent;
-        };
-        for dir in below {
-            self.assignments.insert(dir, key);
         }
-        Ok(key)
     }
 
     /// Before an empty file that was not made in this mount, or was emptied, gets content: tells
@@ -80,7 +139,6 @@ impl Fs {
         if !file.needs_key() {
             return Ok(());
         }
-        let _tree = self.tree.read();
         if let Some(dir) = self.nodes.with_link(inode, |link| link.parent) {
             file.choose_key(self.key_of_dir(dir)?);
         }

@@ -110,9 +110,8 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
         } else if !change.is_empty() || change.ctime.is_some() {
-            let _tree = self.tree.read();
+            let (place, _held) = self.held_place(inode)?;
             let at_place = || {
-                let place = self.places.of(&self.nodes, inode)?;
                 self.apply(&Target::Place(&place), change)?;
                 if let Some(ctime) = change.ctime {
                     self.change_times.note(inode, &place.stat()?, ctime.into());
@@ -197,12 +196,11 @@ impl Fs {
             return Ok(());
         }
         let change = Change { mode: Some(dropped), ..Change::default() };
-        let _tree = self.tree.read();
         match self.open.find(inode) {
             Some(file) => {
                 file.change(&change, || self.apply(&Target::File(file.backing().as_fd()), &change))
             }
-            None => self.apply(&Target::Place(&self.places.of(&self.nodes, inode)?), &change),
+            None => self.apply(&Target::Place(&self.held_place(inode)?.0), &change),
         }
     }
 

@@ -63,8 +63,12 @@ impl DirStreams {
     const FRESH: Duration = Duration::from_secs(1);
 
     fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {
+        // Closed last, without the lock: that of a directory that was removed may take a disk.
+        let mut old = Vec::new();
         let mut streams = self.0.lock();
-        streams.retain(|stream| stream.left_at.elapsed() < Self::FRESH);
+        while streams.front().is_some_and(|stream| stream.left_at.elapsed() >= Self::FRESH) {
+            old.extend(streams.pop_front());
+        }
         let at = streams
             .iter()
             .position(|stream| offset != 0 && stream.inode == inode && stream.next == offset)?;
@@ -75,12 +79,15 @@ impl DirStreams {
         if !is_spare(&stream.fd) {
             return;
         }
-        stream.left_at = Instant::now();
+        let mut old = None;
         let mut streams = self.0.lock();
         if streams.len() == Self::MOST {
-            streams.pop_front();
+            old = streams.pop_front();
         }
+        stream.left_at = Instant::now();
         streams.push_back(stream);
+        drop(streams);
+        drop(old);
     }
 }
 
@@ -127,8 +134,8 @@ impl Fs {
             if listed.name == "." || listed.name == ".." {
                 return take(&DirEntryPlus { listed, entry: None });
             }
-            let _tree = self.tree.read();
             let Ok(place) = self.place(inode, &listed.name) else { return true };
+            let _held = self.hold(inode, &place);
             // A name that went away meanwhile is not listed.
             let Ok((stat, backing)) = self.stat(&place) else { return true };
             let Ok(attr) = self.attr(&place, &stat) else { return true };
@@ -159,8 +166,7 @@ impl Fs {
     }
 
     fn open_to_read(&self, inode: Inode) -> Result<OwnedFd, FsError> {
-        let _tree = self.tree.read();
-        let dir = self.places.dir(&self.nodes, inode)?;
+        let dir = self.dir(inode)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&dir, c".", flags, Mode::empty())?)
     }

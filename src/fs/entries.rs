@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::descriptors;
+use super::key_locks::KeyLock;
 use super::lookup::Entry;
 use super::nodes::{Link, Pin};
 use super::place::Place;
@@ -26,8 +27,8 @@ impl Fs {
         (wanted, exclusive): (Wanted, bool),
         caller: &Caller,
     ) -> Result<(Entry, Handle), FsError> {
-        let tree = self.tree.read();
         let place = self.place(parent, name)?;
+        let held = self.hold_alone(parent, &place);
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
         let may = self
@@ -67,7 +68,7 @@ impl Fs {
                 Ok((Entry { attr, generation }, handle))
             }
             Err(Errno::EXIST) if !exclusive => {
-                drop(tree);
+                drop(held);
                 let mut entry = self.lookup(parent, name)?;
                 let handle = self.open(entry.attr.inode, wanted, caller).inspect_err(|_| {
                     self.forget(entry.attr.inode, 1);
@@ -98,7 +99,6 @@ impl Fs {
             kind => kind,
         };
         if kind == FileType::RegularFile {
-            let _tree = self.tree.read();
             let key = self.key_of_dir(parent)?;
             let unopened = Wanted { read: false, write: false, empty: false };
             let may = self.may_create(parent, name, key, unopened, caller);
@@ -154,33 +154,35 @@ impl Fs {
         name: &OsStr,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
-        let _tree = self.tree.read();
-        let from = self.places.of(&self.nodes, inode)?;
         let to = self.place(parent, name)?;
+        let (from, held) = self.held_place_and(inode, (parent, &to))?;
         let may = self.may_link((inode, &from), (parent, name), caller);
         self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
+        let links = self.hold_links(inode);
+        // With the old name taken away, this is a move.
+        let moving = self.moves.begin(false);
         from.link(&to)?;
         let made = Made::new(&to, AtFlags::empty());
         let entry = self.entry(parent, &to)?;
         made.keep();
-        // With the old name taken away, this is a move.
-        self.note_move(parent, &to);
+        self.note_move(&moving, parent, &to);
+        drop((moving, links, held));
         Ok(entry)
     }
 
-    /// Takes a name away; the file lives on while it is open or has another.
+    /// Takes a name away; the file lives on while it is open or has another. Returns which it was.
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn unlink(&self, parent: Inode, name: &OsStr) -> Result<(), FsError> {
+    pub fn unlink(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
         self.remove(parent, name, AtFlags::empty())
     }
 
-    /// Removes an empty directory.
+    /// Removes an empty directory. Returns which it was.
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<(), FsError> {
+    pub fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
         self.remove(parent, name, AtFlags::REMOVEDIR)
     }
 
@@ -193,8 +195,8 @@ impl Fs {
         undo: AtFlags,
         make: impl FnOnce(&Place) -> rustix::io::Result<()>,
     ) -> Result<Entry, FsError> {
-        let _tree = self.tree.read();
         let place = self.place(parent, name)?;
+        let _held = self.hold_alone(parent, &place);
         make(&place)?;
         let made = Made::new(&place, undo);
         let (stat, backing) = self.settle(&place, caller)?;
@@ -212,46 +214,69 @@ impl Fs {
         Ok(if is_changed { self.places.stat(place)? } else { made })
     }
 
-    fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<(), FsError> {
-        let _tree = self.tree.write();
+    fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<Inode, FsError> {
         let place = self.place(parent, name)?;
-        let going = self.before_removal(parent, place)?;
+        let held = self.hold_alone(parent, &place);
+        let stat = place.stat()?;
+        let going = self.before_removal(parent, place, stat)?;
         let place = &going.place;
         rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
+        let removed = going.left.inode;
         self.name_is_gone(going);
-        Ok(())
+        drop(held);
+        Ok(removed)
     }
 
-    /// Looks at a name that is about to go. All that can fail does so here, before it is gone.
-    pub(super) fn before_removal(&self, parent: Inode, place: Place) -> Result<Going, FsError> {
-        let stat = place.stat()?;
+    /// Looks at a name that is about to go, where `stat` was found. The caller holds it alone. All
+    /// that can fail does so here, before it is gone.
+    pub(super) fn before_removal(
+        &self,
+        parent: Inode,
+        place: Place,
+        mut stat: Stat,
+    ) -> Result<Going<'_>, FsError> {
+        // The only name of a file is the one that is held: without it the file gets no other.
+        let is_linked =
+            FileType::from_raw_mode(stat.st_mode) != FileType::Directory && stat.st_nlink > 1;
+        let links = match is_linked {
+            true => Some(self.hold_links(self.places.inode(&stat)?)),
+            false => None,
+        };
+        if is_linked {
+            stat = place.stat()?;
+        }
         let mut left = self.attr(&place, &stat)?;
         let is_dir = left.kind == FileType::Directory;
         left.nlink = if is_dir { 0 } else { left.nlink.saturating_sub(1) };
         let link = self.link_to(parent, &place);
         let open = self.open.find(left.inode);
-        // Where no descriptor is left, the number may be given to a new file a moment too soon.
+        let mut passing = None;
         let pin = match open {
             _ if left.nlink > 0 && !self.nodes.is_only_link(left.inode, &link) => None,
             Some(file) => Some(Pin::File(file)),
             None => {
-                let held = if is_dir { self.places.held_dir(left.inode) } else { None };
-                let open = || place.open(OFlags::PATH).ok().filter(|fd| descriptors::is_spare(fd));
-                held.or_else(|| open().map(Arc::new)).map(Pin::Path)
+                let held = if is_dir { self.places.open_dir(left.inode) } else { None };
+                let fd = held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new));
+                match fd {
+                    Some(fd) if descriptors::is_spare(&fd) => Some(Pin::Path(fd)),
+                    fd => {
+                        passing = fd;
+                        None
+                    }
+                }
             }
         };
         let is_large = left.kind == FileType::RegularFile && stat.st_size >= LARGE;
-        Ok(Going { place, link, left, pin, is_large })
+        Ok(Going { place, link, left, pin, passing, is_large, links })
     }
 
     /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
     /// held by path alone can still be opened.
-    pub(super) fn name_is_gone(&self, going: Going) {
-        let Going { link, left, pin, is_large, .. } = going;
-        if left.kind == FileType::Directory {
-            self.places.forget_dir(left.inode);
-            self.assignments.remove(&left.inode);
-        }
+    pub(super) fn name_is_gone(&self, going: Going<'_>) {
+        let Going { link, left, pin, passing, is_large, links, .. } = going;
+        let is_dir = left.kind == FileType::Directory;
+        // The number is to mean nothing else until all is noted.
+        let pinned = pin.clone().filter(|_| is_dir);
         if left.nlink == 0 {
             self.change_times.forget(left.inode);
         }
@@ -268,11 +293,17 @@ impl Fs {
             pin => pin,
         };
         self.nodes.unlink(&link, left, pin);
+        if is_dir {
+            self.places.forget_dir(left.inode);
+            let _ancestry = self.ancestry.write();
+            self.assignments.remove(left.inode);
+        }
+        drop((pinned, passing, links));
     }
 }
 
 /// A name that was just made, and is taken away again unless it is kept: what fails leaves nothing
-/// behind. Only while `tree` is held, so that nobody has moved it.
+/// behind. Only while the name is held, so that nobody has moved it.
 struct Made<'a> {
     place: &'a Place,
     undo: AtFlags,
@@ -296,13 +327,17 @@ impl Drop for Made<'_> {
 }
 
 /// A name that is about to be removed.
-pub(super) struct Going {
+pub(super) struct Going<'a> {
     pub place: Place,
     link: Link,
     /// What it names, as it will be.
     left: Attr,
     pin: Option<Pin>,
+    /// Holds the inode until the removal is noted, where no descriptor can be spared for longer: its
+    /// number is not to mean another file before.
+    passing: Option<Arc<OwnedFd>>,
     is_large: bool,
+    links: Option<KeyLock<'a>>,
 }
 
 /// Bytes of a file whose space is worth waiting for.

@@ -31,11 +31,11 @@ impl Fs {
     /// # Errors
     /// [`FsError::NotFound`]; what the backing filesystem says.
     pub fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, FsError> {
-        let _tree = self.tree.read();
         let place = match self.place(parent, name) {
             Err(FsError::Reserved) => return Err(FsError::NotFound),
             place => place?,
         };
+        let _held = self.hold(parent, &place);
         self.entry(parent, &place)
     }
 
@@ -43,7 +43,7 @@ impl Fs {
     pub fn forget(&self, inode: Inode, lookups: u64) {
         self.nodes.forget(inode, lookups, |Forgotten { inode, kind, pin }| {
             if kind == FileType::Directory {
-                self.assignments.remove(&inode);
+                self.assignments.forget(inode);
             }
             if let Some(pin) = pin {
                 self.reaper.let_go(pin);
@@ -67,11 +67,10 @@ impl Fs {
             attr.blocks = if told { blocks.tell(attr.blocks) } else { blocks.shown(attr.blocks) };
             return Ok(attr);
         }
-        let _tree = self.tree.read();
-        let place = match self.places.of(&self.nodes, inode) {
+        let (place, _held) = match self.held_place(inode) {
             // Held by nothing, for want of descriptors: what is remembered is the truth.
             Err(FsError::NotFound) => return self.nodes.left(inode).ok_or(FsError::NotFound),
-            place => place?,
+            found => found?,
         };
         let attr = self.attr(&place, &self.stat(&place)?.0)?;
         if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
@@ -82,8 +81,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn readlink(&self, inode: Inode) -> Result<OsString, FsError> {
-        let _tree = self.tree.read();
-        let place = self.places.of(&self.nodes, inode)?;
+        let (place, _held) = self.held_place(inode)?;
         let target = rustix::fs::readlinkat(place.dir(), place.name(), Vec::new())?;
         Ok(std::os::unix::ffi::OsStringExt::from_vec(target.into_bytes()))
     }
@@ -133,7 +131,7 @@ impl Fs {
         }
     }
 
-    /// Remembers what lies at `place` in `parent`, and shows it.
+    /// Remembers what lies at `place` in `parent`, and shows it. The caller holds the name.
     pub(super) fn entry(&self, parent: Inode, place: &Place) -> Result<Entry, FsError> {
         let (stat, generation) = self.stat(place).map_err(not_found)?;
         let attr = self.attr(place, &stat)?;

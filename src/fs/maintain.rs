@@ -110,11 +110,7 @@ impl Fs {
         };
         self.each_file(Path::new(""), &|visited| go_on(file(visited, Look::First)), failed)?;
         while !stopped.load(Ordering::Relaxed) {
-            let moved = {
-                // Every move that has begun is noted then.
-                let _tree = self.tree.write();
-                moves.take()
-            };
+            let moved = moves.take();
             if moved.is_empty() {
                 break;
             }

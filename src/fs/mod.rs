@@ -16,9 +16,11 @@ mod failures;
 mod handles;
 mod identities;
 mod inode;
+mod key_locks;
 mod lookup;
 mod maintain;
 mod moves;
+mod named;
 mod nodes;
 mod open_file;
 mod open_files;
@@ -37,7 +39,7 @@ mod walk;
 mod xattrs;
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::hash::RandomState;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -55,8 +57,9 @@ use departing::Departing;
 use dirs::DirStreams;
 use handles::Handles;
 use identities::Identities;
+use key_locks::KeyLocks;
 use moves::Moves;
-use nodes::{Link, Nodes};
+use nodes::Nodes;
 use open_file::OpenFile;
 use open_files::OpenFiles;
 use place::{Place, Places};
@@ -83,7 +86,20 @@ const MOST_DIRS: usize = 256;
 
 /// A vault as a file system. It is the vault's only user, so what it remembers stays true.
 ///
-/// Lock order: `tree`, then what `nodes`, `open` and the files themselves lock.
+/// While names change, a call may wait for the backing filesystem's disk. Another waits for it only if
+/// it is about the same name or the same inode:
+///
+/// - What `nodes` say of a name in a directory is so in the vault while its lock in `names` is held.
+///   Whoever makes, removes or moves a name holds it alone, from before the call on the vault until
+///   `nodes` say the same; whoever finds or uses it holds it together with others.
+/// - How many names an inode has changes only under its lock in `links`.
+/// - A directory's descriptor is its own whatever it is called, so nobody below one that moves waits.
+///   Who goes down by the names of directories and does not arrive tries again (`Moves::follow`).
+/// - What follows from several `nodes`, a path or the key of a directory, is put together under
+///   `ancestry`, which a rename holds alone while it changes `nodes`, and for no disk.
+///
+/// Lock order: `names` (two of them by `KeyLocks::both`), `links`, what is in flight in `moves`,
+/// `ancestry`, then what `nodes`, `open` and the files themselves lock.
 #[derive(Debug)]
 pub struct Fs {
     vault: Vault,
@@ -94,9 +110,12 @@ pub struct Fs {
     streams: DirStreams,
     handles: Handles,
     assignments: Assignments,
-    /// Held shared while a place is found and used, alone while names move or go.
-    tree: RwLock<()>,
-    /// For walks that must not miss a file that moved. Noted in while `tree` is held.
+    /// By directory and stored name, of which `name_hash` makes a number.
+    names: KeyLocks,
+    name_hash: RandomState,
+    /// By inode.
+    links: KeyLocks,
+    ancestry: RwLock<()>,
     moves: Moves,
     rewraps: Rewraps,
     reaper: Reaper,
@@ -130,7 +149,10 @@ impl Fs {
             change_times,
             streams: DirStreams::default(),
             assignments: Assignments::default(),
-            tree: RwLock::new(()),
+            names: KeyLocks::default(),
+            name_hash: RandomState::new(),
+            links: KeyLocks::default(),
+            ancestry: RwLock::new(()),
             moves: Moves::default(),
             rewraps: Rewraps::default(),
             reaper: Reaper::default(),
@@ -195,7 +217,7 @@ impl Fs {
 
     /// Keeps an open file open until one more [`Fs::release`]: what is known of its failed writes goes
     /// when it is closed. Whether it was open.
-    pub fn hold(&self, inode: Inode) -> bool {
+    pub fn keep_open(&self, inode: Inode) -> bool {
         self.open.hold(inode)
     }
 
@@ -291,19 +313,6 @@ impl Fs {
         }
     }
 
-    fn link_to(&self, parent: Inode, place: &Place) -> Link {
-        Link::new(parent, place.name())
-    }
-
-    /// Notes that something has come to lie at `place`. The caller holds `tree`.
-    fn note_move(&self, parent: Inode, place: &Place) {
-        self.moves.note(|| self.places.stored_path(&self.nodes, parent).join(place.name()));
-    }
-
-    fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {
-        self.places.child(&self.nodes, parent, name)
-    }
-
     /// Names the file in an error. A sync that failed in the midst of the work is noted as any other
     /// that failed.
     fn in_file<T>(&self, inode: Inode, result: Result<T, FileError>) -> Result<T, FsError> {
@@ -327,14 +336,13 @@ impl Fs {
 
     /// The file's one shared [`OpenFile`], for one more user.
     fn acquire(&self, inode: Inode, for_writing: bool) -> Result<Arc<OpenFile>, FsError> {
-        let _tree = self.tree.read();
         let acquire = || {
-            self.open.acquire(
-                inode,
-                || self.places.of(&self.nodes, inode),
-                for_writing,
-                |stat| Ok(self.places.inode(stat)? == inode),
-            )
+            if let Some(file) = self.open.acquire_open(inode, for_writing)? {
+                return Ok(file);
+            }
+            let (place, _held) = self.held_place(inode)?;
+            let is_inode = |stat: &Stat| Ok(self.places.inode(stat)? == inode);
+            self.open.acquire(inode, &place, for_writing, is_inode)
         };
         let acquired = match acquire() {
             Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {

@@ -278,6 +278,11 @@ impl Nodes {
         self.0.get(&inode).map_or_else(Vec::new, |node| node.links.clone())
     }
 
+    /// Whether `link` is a name of the inode.
+    pub fn has_link(&self, inode: Inode, link: &Link) -> bool {
+        self.0.get(&inode).is_some_and(|node| node.links.contains(link))
+    }
+
     /// Whether no name of the inode but `link` is known.
     pub fn is_only_link(&self, inode: Inode, link: &Link) -> bool {
         self.0.get(&inode).is_some_and(|node| node.links.iter().all(|known| known == link))

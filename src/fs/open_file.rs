@@ -114,10 +114,10 @@ impl OpenFile {
         self.told_blocks.outgrown(bytes as u64, blocks)
     }
 
-    /// Whether something of it has not been written to the vault that no user will: its header, or
-    /// a modification time.
-    pub fn owes(&self) -> bool {
-        self.sealed.owes_commit() || self.times.lock().moved
+    /// Whether something of it may not have been written to the vault that no user will: its header,
+    /// or a modification time. Waits for no lock: while the file is at work it may.
+    pub fn may_owe(&self) -> bool {
+        self.sealed.may_owe_commit() || self.times.try_lock().is_none_or(|times| times.moved)
     }
 
     /// Whether its last name is gone.

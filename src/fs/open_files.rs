@@ -11,13 +11,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::access_times::AccessTimes;
 use super::change_times::ChangeTimes;
 use super::descriptors::for_program;
+use super::key_locks::KeyLocks;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::place::Place;
 use super::unsynced::{Kept, Unsynced};
@@ -27,7 +27,12 @@ use crate::store::{Access, Context, FileError, RealFile, SealedFile};
 /// The open files, by inode. Each is held open by as many users as acquired it.
 #[derive(Debug)]
 pub struct OpenFiles {
+    /// Nothing that waits for a disk, or for a file's own locks, is done while a part of the table
+    /// is locked.
     files: DashMap<Inode, Shared>,
+    /// By inode: held while a file is opened that is not in the table, or must stay out of it.
+    /// Before the table's own locks.
+    opening: KeyLocks,
     context: Arc<Context>,
     access: Access,
     unsynced: Unsynced,
@@ -58,6 +63,7 @@ impl OpenFiles {
     pub fn new(context: Arc<Context>, access: Access, change_times: Arc<ChangeTimes>) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             files: DashMap::new(),
+            opening: KeyLocks::default(),
             context,
             access,
             unsynced: Unsynced::default(),
@@ -78,6 +84,45 @@ impl OpenFiles {
         self.files.get(&inode).map(|shared| Arc::clone(&shared.file))
     }
 
+    /// One more user of the file, if somebody has it open.
+    ///
+    /// # Errors
+    /// What the backing filesystem says of opening it `for_writing`.
+    pub fn acquire_open(
+        &self,
+        inode: Inode,
+        for_writing: bool,
+    ) -> Result<Option<Arc<OpenFile>>, FsError> {
+        let Some(file) = self.share(inode) else { return Ok(None) };
+        let make_writable = || {
+            let writable = for_program(reopen_writable(file.backing())?)?;
+            file.backing().make_writable(writable);
+            Ok::<_, FsError>(())
+        };
+        if for_writing
+            && !file.backing().is_writable()
+            && let Err(error) = make_writable()
+        {
+            // What is told is why it can't be written.
+            let _ = self.release(inode);
+            return Err(error);
+        }
+        Ok(Some(file))
+    }
+
+    /// One more user of the file, if it is in the table.
+    fn share(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        let shared = self.files.get(&inode)?;
+        shared.users.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(&shared.file))
+    }
+
+    /// Puts a file that was just opened into the table, for one user.
+    fn insert(&self, inode: Inode, file: &Arc<OpenFile>) {
+        let shared = Shared { file: Arc::clone(file), users: AtomicU64::new(1) };
+        self.files.insert(inode, shared);
+    }
+
     /// Opens the file for one more user, from `place` if it is not open yet.
     ///
     /// # Errors
@@ -85,33 +130,24 @@ impl OpenFiles {
     pub fn acquire(
         &self,
         inode: Inode,
-        place: impl FnOnce() -> Result<Place, FsError>,
+        place: &Place,
         for_writing: bool,
         is_inode: impl FnOnce(&rustix::fs::Stat) -> Result<bool, FsError>,
     ) -> Result<Arc<OpenFile>, FsError> {
-        match self.files.entry(inode) {
-            Entry::Occupied(shared) => {
-                let shared = shared.get();
-                if for_writing && !shared.file.backing().is_writable() {
-                    let writable = for_program(reopen_writable(shared.file.backing())?)?;
-                    shared.file.backing().make_writable(writable);
-                }
-                shared.users.fetch_add(1, Ordering::Relaxed);
-                Ok(Arc::clone(&shared.file))
-            }
-            Entry::Vacant(vacant) => {
-                let (fd, writable) = self.open_backing(&place()?, self.access, for_writing)?;
-                let fd = for_program(fd)?;
-                let stat = rustix::fs::fstat(&fd)?;
-                if !is_inode(&stat)? {
-                    return Err(FsError::Stale);
-                }
-                let file = self.seal(inode, fd, (writable, false), &stat)?;
-                self.carry_over(inode, &file);
-                vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
-                Ok(file)
-            }
+        let _opening = self.opening.write(inode.0);
+        if let Some(file) = self.acquire_open(inode, for_writing)? {
+            return Ok(file);
         }
+        let (fd, writable) = self.open_backing(place, self.access, for_writing)?;
+        let fd = for_program(fd)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        if !is_inode(&stat)? {
+            return Err(FsError::Stale);
+        }
+        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        self.carry_over(inode, &file);
+        self.insert(inode, &file);
+        Ok(file)
     }
 
     /// Opens for one more user the file that is open as `fd`, from [`OpenFiles::open_found`].
@@ -124,20 +160,16 @@ impl OpenFiles {
         fd: OwnedFd,
         writable: bool,
     ) -> Result<Arc<OpenFile>, FsError> {
-        match self.files.entry(inode) {
-            Entry::Occupied(shared) => {
-                shared.get().users.fetch_add(1, Ordering::Relaxed);
-                Ok(Arc::clone(&shared.get().file))
-            }
-            Entry::Vacant(vacant) => {
-                // It may have grown since it was found.
-                let stat = rustix::fs::fstat(&fd)?;
-                let file = self.seal(inode, fd, (writable, false), &stat)?;
-                self.carry_over(inode, &file);
-                vacant.insert(Shared { file: Arc::clone(&file), users: AtomicU64::new(1) });
-                Ok(file)
-            }
+        let _opening = self.opening.write(inode.0);
+        if let Some(file) = self.share(inode) {
+            return Ok(file);
         }
+        // It may have grown since it was found.
+        let stat = rustix::fs::fstat(&fd)?;
+        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        self.carry_over(inode, &file);
+        self.insert(inode, &file);
+        Ok(file)
     }
 
     /// Opens the regular file at `place` without keeping anybody waiting; whether it can be
@@ -164,9 +196,10 @@ impl OpenFiles {
         inode: Inode,
         work: impl FnOnce() -> T,
     ) -> Result<T, Arc<OpenFile>> {
-        match self.files.entry(inode) {
-            Entry::Occupied(shared) => Err(Arc::clone(&shared.get().file)),
-            Entry::Vacant(_) => Ok(work()),
+        let _opening = self.opening.write(inode.0);
+        match self.find(inode) {
+            Some(file) => Err(file),
+            None => Ok(work()),
         }
     }
 
@@ -175,9 +208,14 @@ impl OpenFiles {
     /// # Errors
     /// None that a new file gives: those of [`SealedFile::open`].
     pub fn adopt(&self, inode: Inode, fd: OwnedFd, made: &Stat) -> Result<Arc<OpenFile>, FsError> {
+        let _opening = self.opening.write(inode.0);
+        // A walk over all files may have come by it since it was made.
+        if let Some(file) = self.share(inode) {
+            file.backing().make_writable(fd);
+            return Ok(file);
+        }
         let file = self.seal(inode, fd, (true, true), made)?;
-        let shared = Shared { file: Arc::clone(&file), users: AtomicU64::new(1) };
-        self.files.insert(inode, shared);
+        self.insert(inode, &file);
         Ok(file)
     }
 
@@ -193,7 +231,7 @@ impl OpenFiles {
             let mut too_many = Kept::default();
             let removed = self.files.remove_if(&inode, |_, shared| {
                 let last = shared.users.load(Ordering::Relaxed) == 1;
-                if last && settled.is_ok() && shared.file.owes() {
+                if last && settled.is_ok() && shared.file.may_owe() {
                     owing = Some(Arc::clone(&shared.file));
                     return false;
                 }

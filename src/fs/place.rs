@@ -17,7 +17,7 @@ use super::descriptors::is_spare;
 use super::inode::InodeNumbers;
 use super::nodes::{CircleCheck, Link, Location, Nodes};
 use super::{FsError, Inode};
-use crate::store::{Names, OWN_DIR, Vault};
+use crate::store::{Names, Vault};
 
 /// A stored name in an open directory, or a descriptor of the inode itself.
 #[derive(Debug, Clone)]
@@ -31,6 +31,11 @@ impl Place {
     /// A stored name in an open directory.
     pub fn new(dir: Arc<OwnedFd>, stored: &OsStr) -> Self {
         Self { dir, name: OsString::from(stored).into_boxed_os_str() }
+    }
+
+    /// [`Place::new`] of a name that is the caller's.
+    pub fn of_name(dir: Arc<OwnedFd>, name: Box<OsStr>) -> Self {
+        Self { dir, name }
     }
 
     /// What `fd` is open on, of any kind; `O_PATH` is enough.
@@ -207,44 +212,20 @@ impl Places {
         self.numbers.of_backing(backing)
     }
 
-    /// The place of `name` in the directory `parent`.
-    ///
-    /// # Errors
-    /// [`FsError::Reserved`] for the vault's own directory; [`FsError::Stale`],
-    /// [`FsError::NotFound`] where the parent has no place any more.
-    pub fn child(&self, nodes: &Nodes, parent: Inode, name: &OsStr) -> Result<Place, FsError> {
-        if parent == Inode::ROOT && name == OWN_DIR {
-            return Err(FsError::Reserved);
-        }
-        Ok(Place::new(self.dir(nodes, parent)?, &self.names.store(name)))
+    /// The place of the root.
+    pub fn root(&self) -> Place {
+        Place::new(Arc::clone(&self.root), OsStr::new("."))
     }
 
-    /// A place of `inode`.
+    /// The directory `inode`, open for the calls that take a directory descriptor. It is found by the
+    /// names of the directories above, of which one may move meanwhile: [`Moves::follow`].
+    ///
+    /// [`Moves::follow`]: super::moves::Moves::follow
     ///
     /// # Errors
-    /// [`FsError::Stale`] where none is known, [`FsError::NotFound`] where it has none any more.
-    pub fn of(&self, nodes: &Nodes, inode: Inode) -> Result<Place, FsError> {
-        if inode == Inode::ROOT {
-            return Ok(Place::new(Arc::clone(&self.root), OsStr::new(".")));
-        }
-        match nodes.locate(inode) {
-            Location::At(Link { parent, name }) => {
-                Ok(Place { dir: self.dir(nodes, parent)?, name })
-            }
-            Location::Pinned(pin) => Ok(Place::itself(pin.descriptor().map_err(backing)?)),
-            Location::Gone => Err(FsError::NotFound),
-            Location::Nowhere => Err(FsError::Stale),
-        }
-    }
-
-    /// The directory `inode`, open for the calls that take a directory descriptor.
-    ///
-    /// # Errors
-    /// As [`Places::of`]; what the backing filesystem says.
+    /// [`FsError::Stale`] where no place of it is known, [`FsError::NotFound`] where it has none any
+    /// more; what the backing filesystem says.
     pub fn dir(&self, nodes: &Nodes, inode: Inode) -> Result<Arc<OwnedFd>, FsError> {
-        if inode == Inode::ROOT {
-            return Ok(Arc::clone(&self.root));
-        }
         // Up to the nearest directory that is open, and down again from there.
         let mut below = Vec::new();
         let mut at = inode;
@@ -271,14 +252,14 @@ impl Places {
                 if self.inode(&rustix::fs::fstat(&dir)?)? != inode {
                     return Err(FsError::Stale);
                 }
-                self.keep(inode, &dir);
+                self.keep(nodes, inode, &dir);
             }
         }
         Ok(dir)
     }
 
     /// A directory that is open already.
-    fn open_dir(&self, inode: Inode) -> Option<Arc<OwnedFd>> {
+    pub fn open_dir(&self, inode: Inode) -> Option<Arc<OwnedFd>> {
         match inode {
             Inode::ROOT => Some(Arc::clone(&self.root)),
             inode => self.dirs.get(&inode).map(|dir| Arc::clone(&dir)),
@@ -290,7 +271,7 @@ impl Places {
         self.dirs.clear();
     }
 
-    fn keep(&self, inode: Inode, dir: &Arc<OwnedFd>) {
+    fn keep(&self, nodes: &Nodes, inode: Inode, dir: &Arc<OwnedFd>) {
         if !is_spare(dir) {
             return;
         }
@@ -301,15 +282,14 @@ impl Places {
                 stays
             });
         }
-        self.dirs.insert(inode, Arc::clone(dir));
+        let entry = self.dirs.entry(inode);
+        // While the entry is locked: a removal meanwhile either shows here, or closes it later.
+        if nodes.with_link(inode, |_| ()).is_some() {
+            entry.insert(Arc::clone(dir));
+        }
     }
 
-    /// The directory `inode` if it is open, for [`Pin::Path`](super::nodes::Pin).
-    pub fn held_dir(&self, inode: Inode) -> Option<Arc<OwnedFd>> {
-        self.dirs.get(&inode).map(|dir| Arc::clone(&dir))
-    }
-
-    /// Closes a directory that was removed.
+    /// Closes a directory that was removed, which no node says any more that it has a name.
     pub fn forget_dir(&self, inode: Inode) {
         self.dirs.remove(&inode);
     }
@@ -345,7 +325,7 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
         backwards.extend(name.as_bytes().iter().rev());
     };
     let mut at = inode;
-    // Without the tree's lock a rename meanwhile could close a circle, too.
+    // A rename meanwhile could close one, too, unless the caller holds `ancestry`.
     let mut circle = CircleCheck::default();
     while at != Inode::ROOT {
         let above = match circle.is_back(at) {
@@ -383,7 +363,8 @@ fn generation(seconds: i64, nanoseconds: u32) -> u32 {
     (born.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
 
-fn backing(error: std::io::Error) -> FsError {
+/// What the backing filesystem said by `error`.
+pub fn backing(error: std::io::Error) -> FsError {
     Errno::from_io_error(&error).unwrap_or(Errno::IO).into()
 }
 
@@ -394,10 +375,11 @@ fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::fs::{create_dir, rename};
 
     use crate::fs::tests::new_fs;
-    use crate::fs::{Caller, FsError, Inode, OsStr};
+    use crate::fs::{Caller, FsError, Inode};
 
     #[test]
     fn a_circle_of_directories_is_an_error() {
@@ -418,6 +400,6 @@ mod tests {
         assert!(matches!(fs.key_of_dir(b), Err(FsError::Stale)));
         assert!(fs.path_of(b).to_string_lossy().starts_with("(inode "));
         fs.places.close_dirs();
-        assert!(matches!(fs.places.dir(&fs.nodes, b), Err(FsError::Stale)));
+        assert!(matches!(fs.dir(b), Err(FsError::Stale)));
     }
 }

@@ -69,8 +69,7 @@ impl Fs {
             Operation::Write => Wanted::WRITE,
             Operation::Create => Wanted { empty: true, ..Wanted::WRITE },
         };
-        let _tree = self.tree.read();
-        let (place, of_dir) = self.descend(path)?;
+        let (place, of_dir) = self.moves.follow(|| self.descend(path))?;
         let stat = match place.stat() {
             Err(Errno::NOENT) if operation == Operation::Create => None,
             stat => Some(stat?),
@@ -104,8 +103,7 @@ impl Fs {
         })
     }
 
-    /// Where a path leads, by no symbolic link, and the key of files made there. The caller holds
-    /// `tree`.
+    /// Where a path leads, by no symbolic link, and the key of files made there.
     fn descend(&self, path: &Path) -> Result<(Place, Option<MasterKeyId>), FsError> {
         let names = self.places.names();
         let mut dir = Arc::new(open_dir(self.vault_dir(), Path::new(""))?);

@@ -106,8 +106,7 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             return Ok(call(&Target::File(file.backing().as_fd()))?);
         }
-        let _tree = self.tree.read();
-        let place = self.places.of(&self.nodes, inode)?;
+        let (place, _held) = self.held_place(inode)?;
         let path = place.proc_path();
         let target = if place.is_itself() { Target::Pinned(&path) } else { Target::Path(&path) };
         Ok(call(&target)?)

@@ -18,10 +18,10 @@ use super::counters::Operation;
 use super::dispatch::Adapter;
 use super::handshake;
 use super::reply::{
-    TTL, refuse, reply_created, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
+    TTL, refuse, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
 use super::slow::{Sought, WriteRequest};
-use crate::fs::{Caller, Change, FsError, Inode, Origin};
+use crate::fs::{Change, Fs, FsError, Origin};
 
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -76,7 +76,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.connection.begin(Operation::setattr, request.pid());
+        let turn = self.connection.begin(Operation::setattr, request.pid());
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -87,7 +87,7 @@ impl Filesystem for Adapter {
             ctime,
             through: handle.map(convert::handle),
         };
-        self.resize(convert::inode(inode), change, convert::caller(request), reply);
+        self.set_attributes(&turn, reply, request, inode, &change);
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
@@ -105,9 +105,10 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::mknod, request.pid());
-        let caller = convert::caller(request);
-        reply_entry(reply, self.fs.mknod(convert::inode(parent), name, mode, rdev, &caller));
+        let turn = self.connection.begin(Operation::mknod, request.pid());
+        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+            fs.mknod(parent, name, mode, rdev, caller)
+        });
     }
 
     fn mkdir(
@@ -119,19 +120,20 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::mkdir, request.pid());
-        let caller = convert::caller(request);
-        reply_entry(reply, self.fs.mkdir(convert::inode(parent), name, mode, &caller));
+        let turn = self.connection.begin(Operation::mkdir, request.pid());
+        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+            fs.mkdir(parent, name, mode, caller)
+        });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::unlink, request.pid());
-        reply_empty(reply, self.fs.unlink(convert::inode(parent), name));
+        let turn = self.connection.begin(Operation::unlink, request.pid());
+        self.remove(&turn, reply, request, (parent, name), Fs::unlink);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::rmdir, request.pid());
-        reply_empty(reply, self.fs.rmdir(convert::inode(parent), name));
+        let turn = self.connection.begin(Operation::rmdir, request.pid());
+        self.remove(&turn, reply, request, (parent, name), Fs::rmdir);
     }
 
     fn symlink(
@@ -142,9 +144,11 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::symlink, request.pid());
-        let (parent, caller) = (convert::inode(parent), convert::caller(request));
-        reply_entry(reply, self.fs.symlink(parent, name, target.as_os_str(), &caller));
+        let turn = self.connection.begin(Operation::symlink, request.pid());
+        let target = target.as_os_str().to_owned();
+        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+            fs.symlink(parent, name, &target, caller)
+        });
     }
 
     fn rename(
@@ -157,12 +161,10 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::rename, request.pid());
-        let (parent, new_parent) = (convert::inode(parent), convert::inode(new_parent));
+        let turn = self.connection.begin(Operation::rename, request.pid());
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
-        let caller = convert::caller(request);
-        let renamed = self.fs.rename(parent, name, new_parent, new_name, flags, &caller);
-        reply_empty(reply, renamed);
+        let names = [(parent, name), (new_parent, new_name)];
+        self.move_name(&turn, reply, request, names, flags);
     }
 
     fn link(
@@ -173,9 +175,11 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _turn = self.connection.begin(Operation::link, request.pid());
-        let (inode, parent) = (convert::inode(inode), convert::inode(parent));
-        reply_entry(reply, self.fs.link(inode, parent, name, &convert::caller(request)));
+        let turn = self.connection.begin(Operation::link, request.pid());
+        let inode = convert::inode(inode);
+        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+            fs.link(inode, parent, name, caller)
+        });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -369,9 +373,12 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::setxattr, request.pid());
+        let turn = self.connection.begin(Operation::setxattr, request.pid());
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
-        reply_empty(reply, self.fs.setxattr(convert::inode(inode), name, value, flags));
+        let (name, value) = (name.to_owned(), value.to_vec());
+        self.set_xattr(&turn, reply, request, inode, move |fs, inode| {
+            fs.setxattr(inode, &name, &value, flags)
+        });
     }
 
     fn getxattr(
@@ -393,8 +400,9 @@ impl Filesystem for Adapter {
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::removexattr, request.pid());
-        reply_empty(reply, self.fs.removexattr(convert::inode(inode), name));
+        let turn = self.connection.begin(Operation::removexattr, request.pid());
+        let name = name.to_owned();
+        self.set_xattr(&turn, reply, request, inode, move |fs, inode| fs.removexattr(inode, &name));
     }
 
     fn create(
@@ -407,16 +415,8 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _turn = self.connection.begin(Operation::create, request.pid());
-        let (parent, caller): (Inode, Caller) = (convert::inode(parent), convert::caller(request));
-        let how = (convert::wanted(OpenFlags(flags)), flags & libc::O_EXCL != 0);
-        match self.fs.create(parent, name, mode, how, &caller) {
-            Ok((entry, handle)) => {
-                self.writers.opened(entry.attr.inode, how.0.write);
-                reply_created(reply, &entry, handle);
-            }
-            Err(error) => reply.error(refuse(&error)),
-        }
+        let turn = self.connection.begin(Operation::create, request.pid());
+        self.make_open(&turn, reply, request, (parent, name), mode, flags);
     }
 
     /// Asked only where root alone may enter and the kernel checks nothing itself.

@@ -35,6 +35,8 @@ pub struct Connection {
     /// For what there are too few threads left for. Nothing that runs here waits for another
     /// request, so that those in `slow` may wait for one of these.
     pub(super) spill: Arc<WorkerPool>,
+    /// The same for changes of names and attributes, any number of which may wait for a disk.
+    pub(super) changes: Arc<WorkerPool>,
     /// Who waits for what `slow` does.
     pub(super) callers: Arc<CallerWatch>,
 }
@@ -52,6 +54,7 @@ impl Default for Connection {
             lookout: OnceLock::new(),
             slow: WorkerPool::new(MAX_SLOW),
             spill: WorkerPool::new(MAX_SPILLED),
+            changes: WorkerPool::new(MAX_SLOW),
             callers: Arc::default(),
         }
     }
@@ -62,13 +65,18 @@ pub(super) struct Turn<'a> {
     connection: &'a Connection,
     operation: Operation,
     begun: Instant,
-    short: bool,
+    few_left: bool,
 }
 
 impl Turn<'_> {
     /// Whether hardly any thread is left for other requests.
+    pub(super) fn few_left(&self) -> bool {
+        self.few_left
+    }
+
+    /// The same, and `spill` takes one more.
     pub(super) fn is_short(&self) -> bool {
-        self.short
+        self.few_left && !self.connection.spill.is_full()
     }
 }
 
@@ -101,11 +109,11 @@ impl Connection {
     /// Counts a request, whose answer ends the turn. Who asks is a thread; 0 is the kernel.
     pub(super) fn begin(&self, operation: Operation, caller: u32) -> Turn<'_> {
         self.counters.count(operation);
-        let short = self.lookout.get().is_some_and(|lookout| lookout.took(caller, Instant::now()))
-            && !self.spill.is_full();
+        let took = |lookout: &Arc<Lookout>| lookout.took(caller, Instant::now());
+        let few_left = self.lookout.get().is_some_and(took);
         // A move to the caller's processor is no part of what the answer takes.
         let begun = Instant::now();
-        Turn { connection: self, operation, begun, short }
+        Turn { connection: self, operation, begun, few_left }
     }
 
     /// Something was synced by another thread than the session's.
@@ -118,6 +126,7 @@ impl Connection {
     /// Waits for the work of requests that were handed on. No request comes any more.
     pub(super) fn drain(&self) {
         self.spill.drain();
+        self.changes.drain();
         self.slow.drain();
     }
 

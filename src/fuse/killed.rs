@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fuser::{Errno, ReplyEmpty, ReplyLseek, ReplyWrite};
+use fuser::{Errno, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyWrite};
 use parking_lot::Mutex;
 
 use crate::sys::is_killed;
@@ -77,6 +77,24 @@ pub(super) trait Refuse: Send + 'static {
 }
 
 impl Refuse for ReplyEmpty {
+    fn refuse(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+impl Refuse for ReplyEntry {
+    fn refuse(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+impl Refuse for ReplyCreate {
+    fn refuse(self, errno: Errno) {
+        self.error(errno);
+    }
+}
+
+impl Refuse for ReplyAttr {
     fn refuse(self, errno: Errno) {
         self.error(errno);
     }

@@ -213,7 +213,7 @@ impl LostWrites {
             thread.spawn(move || mender.run(&receiver)).ok().map(|_| sender)
         });
         // The thread ends with the process alone.
-        let lost = Lost { inode, offset: lost.start, held: fs.hold(inode) };
+        let lost = Lost { inode, offset: lost.start, held: fs.keep_open(inode) };
         let sent = sender.as_ref().is_some_and(|sender| sender.send(lost).is_ok());
         if !sent {
             self.pending.done(inode, 1);
@@ -226,7 +226,7 @@ impl LostWrites {
             && let Some(Some(sender)) = self.sender.get()
         {
             // The thread ends with the process alone.
-            let _ = sender.send(Lost { inode, offset: NO_PAGES, held: fs.hold(inode) });
+            let _ = sender.send(Lost { inode, offset: NO_PAGES, held: fs.keep_open(inode) });
         }
     }
 

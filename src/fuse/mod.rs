@@ -2,6 +2,7 @@
 //! replied to.
 
 mod adapter;
+mod changes;
 mod connection;
 mod convert;
 mod counters;

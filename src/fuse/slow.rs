@@ -188,7 +188,8 @@ impl Adapter {
         }
     }
 
-    /// Changes attributes, a length among them.
+    /// Changes attributes, a length among them. Whoever is killed waits for that: if it was not told,
+    /// the kernel would keep the length that the file had.
     pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
         // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
         // to what was written, which others may wait for.
@@ -198,7 +199,7 @@ impl Adapter {
             // Who writes next is to ask.
             return reply_attr(reply, Duration::ZERO, attr);
         }
-        let quick = change.size.is_none_or(|size| size == 0);
+        let quick = change.size == Some(0);
         if self.in_memory || quick {
             return reply_attr(reply, TTL, self.fs.setattr(inode, &change, &caller));
         }

@@ -9,6 +9,7 @@ mod cgroup;
 mod devices;
 mod directories;
 mod forget;
+mod frozen_disk;
 mod full_disk;
 mod generations;
 mod idle;

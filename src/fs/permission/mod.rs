@@ -155,7 +155,7 @@ impl Fs {
         Ok(context.require_enabled(self.key_of_new_content(inode, file)?)?)
     }
 
-    /// Before a file is made as `name` in `parent`. The caller holds `tree`.
+    /// Before a file is made as `name` in `parent`.
     pub(super) fn may_create(
         &self,
         parent: Inode,
@@ -256,7 +256,6 @@ impl Fs {
         if let Some(chosen) = file.next_key() {
             return Ok(chosen);
         }
-        let _tree = self.tree.read();
         match self.nodes.with_link(inode, |link| link.parent) {
             Some(dir) => self.key_of_dir(dir),
             None => Ok(None),
@@ -296,19 +295,20 @@ impl Fs {
         released.map_err(in_place).map(|()| key)
     }
 
-    /// The path of a name in a directory. The caller holds `tree`.
+    /// The path of a name in a directory.
     pub(super) fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
+        let _ancestry = self.ancestry.read();
         self.places.path(&self.nodes, parent).join(name)
     }
 
     /// The path of a file as it is now; of one that has several, the last.
     pub fn path_of(&self, inode: Inode) -> PathBuf {
-        let _tree = self.tree.read();
+        let _ancestry = self.ancestry.read();
         self.places.path(&self.nodes, inode)
     }
 
     pub(super) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {
-        let _tree = self.tree.read();
+        let _ancestry = self.ancestry.read();
         self.places.paths(&self.nodes, inode)
     }
 }

@@ -22,7 +22,7 @@ pub(in crate::fs) struct Renamed<'a> {
 }
 
 impl Fs {
-    /// Before `place` gets the name `to` as well. The caller holds `tree`.
+    /// Before `place` gets the name `to` as well. The caller holds both names.
     pub(in crate::fs) fn may_link(
         &self,
         (inode, from): (Inode, &Place),
@@ -35,7 +35,7 @@ impl Fs {
         let stat = from.stat()?;
         let Some(key) = self.key_at(from, &stat)? else { return Ok(()) };
         let new = self.path_in(parent, name);
-        let old = self.places.paths(&self.nodes, inode);
+        let old = self.paths_of(inode);
         let of_dir = self.key_for_dir(parent)?;
         if of_dir != key {
             self.require(caller, fills(), Some(of_dir), || vec![new.clone()])?;
@@ -47,7 +47,7 @@ impl Fs {
     }
 
     /// Before `from` is renamed to `to`, where what `replaced` says lies, or changes places with it.
-    /// The caller holds `tree`.
+    /// The caller holds both names.
     pub(in crate::fs) fn may_rename(
         &self,
         from: &Renamed<'_>,

@@ -203,9 +203,10 @@ impl<B: Backing> SealedFile<B> {
         self.meta().sound_len()
     }
 
-    /// Whether the header on disk does not yet say all there is to say.
-    pub fn owes_commit(&self) -> bool {
-        self.meta().touched
+    /// Whether the header on disk may not yet say all there is to say. Waits for no lock: while the
+    /// file is at work it may not.
+    pub fn may_owe_commit(&self) -> bool {
+        self.meta.try_lock().is_none_or(|meta| meta.touched)
     }
 
     /// Whether content or header was changed since the last [`SealedFile::sync`] that succeeded.
