@@ -110,7 +110,7 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
         } else if !change.is_empty() || change.ctime.is_some() {
-            let (place, _held) = self.held_place(inode)?;
+            let (place, _held) = self.held_inode(inode)?;
             let at_place = || {
                 self.apply(&Target::Place(&place), change)?;
                 if let Some(ctime) = change.ctime {
@@ -200,7 +200,7 @@ impl Fs {
             Some(file) => {
                 file.change(&change, || self.apply(&Target::File(file.backing().as_fd()), &change))
             }
-            None => self.apply(&Target::Place(&self.held_place(inode)?.0), &change),
+            None => self.apply(&Target::Place(&self.held_inode(inode)?.0), &change),
         }
     }
 
@@ -218,12 +218,15 @@ impl Fs {
         Ok(())
     }
 
-    /// Gives what was just made at `place` to the caller: the owner, and the group unless the
-    /// directory passes its own on. Returns whether that changed anything.
+    /// Gives what was just made at `place`, or open as `fd`, to the caller: the owner, and the group
+    /// unless the directory passes its own on. Returns whether that changed anything.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] where something else lies there by now; what the backing filesystem says.
     pub(super) fn give_to(
         &self,
         caller: &Caller,
-        place: &Place,
+        (place, fd): (&Place, Option<BorrowedFd<'_>>),
         made: &Stat,
     ) -> Result<bool, FsError> {
         let kind = FileType::from_raw_mode(made.st_mode);
@@ -241,7 +244,20 @@ impl Fs {
         if uid.is_none() && gid.is_none() && passed_on == 0 {
             return Ok(false);
         }
-        let target = Target::Place(place);
+        let found;
+        let target = match fd {
+            Some(fd) => Target::File(fd),
+            None => {
+                // Nobody else's file is given away that was put there meanwhile.
+                let is_new =
+                    made.st_uid == self.euid && (kind == FileType::Directory || made.st_nlink == 1);
+                found = self.itself(self.places.inode(made)?, place.clone())?;
+                if !is_new {
+                    return Err(FsError::Stale);
+                }
+                Target::Place(&found)
+            }
+        };
         target.chown(uid, gid)?;
         if (made.st_mode | passed_on) & 0o6000 != 0 && kind != FileType::Symlink {
             target.chmod((made.st_mode | passed_on) & 0o7777)?;

@@ -1,7 +1,7 @@
 //! Making names and taking them away.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
@@ -28,7 +28,7 @@ impl Fs {
         caller: &Caller,
     ) -> Result<(Entry, Handle), FsError> {
         let place = self.place(parent, name)?;
-        let held = self.hold_alone(parent, &place);
+        let _held = self.hold_alone(parent, &place);
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
         let may = self
@@ -46,7 +46,7 @@ impl Fs {
         match created {
             Ok(fd) => {
                 let made = Made::new(&place, AtFlags::empty());
-                let (stat, backing) = self.settle(&place, caller)?;
+                let (stat, backing) = self.settle(&place, Some(fd.as_fd()), caller)?;
                 let mut attr = self.attr(&place, &stat)?;
                 let file = self.open.adopt(attr.inode, fd, &stat)?;
                 if wanted.write {
@@ -67,17 +67,8 @@ impl Fs {
                 let handle = self.handles.open(self, attr.inode, wanted, caller);
                 Ok((Entry { attr, generation }, handle))
             }
-            Err(Errno::EXIST) if !exclusive => {
-                drop(held);
-                let mut entry = self.lookup(parent, name)?;
-                let handle = self.open(entry.attr.inode, wanted, caller).inspect_err(|_| {
-                    self.forget(entry.attr.inode, 1);
-                })?;
-                if wanted.empty {
-                    entry.attr = self.getattr(entry.attr.inode)?;
-                }
-                Ok((entry, handle))
-            }
+            // The kernel did not find it, and so has not asked its mode: it is to look again.
+            Err(Errno::EXIST) if !exclusive => Err(FsError::Stale),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -158,6 +149,7 @@ impl Fs {
         let (from, held) = self.held_place_and(inode, (parent, &to))?;
         let may = self.may_link((inode, &from), (parent, name), caller);
         self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
+        let from = self.itself(inode, from)?;
         let links = self.hold_links(inode);
         // With the old name taken away, this is a move.
         let moving = self.moves.begin(false);
@@ -199,19 +191,28 @@ impl Fs {
         let _held = self.hold_alone(parent, &place);
         make(&place)?;
         let made = Made::new(&place, undo);
-        let (stat, backing) = self.settle(&place, caller)?;
+        let (stat, backing) = self.settle(&place, None, caller)?;
         let attr = self.attr(&place, &stat)?;
         made.keep();
         let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &place));
         Ok(Entry { attr, generation })
     }
 
-    /// Gives what was just made at `place` to its caller; returns what it then is, with its
-    /// generation.
-    fn settle(&self, place: &Place, caller: &Caller) -> Result<(Stat, u32), FsError> {
-        let made = self.places.stat(place)?;
-        let is_changed = self.give_to(caller, place, &made.0)?;
-        Ok(if is_changed { self.places.stat(place)? } else { made })
+    /// Gives what was just made at `place`, or open as `fd`, to its caller; returns what it then is,
+    /// with its generation.
+    fn settle(
+        &self,
+        place: &Place,
+        fd: Option<BorrowedFd<'_>>,
+        caller: &Caller,
+    ) -> Result<(Stat, u32), FsError> {
+        let stat = || match fd {
+            Some(fd) => self.places.stat_at(fd, OsStr::new(""), AtFlags::EMPTY_PATH),
+            None => self.places.stat(place),
+        };
+        let made = stat()?;
+        let is_changed = self.give_to(caller, (place, fd), &made.0)?;
+        Ok(if is_changed { stat()? } else { made })
     }
 
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<Inode, FsError> {

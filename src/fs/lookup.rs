@@ -81,7 +81,7 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn readlink(&self, inode: Inode) -> Result<OsString, FsError> {
-        let (place, _held) = self.held_place(inode)?;
+        let (place, _held) = self.held_inode(inode)?;
         let target = rustix::fs::readlinkat(place.dir(), place.name(), Vec::new())?;
         Ok(std::os::unix::ffi::OsStringExt::from_vec(target.into_bytes()))
     }

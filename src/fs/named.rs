@@ -5,6 +5,9 @@ use std::hash::BuildHasher;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
+
+use super::descriptors;
 use super::key_locks::{KeyLock, Mode};
 use super::moves::Move;
 use super::nodes::{Link, Location};
@@ -85,6 +88,35 @@ impl Fs {
                 return Ok((Place::of_name(self.dir(link.parent)?, link.name), Some(held)));
             }
         }
+    }
+
+    /// [`Fs::held_place`] as a descriptor of the inode, which is acted on: what lies at the place by
+    /// now may be another file, put there behind the daemon's back.
+    ///
+    /// # Errors
+    /// As [`Fs::dir`]; [`FsError::Stale`] where it is another.
+    pub(super) fn held_inode(&self, inode: Inode) -> Result<(Place, Option<KeyLock<'_>>), FsError> {
+        let (place, held) = self.held_place(inode)?;
+        Ok((self.itself(inode, place)?, held))
+    }
+
+    /// `inode` by a descriptor, if it lies at `place`.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] where another does; what the backing filesystem says.
+    pub(super) fn itself(&self, inode: Inode, place: Place) -> Result<Place, FsError> {
+        if place.is_itself() {
+            return Ok(place);
+        }
+        let fd = match place.open(OFlags::PATH) {
+            Err(errno) if descriptors::are_short(errno) => {
+                self.spare_descriptors();
+                place.open(OFlags::PATH)
+            }
+            opened => opened,
+        }?;
+        let is_it = self.places.inode(&rustix::fs::fstat(&fd)?)? == inode;
+        is_it.then(|| Place::itself(Arc::new(fd))).ok_or(FsError::Stale)
     }
 
     /// [`Fs::held_place`] of `inode`, while the name at `to` in `parent` is held alone.

@@ -97,14 +97,14 @@ impl Place {
         }
     }
 
-    /// Sets the mode of what lies there, which is no symbolic link.
+    /// Sets the mode of [`Place::is_itself`], which is no symbolic link.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// EINVAL for a name, which might lead elsewhere; what the backing filesystem says.
     pub fn chmod(&self, mode: Mode) -> rustix::io::Result<()> {
         match self.is_itself() {
             true => rustix::fs::chmod(self.proc_path(), mode),
-            false => rustix::fs::chmodat(&self.dir, &*self.name, mode, AtFlags::empty()),
+            false => Err(Errno::INVAL),
         }
     }
 
@@ -172,8 +172,21 @@ impl Places {
     /// # Errors
     /// What the backing filesystem says.
     pub fn stat(&self, place: &Place) -> rustix::io::Result<(Stat, u32)> {
+        self.stat_at(place.dir(), place.name(), place.at_flags())
+    }
+
+    /// [`Places::stat`] by the arguments of statx(2).
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn stat_at(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        flags: AtFlags,
+    ) -> rustix::io::Result<(Stat, u32)> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
-        let found = rustix::fs::statx(place.dir(), place.name(), place.at_flags(), wanted)?;
+        let found = rustix::fs::statx(dir, name, flags, wanted)?;
         let mut stat = self.root_stat;
         stat.st_dev = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor) as _;
         stat.st_ino = found.stx_ino;

@@ -31,9 +31,8 @@ const STORED_CAPABILITY: &str = "trusted.atrest.capability";
 /// What an attribute is reached through: there are no calls with a directory descriptor.
 enum Target<'a> {
     File(BorrowedFd<'a>),
+    /// Of a descriptor in /proc, which leads to the inode itself.
     Path(&'a Path),
-    /// What the path leads to in the end, for an inode without a known name.
-    Pinned(&'a Path),
 }
 
 impl Fs {
@@ -106,10 +105,8 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             return Ok(call(&Target::File(file.backing().as_fd()))?);
         }
-        let (place, _held) = self.held_place(inode)?;
-        let path = place.proc_path();
-        let target = if place.is_itself() { Target::Pinned(&path) } else { Target::Path(&path) };
-        Ok(call(&target)?)
+        let (place, _held) = self.held_inode(inode)?;
+        Ok(call(&Target::Path(&place.proc_path()))?)
     }
 }
 
@@ -122,32 +119,28 @@ impl Target<'_> {
     ) -> rustix::io::Result<()> {
         match self {
             Self::File(fd) => rustix::fs::fsetxattr(fd, name.as_ref(), value, flags),
-            Self::Path(path) => rustix::fs::lsetxattr(*path, name.as_ref(), value, flags),
-            Self::Pinned(path) => rustix::fs::setxattr(*path, name.as_ref(), value, flags),
+            Self::Path(path) => rustix::fs::setxattr(*path, name.as_ref(), value, flags),
         }
     }
 
     fn get(&self, name: impl AsRef<OsStr>) -> rustix::io::Result<Vec<u8>> {
         with_room(|room| match self {
             Self::File(fd) => rustix::fs::fgetxattr(fd, name.as_ref(), room),
-            Self::Path(path) => rustix::fs::lgetxattr(*path, name.as_ref(), room),
-            Self::Pinned(path) => rustix::fs::getxattr(*path, name.as_ref(), room),
+            Self::Path(path) => rustix::fs::getxattr(*path, name.as_ref(), room),
         })
     }
 
     fn remove(&self, name: impl AsRef<OsStr>) -> rustix::io::Result<()> {
         match self {
             Self::File(fd) => rustix::fs::fremovexattr(fd, name.as_ref()),
-            Self::Path(path) => rustix::fs::lremovexattr(*path, name.as_ref()),
-            Self::Pinned(path) => rustix::fs::removexattr(*path, name.as_ref()),
+            Self::Path(path) => rustix::fs::removexattr(*path, name.as_ref()),
         }
     }
 
     fn list(&self) -> rustix::io::Result<Vec<u8>> {
         with_room(|room| match self {
             Self::File(fd) => rustix::fs::flistxattr(fd, room),
-            Self::Path(path) => rustix::fs::llistxattr(*path, room),
-            Self::Pinned(path) => rustix::fs::listxattr(*path, room),
+            Self::Path(path) => rustix::fs::listxattr(*path, room),
         })
     }
 
