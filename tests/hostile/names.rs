@@ -28,8 +28,11 @@ struct Place {
 }
 
 impl Place {
+    /// A path that is UTF-8, as those who read the table of mounts expect.
     fn at(&self, suffix: &str) -> PathBuf {
-        self.vault.scratch().join(hostile(suffix))
+        let name = hostile(suffix).into_encoded_bytes();
+        let text: Vec<u8> = name.into_iter().filter(|byte| *byte != 0xff).collect();
+        self.vault.scratch().join(OsStr::from_bytes(&text))
     }
 
     /// Runs a command; what it prints is text and nothing else.
@@ -38,6 +41,8 @@ impl Place {
         let mut command = self.vault.command(&[]);
         command.env("ATREST_KEY_FILE", self.at("key")).args(args);
         let outcome = run_within(Duration::from_secs(120), &mut command);
+        // For the reader of a failure.
+        eprintln!("{outcome}");
         assert_text(&format!("{args:?}"), &outcome.stdout);
         assert_text(&format!("{args:?}"), &outcome.stderr);
         outcome.code()
@@ -76,8 +81,7 @@ fn no_command_and_no_log_shows_them_as_they_are() {
     let (vault, mountpoint, log) = (place.at("vault"), place.at("mnt"), place.at("log"));
     let key = place.at("key");
     // The vault keeps where the trail lies as text.
-    let text: Vec<u8> = HOSTILE.iter().copied().filter(|byte| *byte != 0xff).collect();
-    let trail = place.vault.scratch().join(OsStr::from_bytes(&text));
+    let trail = place.at("trail");
     fs::create_dir(&mountpoint).unwrap();
     let on = |words: &[&str], rest: &[&OsStr]| {
         let args: Vec<&OsStr> = words

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::common::mounted::is_mounted;
-use crate::common::{Allow, Mounted, Outcome, Vault, require_root, run_within, write_secret};
+use crate::common::mounted::{daemons_of, is_mounted};
+use crate::common::{
+    Allow, Mounted, Outcome, Vault, require_root, run_within, wait_until, write_secret,
+};
 
 /// A command takes some milliseconds; with this machine busy, this is a hang.
 const HANG: Duration = Duration::from_secs(30);
@@ -104,6 +106,9 @@ impl Place {
         let ended = run_within(HANG, self.vault.command(&["umount"]).arg(self.vault.mountpoint()));
         ended.code();
         assert!(!is_mounted(&self.vault.mountpoint()), "{ended}");
+        // Where the lock is gone, umount does not see that the daemon still ends.
+        let gone = || daemons_of(&self.vault.mountpoint()).is_empty().then_some(());
+        assert!(wait_until(HANG, gone).is_some(), "the daemon goes on");
         mount.forget();
     }
 

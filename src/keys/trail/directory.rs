@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, OFlags};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::TrailError;
@@ -118,7 +118,8 @@ impl Directory {
     /// # Errors
     /// [`TrailError::Io`].
     pub fn sync(&self) -> Result<(), TrailError> {
-        let synced = File::open(&self.0).and_then(|directory| directory.sync_all());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let synced = rustix::fs::open(&self.0, flags, Mode::empty()).and_then(rustix::fs::fsync);
         synced.map_err(|source| TrailError::io("sync", &self.0, source))
     }
 
