@@ -87,6 +87,30 @@ fn a_crash_excuses_no_block_that_was_durable() {
 }
 
 #[test]
+fn a_sync_makes_no_block_durable_of_a_write_under_way() {
+    let mut bench = BenchFile::made_by(&[blocks(1, 3), Op::Sync, blocks(4, 1), Op::Sync]);
+    let data = vec![7; 2 * 4064];
+    let others = |number, op: Op| op.perform(number, &bench.file).unwrap();
+    let written = bench.file.write_back(start(6), &data, |write| {
+        others(1, blocks(9, 2));
+        others(2, Op::Sync);
+        write()
+    });
+    written.unwrap();
+    others(3, blocks(11, 1));
+    others(4, Op::Commit);
+    // Of what came after the sync, the header alone has reached the disk.
+    let mut left = bench.memory.image();
+    for index in [6, 7, 11] {
+        left.put(index, None);
+    }
+    bench.memory.replace(left);
+    crash(&mut bench);
+    let found = read_all(&bench.file).unwrap();
+    assert!(found[start(6) as usize..start(9) as usize].iter().all(|&byte| byte == 0));
+}
+
+#[test]
 fn a_crash_excuses_no_block_of_a_file_that_it_only_overwrote() {
     let mut bench = BenchFile::made_by(&[blocks(1, 8), Op::Remount, blocks(2, 3), Op::Sync]);
     crash(&mut bench);
