@@ -163,7 +163,7 @@ impl Vault {
         let (record, mut marks) = state::read(&own, &keys.state)?;
         let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
         let root_attrs = RootAttrs::read(&own, &keys.root).unwrap_or(own_attrs);
-        let (mut watch, mut freshness) = (None, None);
+        let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
             let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
             let claim = Claim {
@@ -174,6 +174,7 @@ impl Vault {
             let written = access == Access::ReadWrite;
             let vault = (description.vault, keys.freshness);
             let (found, seen) = Watch::begin((dir, &root), vault, evidence, claim, written)?;
+            known_to_trail = trail.as_ref().map_or(Epoch(0), |(_, epoch)| *epoch);
             if let Freshness::Accepted(_) = &seen {
                 marks.trail = trail.map(|(mark, _)| mark);
             }
@@ -192,7 +193,7 @@ impl Vault {
                     // What a mount that died left in the page cache is seen as if it were durable.
                     rustix::fs::syncfs(&root)?;
                 }
-                let newest = watch.as_ref().map_or(Epoch(0), Watch::newest);
+                let newest = watch.as_ref().map_or(Epoch(0), Watch::newest).max(known_to_trail);
                 let begun = record.begin_after(newest);
                 if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
                     marks.note_told(id, told);

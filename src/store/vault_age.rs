@@ -68,11 +68,11 @@ impl Vault {
             // A vault that is read alone learns of it in its next mount.
             let (state, epochs) = (self.keys().state, self.context.epochs());
             if self.access == Access::ReadWrite
-                && let Err(error) = state::write(&self.own, &state, &epochs, marks)
+                && let Err(error) = state::write(&self.own, &state, epochs, marks)
             {
                 log::warn!("the vault does not know that its key file was changed: {error}");
             }
-            note_seen(watch, &epochs, marks);
+            note_seen(watch, epochs, marks);
         }
     }
 

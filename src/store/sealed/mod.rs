@@ -1,6 +1,7 @@
 //! A sealed file: plaintext by byte range over a backing file of blocks.
 
 mod holes;
+mod length;
 mod load;
 mod narrow;
 mod permitted;
@@ -10,6 +11,7 @@ mod resize;
 mod rewrap;
 mod write;
 
+pub use length::plain_len;
 pub use recover::Recovered;
 pub use rewrap::Rewrapped;
 
@@ -21,15 +23,16 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
+use length::cut_len;
 use permitted::Permitted;
 
 use super::gaps::Gaps;
 use super::range_lock::RangeLocks;
-use super::{Backing, Context, FileError, IntegrityError};
+use super::{Backing, Context, FileError};
 use crate::crypto::FileKeys;
 use crate::format::{
-    BLOCK_HEAD_LEN, BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header,
-    MasterKeyId, NEXT_CAPACITY, StoredLen, block_head_offset, claimed_fill, open_block, seal_block,
+    BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header, MasterKeyId,
+    NEXT_CAPACITY, open_block, seal_block,
 };
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
@@ -470,35 +473,4 @@ impl Meta {
     fn end(&self) -> BlockIndex {
         BlockSpan::of_len(self.len).end
     }
-}
-
-/// The plaintext length of a backing file of `size` bytes. It needs no key; where a crash left
-/// the length to header and last block, what they say of themselves is believed only when they
-/// are read.
-///
-/// # Errors
-/// [`FileError::Integrity`] when no sealed file has that size; [`FileError::Io`].
-pub fn plain_len(backing: &impl Backing, size: u64) -> Result<u64, FileError> {
-    match StoredLen::from_stored(size)? {
-        StoredLen::Exact(len) => Ok(len),
-        StoredLen::InBlock(last) => {
-            let (mut header, mut head) = ([0; HEADER_LEN], [0; BLOCK_HEAD_LEN]);
-            let at = last.stored() + block_head_offset(last);
-            if backing.read_at(&mut header, 0)? < header.len()
-                || backing.read_at(&mut head, at)? < head.len()
-            {
-                return Err(IntegrityError::Vanished.into());
-            }
-            let held = claimed_fill(&head, last);
-            Ok(cut_len(last, Some(held), Header::claimed_len(&header)))
-        }
-    }
-}
-
-/// The plaintext length of a file that was cut behind its block `last` and given no length yet:
-/// where the content of that block ends, a hole's at its end; but a file that was to become
-/// shorter than `committed` was not to lose bytes that the block does not hold.
-fn cut_len(last: BlockIndex, held: Option<usize>, committed: u64) -> u64 {
-    let held = last.start() + held.unwrap_or(last.capacity()) as u64;
-    held.max(committed.min(last.end()))
 }
