@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
 use crate::keys::trail::{EventName, Who};
@@ -215,10 +216,12 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 
 /// Records that the mount begins or ends, by whoever runs the daemon.
 fn record(fs: &Fs, name: EventName, plan: &Plan) {
+    let epochs = fs.vault().context().epochs();
     let details = json!({
         "mountpoint": plan.mountpoint.path.to_string_lossy(),
         "readOnly": plan.options.flags.read_only,
-        "epoch": fs.vault().context().epochs().current,
+        "epoch": epochs.current,
+        "afterCleanEnd": !epochs.crashed(Epoch(epochs.current.0.saturating_sub(1))),
     });
     record_with(fs, name, details);
 }

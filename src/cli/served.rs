@@ -22,7 +22,7 @@ use super::mount::Plan;
 use super::policy::{self, Policies};
 use super::spin::Spin;
 use super::status::{FreshnessStatus, Status};
-use super::trail;
+use super::trail::{self, TrailRequest};
 use super::vault::{self, Keys};
 
 /// How often the daemon looks whether a key is due, and whether the machine is on battery.
@@ -221,6 +221,10 @@ impl Served {
             Request::Work(FileWork::Rewrap { .. }) => (Action::Rewrap, ring.keys().collect()),
             Request::Work(FileWork::Retire { name, .. }) => (Action::Retire, vec![ring.key(name)?]),
             Request::Work(FileWork::Assign { name, .. }) => (Action::Assign, vec![ring.key(name)?]),
+            // It hides what others would be told.
+            Request::Trail(TrailRequest::Acknowledge(_)) => {
+                (Action::PutPolicy, vec![ring.default_key()])
+            }
             Request::Trail(_) => (Action::ReadTrail, vec![ring.default_key()]),
             // It opens every block.
             Request::Verify { .. } => (Action::Decrypt, ring.keys().collect()),

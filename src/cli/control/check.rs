@@ -42,6 +42,9 @@ impl Request {
             Self::Trail(TrailRequest::Flush) | Self::Note(_) => Ok(()),
             Self::Trail(TrailRequest::Lines(filter)) => check_filter(filter),
             Self::Trail(TrailRequest::WhoRead(path)) | Self::Verify { path } => in_vault(path),
+            Self::Trail(TrailRequest::Acknowledge(reason)) => {
+                at_most("bytes of a reason", reason.len(), 1_000)
+            }
             Self::Trail(TrailRequest::Verify(head)) => head.as_deref().map_or(Ok(()), name),
         }
     }

@@ -48,6 +48,8 @@ pub enum Command {
     WhoRead(WhoReadArgs),
     /// Print the last lines
     Tail(TailArgs),
+    /// Record that what verify finds was looked into, and why it is so: it is told no more
+    Acknowledge(AcknowledgeArgs),
     /// Print how far the trail has come, to be kept elsewhere and given to `verify --head` later
     Head(TrailOf),
 }
@@ -70,6 +72,24 @@ pub struct VerifyArgs {
     /// What `trail head` printed once: the trail must still have that line
     #[arg(long, value_name = "HEAD")]
     head: Option<Head>,
+}
+
+/// Arguments of `acknowledge`.
+#[derive(Debug, clap::Args)]
+pub struct AcknowledgeArgs {
+    #[command(flatten)]
+    vault: VaultArgs,
+    /// Why it is so, for those who read the trail later
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    reason: String,
+}
+
+fn reason(text: &str) -> Result<String, &'static str> {
+    match text.trim() {
+        "" => Err("say in some words why it is so"),
+        text if text.len() > 1_000 => Err("a reason has 1000 bytes at most"),
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// Arguments of `query`.
@@ -140,6 +160,7 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Query(args) => query(args),
         Command::WhoRead(args) => who_read(args),
         Command::Tail(args) => tail(args),
+        Command::Acknowledge(args) => acknowledge(args),
         Command::Head(args) => head(args),
     }
 }
@@ -157,6 +178,23 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     let places = show::counted(report.findings.len() as u64, "place");
     tell(&format!("the trail was changed in {places}"));
     Ok(Exit::Damage)
+}
+
+fn acknowledge(args: &AcknowledgeArgs) -> Result<Exit, Failure> {
+    let target = Target::find(&args.vault.vault)?;
+    let report = source::acknowledge(&target, &args.vault, &args.reason)?;
+    if args.vault.json {
+        print_json(&json!(report))?;
+        return Ok(Exit::Done);
+    }
+    match report.findings.len() as u64 {
+        0 => print("There is nothing wrong with the trail that was not acknowledged.")?,
+        places => {
+            print(&show::report(&report))?;
+            print(&format!("Acknowledged {}.", show::counted(places, "place")))?;
+        }
+    }
+    Ok(Exit::Done)
 }
 
 fn head(args: &TrailOf) -> Result<Exit, Failure> {

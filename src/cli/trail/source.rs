@@ -6,8 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::crypto::TrailKeys;
 use crate::fs::Fs;
-use crate::keys::trail::{self, Filter, Head, Reader, Report, TrailError, Who};
+use crate::keys::KeyRing;
+use crate::keys::trail::{
+    self, EventName, Filter, Head, Reader, Report, Trail, TrailError, Who,
+};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -16,7 +20,8 @@ use super::super::key::VaultArgs;
 use super::super::target::{Daemon, Target};
 use super::super::vault::{self, Keys};
 use super::Lines;
-use super::keep::directory;
+use super::events::of_key;
+use super::keep::{directory, recorded};
 use super::readers::Readers;
 
 /// Lines that the daemon hands over at once.
@@ -34,6 +39,8 @@ pub enum TrailRequest {
     Lines(Filter),
     /// Who read a file.
     WhoRead(PathBuf),
+    /// To record, for this reason, that what is wrong with it was looked into.
+    Acknowledge(String),
     /// Whether the trail is whole, and has the line that was kept elsewhere.
     Verify(Option<String>),
 }
@@ -72,6 +79,14 @@ pub fn answer(
         TrailRequest::WhoRead(path) => {
             let now = Vault::file_id(vault, path).map(|id| id.to_string());
             Ok(json!(trail::who_read(&directory, &path.to_string_lossy(), now)?))
+        }
+        TrailRequest::Acknowledge(reason) => {
+            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
+            let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
+            let report = verified_with(vault, &directory, &keys, None)?;
+            let ring = fs.vault().context().ring();
+            acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
+            Ok(json!(report))
         }
         TrailRequest::Verify(head) => {
             let head = head.as_deref().map(str::parse).transpose();
@@ -200,10 +215,50 @@ pub fn verified(
     verified_with(&target.vault, &directory(&target.vault, named)?, &keys, head)
 }
 
+/// Records that what is wrong with a trail was looked into, by the daemon or here with the key file;
+/// returns what that is.
+///
+/// # Errors
+/// [`Exit::KeyFile`], [`Exit::Trail`]; those of the daemon.
+pub fn acknowledge(target: &Target, args: &VaultArgs, reason: &str) -> Result<Report, Failure> {
+    if let Daemon::Reached(_) = target.daemon()? {
+        return ask(target, TrailRequest::Acknowledge(reason.to_owned()));
+    }
+    let id = vault::describe(&target.vault)?.vault;
+    let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
+    let request = Request::Trail(TrailRequest::Acknowledge(reason.to_owned()));
+    recorded(&target.vault, &keys, &request, |trail| {
+        let ring = keys.read()?.ring;
+        let trail_keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
+        let directory = directory(&target.vault, None)?;
+        let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
+        kept.flush();
+        let report = verified_with(&target.vault, &directory, &trail_keys, None)?;
+        acknowledge_in(kept, (&report, reason), &trail_keys, (&ring, &Who::here()))?;
+        Ok((report, ring))
+    })
+}
+
+fn acknowledge_in(
+    kept: &Trail,
+    (report, reason): (&Report, &str),
+    keys: &TrailKeys,
+    (ring, who): (&KeyRing, &Who),
+) -> Result<(), Failure> {
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<_> = report.findings.iter().map(|finding| finding.digest(keys)).collect();
+    let mut event =
+        of_key(EventName::AcknowledgeTrail, ring, ring.default_key().name(), who.clone());
+    event.parameters.details = Some(json!({ "reason": reason, "findings": digests }));
+    Ok(kept.record_durably(event)?)
+}
+
 fn verified_with(
     vault: &Path,
     directory: &Path,
-    keys: &crate::crypto::TrailKeys,
+    keys: &TrailKeys,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
     // First: a mount that begins meanwhile tells the trail after the vault.

@@ -1,5 +1,7 @@
 //! What verifying goes through, line by line.
 
+use std::collections::HashSet;
+
 use serde::Deserialize;
 
 use super::chain::{Chain, Head, link_from_text, split};
@@ -24,6 +26,10 @@ pub(super) struct Check<'a> {
     cut: Option<Finding>,
     /// The newest mount that a line tells of.
     newest: Epoch,
+    /// The newest mount of which a line tells the end.
+    ended: Epoch,
+    /// Digests of findings that were looked into.
+    pub acknowledged: HashSet<String>,
     /// Findings that are of earlier starts, which wrote them down.
     pub noted: usize,
     /// Lines that must be there with this link, and whether they were seen.
@@ -46,6 +52,8 @@ impl<'a> Check<'a> {
             line: 0,
             cut: None,
             newest: Epoch(0),
+            ended: Epoch(0),
+            acknowledged: HashSet::new(),
             noted: 0,
             anchors,
         }
@@ -116,7 +124,7 @@ impl<'a> Check<'a> {
         };
         let sequence = numbered.sequence;
         let is_begin = numbered.event_name == EventName::TrailBegin;
-        let mount = numbered.mount();
+        let told = numbered.told();
         if self.line == 1 && !self.first_line(numbered) {
             return self.go_on_behind(Head { sequence, link });
         } else if self.line > 1 && is_begin {
@@ -137,8 +145,8 @@ impl<'a> Check<'a> {
         chain.go_on_behind(head);
         if sound {
             self.sound = head;
-            self.newest = self.newest.max(mount.unwrap_or_default());
             self.meet_anchors(head);
+            self.note(told);
             return;
         }
         let expected = before.sequence.saturating_add(1);
@@ -187,6 +195,25 @@ impl<'a> Check<'a> {
         self.chain = Some(Chain::after(self.keys.line.clone(), head));
         if self.report.first == 0 {
             self.report.first = head.sequence.saturating_add(1);
+        }
+    }
+
+    /// Takes what an authentic line tells of mounts, and of findings.
+    fn note(&mut self, told: Option<Told>) {
+        match told {
+            Some(Told::Begin { epoch, after_clean_end }) => {
+                let before = Epoch(epoch.0.saturating_sub(1));
+                if after_clean_end && self.newest == before && self.ended < before {
+                    self.find(format!(
+                        "mount {} ended cleanly, and there is no line of its end",
+                        before.0
+                    ));
+                }
+                self.newest = self.newest.max(epoch);
+            }
+            Some(Told::End(epoch)) => self.ended = self.ended.max(epoch),
+            Some(Told::Acknowledged(digests)) => self.acknowledged.extend(digests),
+            None => {}
         }
     }
 
@@ -275,14 +302,40 @@ struct Parameters {
 }
 
 impl Numbered {
-    /// Which mount it tells the begin of.
-    fn mount(&self) -> Option<Epoch> {
-        if self.event_name != EventName::Mount {
-            return None;
+    fn told(&self) -> Option<Told> {
+        let details = || self.request_parameters.as_ref()?.details.as_ref();
+        let epoch = || details()?.get("epoch")?.as_u64().map(Epoch);
+        let is = |name| details().is_some_and(|details| details.get(name) == Some(&true.into()));
+        match self.event_name {
+            // A mount for reading alone is none of those that count.
+            EventName::Mount | EventName::Unmount if is("readOnly") => None,
+            EventName::Mount => {
+                Some(Told::Begin { epoch: epoch()?, after_clean_end: is("afterCleanEnd") })
+            }
+            EventName::Unmount => epoch().map(Told::End),
+            EventName::AcknowledgeTrail => {
+                let digests = details()?.get("findings")?.as_array()?.iter();
+                let digests = digests.filter_map(serde_json::Value::as_str).map(str::to_owned);
+                Some(Told::Acknowledged(digests.collect()))
+            }
+            _ => None,
         }
-        let details = self.request_parameters.as_ref()?.details.as_ref()?;
-        details.get("epoch")?.as_u64().map(Epoch)
     }
+}
+
+/// What a line tells beside its place.
+enum Told {
+    /// A mount began.
+    Begin {
+        /// Its number.
+        epoch: Epoch,
+        /// The one before it had ended cleanly.
+        after_clean_end: bool,
+    },
+    /// A mount ended.
+    End(Epoch),
+    /// These findings were looked into.
+    Acknowledged(Vec<String>),
 }
 
 /// Findings that are told, the rest being more of the kind.

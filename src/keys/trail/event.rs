@@ -75,6 +75,8 @@ event_names! {
     Unmount,
     /// A vault or a key file that was put back to an older state was accepted.
     AcceptRollback,
+    /// What is wrong with the trail was looked into, and is told no more.
+    AcknowledgeTrail,
     /// A file of the trail begins.
     TrailBegin,
     /// Events were lost while the trail could not be written.

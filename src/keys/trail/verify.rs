@@ -3,6 +3,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use super::chain::Head;
@@ -40,6 +41,18 @@ pub struct Report {
     pub unsealed: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
+    /// What was wrong and was acknowledged.
+    #[serde(default)]
+    pub acknowledged: u64,
+}
+
+impl Finding {
+    /// What an acknowledgement keeps of it: the same for the same finding, and for no other.
+    pub fn digest(&self, keys: &TrailKeys) -> String {
+        let Self { file, line, what } = self;
+        let mac = keys.seal.mac(format!("{file:?} {line:?} {what}").as_bytes());
+        BASE64_STANDARD.encode(&mac[..12])
+    }
 }
 
 /// Reads a whole trail, which may be written meanwhile. `keeper` has the vault's seal; `known` is a
@@ -68,7 +81,11 @@ pub fn verify(
     check.end();
     // Before they are, the vault is told: where one was missed, it is by now.
     check.compare(before.and_then(|_| Seal::read(keeper, keys)), epoch)?;
-    Ok(check.report)
+    let mut report = check.report;
+    let found = report.findings.len();
+    report.findings.retain(|finding| !check.acknowledged.contains(&finding.digest(keys)));
+    report.acknowledged = (found - report.findings.len()) as u64;
+    Ok(report)
 }
 
 /// The last files of a trail, from the one on that the vault knows of.
