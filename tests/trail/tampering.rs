@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Vault, require_root};
-use crate::{assert_whole, directory, files_in, key, one_sentence, trail};
+use crate::common::{Allow, Vault, require_root};
+use crate::{assert_whole, directory, files_in, key, lines, one_sentence, trail};
 
 /// A trail of three files, and what can be put back.
 struct Kept {
@@ -188,4 +188,43 @@ fn an_older_state_is_found_by_a_head() {
     one_sentence(&said, 3, "the trail was changed");
     assert!(said.stdout.contains("not the one that the head that was kept has"), "{said}");
     one_sentence(&trail(&kept.vault, "verify", "--head nonsense"), 2, "");
+}
+
+/// What was looked into is told no more, and stays in the trail; what comes later is told.
+#[test]
+fn what_was_acknowledged_is_told_no_more() {
+    require_root();
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    vault.mount(&[]).unmount();
+    let last = |vault: &Vault| files_in(&directory(vault)).pop().unwrap();
+    let spoil = |from: &str, to: &str| {
+        let path = last(&vault);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    };
+    spoil("\"Unmount\"", "\"Decrypt\"");
+    let found = trail(&vault, "verify", "");
+    assert_eq!(found.code(), 3, "{found}");
+    for options in ["", "--reason="] {
+        assert_eq!(trail(&vault, "acknowledge", options).code(), 2);
+    }
+    trail(&vault, "acknowledge", "--reason a-test-of-ours").ok();
+    let verified = trail(&vault, "verify", "").ok();
+    assert!(verified.stdout.contains("acknowledged."), "{verified}");
+    let line = &lines(&vault, "--event AcknowledgeTrail")[0];
+    assert_eq!(line["requestParameters"]["details"]["reason"], "a-test-of-ours");
+    // By the daemon too, of what was changed since.
+    let mut mount = vault.mount(&[]);
+    mount.allow(Allow::Errors);
+    spoil("\"AcknowledgeTrail\"", "\"Decrypt\"");
+    let found = trail(&vault, "verify", "");
+    assert_eq!(found.code(), 3, "{found}");
+    trail(&vault, "acknowledge", "--reason the-same-again").ok();
+    trail(&vault, "verify", "").ok();
+    mount.unmount();
+    trail(&vault, "verify", "").ok();
+    let nothing = trail(&vault, "acknowledge", "--reason nothing").ok();
+    assert!(nothing.stdout.contains("nothing wrong"), "{nothing}");
 }

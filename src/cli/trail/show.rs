@@ -91,7 +91,7 @@ pub fn report(report: &Report) -> String {
         format!("{place}{}", finding.what)
     };
     let mut lines: Vec<_> = report.findings.iter().map(finding).collect();
-    let Report { first, last, files, unsealed, head, .. } = report;
+    let Report { first, last, files, unsealed, head, acknowledged, .. } = report;
     let verdict = match report.findings.len() as u64 {
         0 => "as they were written".to_owned(),
         places => format!("changed in {}", counted(places, "place")),
@@ -101,6 +101,9 @@ pub fn report(report: &Report) -> String {
     if *unsealed > 0 {
         let are = if *unsealed == 1 { "is" } else { "are" };
         lines.push(format!("{unsealed} of them {are} newer than the vault's record of its trail."));
+    }
+    if *acknowledged > 0 {
+        lines.push(format!("{} acknowledged.", counted(*acknowledged, "finding")));
     }
     lines.push(format!("head  {head}"));
     lines.join("\n")

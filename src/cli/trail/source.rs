@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use crate::crypto::TrailKeys;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::trail::{
-    self, EventName, Filter, Head, Reader, Report, Trail, TrailError, Who,
-};
+use crate::keys::trail::{self, EventName, Filter, Head, Reader, Report, Trail, TrailError, Who};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;

@@ -212,3 +212,32 @@ fn within_a_mount_a_trail_set_back_is_found_by_a_head_alone() {
     old.assert_clean();
     assert_eq!(old.verify_with(Some(head)).findings.len(), 1);
 }
+
+#[test]
+fn a_clean_end_without_its_line_is_found() {
+    let mount_event = |name, epoch: u64, after_clean_end: bool| {
+        let mut event = Event::new(name, Who::here());
+        let details = serde_json::json!({ "epoch": epoch, "afterCleanEnd": after_clean_end });
+        event.parameters.details = Some(details);
+        event
+    };
+    for (has_end, after_clean_end, findings) in
+        [(true, true, 0), (true, false, 0), (false, false, 0), (false, true, 1)]
+    {
+        let mut scratch = Scratch::of_files(100);
+        let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
+        let mut events = vec![mount_event(EventName::Mount, 1, true)];
+        if has_end {
+            events.push(mount_event(EventName::Unmount, 1, true));
+        }
+        events.push(mount_event(EventName::Mount, 2, after_clean_end));
+        for event in events {
+            writer.append(&[(Timestamp::now(), event)], |_, _| ()).unwrap();
+        }
+        writer.seal(true);
+        scratch.epoch.0 += 2;
+        let report = scratch.verify_with(None);
+        let told = report.findings.iter().filter(|finding| finding.what.contains("of its end"));
+        assert_eq!(told.count(), findings, "{has_end} {after_clean_end}: {report:?}");
+    }
+}
