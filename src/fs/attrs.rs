@@ -80,6 +80,7 @@ impl Fs {
                 }
             };
             let same = size == file.len();
+            let before = file.stat();
             let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
             if cut.is_ok() {
                 let mut times = *change;
@@ -89,6 +90,7 @@ impl Fs {
                 }
                 file.change_times_after_cut(&times);
             }
+            let len = file.len();
             drop(file);
             // What is owed of a file that was cut is no failure of the cut: the kernel would keep
             // the length that it had.
@@ -97,7 +99,10 @@ impl Fs {
             if let Err(error) = released {
                 log::debug!("after a change of the length: {error}");
             }
-            return self.attr_and_tell(inode, true);
+            return self.attr_and_tell(inode, true).or_else(|error| {
+                // The kernel must learn of the length.
+                before.map(|before| Attr::new(inode, &before, len)).map_err(|_| error)
+            });
         }
         if change.is_empty() {
             // This is what arrives of a chown that names neither owner nor group.
