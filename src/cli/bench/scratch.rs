@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::format::VolumeId;
 use crate::keys::{KeyFile, KeyRing};
-use crate::store::{NameMode, Vault};
+use crate::store::{Access, Evidence, NameMode, Vault};
 use crate::sys::{self, Show};
 
 use super::super::exit::{Context, Exit, Failure, tell};
@@ -38,7 +38,12 @@ impl Scratch {
         let ring = KeyRing::create(VolumeId::random());
         KeyFile::create(&scratch.key_file(), &ring, &[])?;
         let made = Vault::create(&scratch.vault(), &ring, NameMode::Plain);
-        made.map_err(|error| vault::failure(&scratch.vault(), error))?;
+        // What this machine knows of it, and its trail, go with it.
+        let place = Some(scratch.state().join("atrest"));
+        let evidence = Evidence { place, ..Evidence::new(1) };
+        let seen = made
+            .and_then(|()| Vault::open_fresh(&scratch.vault(), ring, Access::ReadOnly, &evidence));
+        seen.map_err(|error| vault::failure(&scratch.vault(), error))?;
         Ok(scratch)
     }
 
@@ -54,6 +59,7 @@ impl Scratch {
         command.arg("mount").arg(self.vault()).arg(self.mountpoint());
         command.arg("--key-file").arg(self.key_file());
         command.arg("--log-file").arg(self.dir.path().join("log"));
+        command.env("XDG_STATE_HOME", self.state());
         let status = command.stdin(Stdio::null()).process_group(0).status()?;
         match status.code() {
             Some(0) => Ok(()),
@@ -83,6 +89,10 @@ impl Scratch {
 
     fn vault(&self) -> PathBuf {
         self.dir.path().join("vault")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
     }
 
     fn key_file(&self) -> PathBuf {

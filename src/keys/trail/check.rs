@@ -209,6 +209,12 @@ impl<'a> Check<'a> {
                         before.0
                     ));
                 }
+                if epoch <= self.newest {
+                    self.find(format!(
+                        "mount {} began behind mount {}: the vault was set back",
+                        epoch.0, self.newest.0
+                    ));
+                }
                 self.newest = self.newest.max(epoch);
             }
             Some(Told::End(epoch)) => self.ended = self.ended.max(epoch),
