@@ -199,3 +199,30 @@ fn punches_and_cuts_one_after_the_other_need_few_flushes() {
     bench.check().unwrap();
     bench.verify().unwrap();
 }
+
+/// What the threat model says stays possible, and no more than that.
+#[test]
+fn what_stays_unguarded_is_what_the_threat_model_lists() {
+    // An old header of the same length brings its holes back.
+    let mut bench = BenchFile::made_by(&[blocks(1, 2), blocks(8, 2), Op::Remount]);
+    let old = bench.memory.image().to_bytes()[..HEADER_LEN].to_vec();
+    bench.perform(1, &blocks(4, 1)).unwrap();
+    bench.perform(2, &Op::Remount).unwrap();
+    assert!(is_refused(read_zeroed(&mut bench, 4), 4));
+    let mut forged = bench.memory.image();
+    forged.write_at(&old, 0);
+    bench.memory.replace(forged);
+    assert!(read_zeroed(&mut bench, 4).is_ok());
+    assert!(is_refused(read_zeroed(&mut bench, 8), 8));
+    bench.reopen().unwrap();
+    bench.check().unwrap();
+    assert_eq!(bench.file.verify().unguarded_blocks, 1);
+    // So does a header that has no room for all holes apart.
+    let mut bench = BenchFile::new();
+    for hole in 0..60 {
+        bench.perform(hole as usize % 50, &blocks(2 + hole * 2, 1)).unwrap();
+    }
+    bench.perform(51, &Op::Remount).unwrap();
+    let zeroed = (0..60).filter(|hole| read_zeroed(&mut bench, 2 + hole * 2).is_ok()).count();
+    assert_eq!(zeroed as u64, bench.file.verify().unguarded_blocks);
+}

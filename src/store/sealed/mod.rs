@@ -1,5 +1,6 @@
 //! A sealed file: plaintext by byte range over a backing file of blocks.
 
+mod commit;
 mod holes;
 mod length;
 mod load;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
 
+use commit::HeaderOnDisk;
 use length::cut_len;
 use permitted::Permitted;
 
@@ -31,8 +33,8 @@ use super::range_lock::RangeLocks;
 use super::{Backing, Context, FileError};
 use crate::crypto::FileKeys;
 use crate::format::{
-    BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, HEADER_LEN, Header, MasterKeyId,
-    NEXT_CAPACITY, open_block, seal_block,
+    BadBlock, BlockContent, BlockIndex, BlockSpan, FileId, MasterKeyId, NEXT_CAPACITY, open_block,
+    seal_block,
 };
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
@@ -138,21 +140,6 @@ impl BlockKeys {
         plain: &mut [u8],
     ) -> Result<BlockContent, BadBlock> {
         open_block(&self.keys.content, &self.file, index, block, plain)
-    }
-}
-
-#[derive(Clone)]
-struct HeaderOnDisk {
-    fields: Header,
-    bytes: [u8; HEADER_LEN],
-    /// The [`Gaps::version`] that it lists.
-    gaps: u64,
-}
-
-impl HeaderOnDisk {
-    fn new(fields: Header, keys: &BlockKeys, gaps: u64) -> Self {
-        let bytes = fields.to_bytes(&keys.keys.header);
-        Self { fields, bytes, gaps }
     }
 }
 
@@ -323,54 +310,6 @@ impl<B: Backing> SealedFile<B> {
         meta.revision += 1;
         self.unsynced.store(true, Ordering::Relaxed);
     }
-
-    /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
-    ///
-    /// # Errors
-    /// [`FileError::Io`].
-    pub fn commit(&self) -> Result<(), FileError> {
-        if !self.meta().touched {
-            return Ok(());
-        }
-        let mut all = false;
-        let (_alone, mut meta) = loop {
-            let span = if all { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
-            let held = self.ranges.exclusive(span);
-            let meta = self.meta();
-            if !meta.touched {
-                return Ok(());
-            }
-            if all || !meta.stale_tail {
-                break (held, meta);
-            }
-            all = true;
-        };
-        if meta.stale_tail {
-            // No later mount looks at the tail of a file whose header is of a clean one.
-            match self.mend_tail(&mut meta) {
-                Ok(_) => meta.stale_tail = false,
-                // A damaged block stays one, and whoever reads it is told.
-                Err(FileError::Integrity(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if meta.is_header_stale(&self.context) {
-            self.narrow_once(&mut meta);
-        }
-        if let Some(header) = meta.newer_header(&self.context) {
-            self.unsynced.store(true, Ordering::Relaxed);
-            self.write_header(&mut meta, header)?;
-        }
-        meta.touched = false;
-        Ok(())
-    }
-
-    fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
-        meta.note_header_write(&header);
-        let written = self.backing.write_unseen(&header.bytes, 0);
-        meta.note_header(written.is_ok(), Some(header));
-        written
-    }
 }
 
 /// [`Meta`], held. Giving it back shows its length to those who don't wait for it.
@@ -400,69 +339,9 @@ impl Drop for MetaGuard<'_> {
 }
 
 impl Meta {
-    /// The header as the file now is.
-    fn new_header(&self, open: &Open, context: &Context) -> HeaderOnDisk {
-        let fields = Header {
-            holes: self.gaps.to_holes(self.durable_blocks),
-            committed_len: self.len,
-            epoch: context.epochs().current,
-            ..open.header.fields.clone()
-        };
-        HeaderOnDisk::new(fields, &open.keys, self.gaps.version())
-    }
-
     /// The length up to which all is as it was written.
     fn sound_len(&self) -> u64 {
         self.lost_from.map_or(self.written, |lost| lost.max(self.durable).min(self.written))
-    }
-
-    /// Whether there is more to say than the header on disk says.
-    fn is_header_stale(&self, context: &Context) -> bool {
-        let Seal::Open(open) = &self.seal else { return false };
-        let on_disk = &open.header;
-        self.sync_failed
-            || on_disk.fields.committed_len != self.len
-            || on_disk.gaps != self.gaps.version()
-            || context.epochs().crashed(on_disk.fields.epoch)
-    }
-
-    /// The header to write, or `None` when the one on disk says all there is to say.
-    fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
-        let Seal::Open(open) = &self.seal else { return None };
-        self.is_header_stale(context).then(|| self.new_header(open, context))
-    }
-
-    /// Notes a write that carried a `newer` header, or none.
-    fn note_header(&mut self, written: bool, newer: Option<HeaderOnDisk>) {
-        let Some(header) = newer else { return };
-        self.note_header_write(&header);
-        match &mut self.seal {
-            Seal::Open(open) if written => {
-                open.header = header;
-                self.sync_failed = false;
-            }
-            // A failure does not say which of the two headers is there.
-            Seal::Open(_) => (self.sync_failed, self.touched) = (true, true),
-            Seal::Empty | Seal::Unread | Seal::Lost => {}
-        }
-    }
-
-    fn committed_len(&self) -> u64 {
-        match &self.seal {
-            Seal::Open(open) => open.header.fields.committed_len,
-            Seal::Empty | Seal::Unread | Seal::Lost => 0,
-        }
-    }
-
-    /// Whether the newest header, which need not be durable, was made by this mount, and no sync
-    /// has failed since.
-    fn header_is_of(&self, context: &Context) -> bool {
-        match &self.seal {
-            Seal::Open(open) => {
-                !self.sync_failed && open.header.fields.epoch == context.epochs().current
-            }
-            Seal::Empty | Seal::Unread | Seal::Lost => false,
-        }
     }
 
     fn may_be_hole(&self, index: BlockIndex) -> bool {
