@@ -436,7 +436,13 @@ fn open_quietly(place: &Place, flags: OFlags) -> rustix::io::Result<OwnedFd> {
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
 fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
-    let mode = Mode::from_raw_mode(place.stat()?.st_mode);
+    // By a descriptor: the name may lead to another file by the next call.
+    let place = &Place::itself(Arc::new(place.open(OFlags::PATH)?));
+    let stat = place.stat()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FsError::Stale);
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
     place.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
     let opened = open_quietly(place, flags);
     place.chmod(mode)?;
