@@ -23,9 +23,17 @@ fn new_vault() -> (TempDir, KeyRing, Fs) {
 
 /// Makes a file, or replaces the content of one, and closes it.
 fn write(fs: &Fs, name: &str, content: &[u8]) {
-    let how = (Wanted::WRITE, false);
-    let (entry, _) = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &CALLER).unwrap();
-    let inode = entry.attr.inode;
+    let inode = match fs.lookup(Inode::ROOT, OsStr::new(name)) {
+        Ok(found) => {
+            fs.open(found.attr.inode, Wanted::WRITE, &CALLER).unwrap();
+            found.attr.inode
+        }
+        Err(_) => {
+            let how = (Wanted::WRITE, true);
+            let made = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &CALLER);
+            made.unwrap().0.attr.inode
+        }
+    };
     let change = Change { size: Some(0), ..Change::default() };
     fs.setattr(inode, &change, &CALLER).unwrap();
     fs.write(inode, 0, content, Origin::Program).unwrap();
