@@ -2,7 +2,8 @@
 //! gives what its caller may not have.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -89,12 +90,21 @@ const CALLS: [Call; 12] = [
         std::io::Write::write_all(&mut &file, b"changed")?;
         file.sync_all()
     }),
-    ("empty", |path| File::create(path)?.sync_all()),
+    ("empty", |path| {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).custom_flags(libc::O_NONBLOCK);
+        options.open(path)?.sync_all()
+    }),
     ("link", |path| fs::hard_link(path, path.with_extension("linked"))),
     ("rename", |path| fs::rename(path, path.with_extension("renamed"))),
-    ("read", |path| match fs::read(path) {
-        Ok(read) if read == b"of somebody else" => panic!("the victim was read"),
-        read => read.map(drop),
+    ("read", |path| {
+        let mut options = OpenOptions::new();
+        // The kernel that finds a pipe waits for whoever writes into it.
+        let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let mut read = Vec::new();
+        file.read_to_end(&mut read)?;
+        assert_ne!(read, b"of somebody else", "the victim was read");
+        Ok(())
     }),
     ("readlink", |path| fs::read_link(path).map(drop)),
 ];

@@ -218,7 +218,8 @@ fn what_was_acknowledged_is_told_no_more() {
     // By the daemon too, of what was changed since.
     let mut mount = vault.mount(&[]);
     mount.allow(Allow::Errors);
-    spoil("\"AcknowledgeTrail\"", "\"Decrypt\"");
+    // As long as it was: the daemon goes on behind it.
+    spoil("\"AcknowledgeTrail\"", "\"acknowledgeTrail\"");
     let found = trail(&vault, "verify", "");
     assert_eq!(found.code(), 3, "{found}");
     trail(&vault, "acknowledge", "--reason the-same-again").ok();
