@@ -58,6 +58,7 @@ complain "notes to oneself" < <(grep -nE 'TODO|FIXME|XXX' "${all[@]}")
 complain "more than 500 lines before the tests" < <(long)
 
 cargo fmt --check || failures=$((failures + 1))
+cargo fmt --check --manifest-path fuzz/Cargo.toml || failures=$((failures + 1))
 cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
 
 # Licences, bans and sources of the dependencies, by deny.toml. Quick to run and slow to build: not

@@ -17,10 +17,11 @@ need g++:g++
 host=$(rustc -vV | sed -n 's/^host: //p')
 target_dir=${CARGO_TARGET_DIR:-$top/target}/fuzz
 # libFuzzer's instrumentation; by --target it is left out of build scripts.
-flags=(--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module)
+flags=(--cfg fuzzing -Cpasses=sancov-module)
 for flag in level=4 inline-8bit-counters pc-table trace-compares; do
   flags+=("-Cllvm-args=-sanitizer-coverage-$flag")
 done
+flags+=(-Ccodegen-units=1)
 RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$target_dir cargo build --quiet --locked --target "$host"
 
 export ATREST_FUZZ_PROGRAM=$target_dir/$host/debug/atrest-fuzz
