@@ -58,10 +58,18 @@ complain "notes to oneself" < <(grep -nE 'TODO|FIXME|XXX' "${all[@]}")
 complain "more than 500 lines before the tests" < <(long)
 
 cargo fmt --check || failures=$((failures + 1))
+cargo fmt --check --manifest-path fuzz/Cargo.toml || failures=$((failures + 1))
 cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
 
-# The hot path's instructions, against tests/micro/instructions.json.
+# Licences, bans and sources of the dependencies, by deny.toml. Quick to run and slow to build: not
+# optimised.
 need_rust
+CARGO_PROFILE_DEV_DEBUG=0 third_party cargo-deny 0.20.2 --debug || failures=$((failures + 1))
+cargo fetch --quiet --locked
+"$cache/bin/cargo-deny" --offline --log-level error check --hide-inclusion-graph licenses bans sources ||
+  failures=$((failures + 1))
+
+# The hot path's instructions, against tests/micro/instructions.json.
 need valgrind:valgrind
 cargo bench --quiet --profile dev --bench micro -- --count || failures=$((failures + 1))
 

@@ -31,6 +31,13 @@ need_rust() {
   need cc:gcc
 }
 
+# Third-party programs are built once and kept outside the tree.
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/atrest-tests
+third_party() {
+  [ -x "$cache/bin/$1" ] || CARGO_TARGET_DIR="$cache/target" \
+    cargo install --quiet --locked --root "$cache" "$1" --version "$2" "${@:3}"
+}
+
 build() {
   need_rust
   cargo build --release --manifest-path "$top/Cargo.toml"

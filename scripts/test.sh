@@ -70,12 +70,6 @@ need fusermount3:fuse3 gdb sqlite3:sqlite3 git:git rsync:rsync tar:tar setpriv:u
 # The server's programs are not in the PATH, and their place names a version.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need postgresql-server:postgresql
 
-# Third-party test programs are built once and kept outside the tree.
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/atrest-tests
-third_party() {
-  [ -x "$cache/bin/$1" ] || CARGO_TARGET_DIR="$cache/target" \
-    cargo install --quiet --locked --root "$cache" "$1" --version "$2"
-}
 third_party pjdfstest 0.2.2
 third_party fsx 0.3.2
 export ATREST_TEST_PROGRAMS=$cache/bin
@@ -109,6 +103,7 @@ else
 fi
 # What lies below decides about holes, zeroed ranges and times; so the mount is tested on both.
 stage "mounts of vaults on tmpfs" env ATREST_TEST_BACKING=tmpfs bash -c "$(declare -f tests); profile=${profile:-}; tests --test mount"
+stage "parsers under random bytes" scripts/fuzz.sh 20
 stage "nothing left behind" nothing_left
 
 if [ ${#failed[@]} -gt 0 ]; then

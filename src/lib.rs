@@ -20,6 +20,9 @@ pub mod crypto;
 pub mod format;
 pub mod fs;
 pub mod fuse;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keys;
 pub mod store;
 pub mod sys;

@@ -5,6 +5,8 @@ mod bench;
 mod control;
 mod daemon;
 mod exit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod helper;
 mod init;
 mod key;

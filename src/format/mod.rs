@@ -5,6 +5,8 @@
 
 mod block;
 mod extents;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod geometry;
 mod header;
 mod ids;

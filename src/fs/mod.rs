@@ -13,6 +13,8 @@ mod dirs;
 mod entries;
 mod error;
 mod failures;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handles;
 mod identities;
 mod inode;

@@ -109,12 +109,13 @@ pub(super) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
 /// and a key that can be used has the material to wrap with.
 pub(super) fn is_sound(ring: &KeyRing) -> bool {
     let keys = &ring.keys;
-    let unique = keys
-        .iter()
-        .enumerate()
-        .all(|(i, key)| keys[..i].iter().all(|other| other.id != key.id && other.name != key.name));
-    unique
-        && keys.len() <= MAX_KEYS
+    let unique = || {
+        let differ = |a: &MasterKey, b: &MasterKey| a.id != b.id && a.name != b.name;
+        keys.iter().enumerate().all(|(i, key)| keys[..i].iter().all(|other| differ(other, key)))
+    };
+    // Their number comes first: each is compared with each.
+    keys.len() <= MAX_KEYS
+        && unique()
         && keys.iter().any(|key| key.id == ring.default)
         && keys.iter().all(key_is_sound)
 }

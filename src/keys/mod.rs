@@ -16,6 +16,8 @@ mod describe;
 mod envelope;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod lifecycle;
 mod locate;
 mod passphrase;

@@ -72,7 +72,7 @@ impl KeyRing {
     }
 }
 
-fn check(content: &[u8]) -> [u8; CHECK_LEN] {
+pub(super) fn check(content: &[u8]) -> [u8; CHECK_LEN] {
     let mut check = [0; CHECK_LEN];
     check.copy_from_slice(&Sha256::digest(content)[..CHECK_LEN]);
     check

@@ -73,23 +73,44 @@ impl Description {
             std::io::ErrorKind::NotFound => VaultError::NotAVault,
             _ => VaultError::Io(error),
         })?;
+        Self::parse(&bytes)
+    }
+
+    /// The description in the file's bytes.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, MacOfDescription), VaultError> {
         let any: AnyVersion =
-            serde_json::from_slice(&bytes).map_err(|_| VaultError::Damaged(FILE))?;
+            serde_json::from_slice(bytes).map_err(|_| VaultError::Damaged(FILE))?;
         if any.format != FORMAT_VERSION {
             return Err(VaultError::Version(any.format));
         }
         let read: Authenticated =
-            serde_json::from_slice(&bytes).map_err(|_| VaultError::Damaged(FILE))?;
+            serde_json::from_slice(bytes).map_err(|_| VaultError::Damaged(FILE))?;
         Ok((read.description, MacOfDescription(read.mac)))
     }
 
     /// Writes the description, authenticated by its vault key.
     pub(super) fn write(&self, own: &OwnFiles, vault_key: &Secret) -> Result<(), VaultError> {
+        Ok(own.replace(FILE, &self.authenticated(vault_key)?)?)
+    }
+
+    /// The file's bytes.
+    pub(super) fn authenticated(&self, vault_key: &Secret) -> Result<Vec<u8>, VaultError> {
         let mac = self.mac_key(vault_key).mac(&self.to_bytes()?);
         let file = Authenticated { description: self.clone(), mac: BASE64_STANDARD.encode(mac) };
         let mut bytes = serde_json::to_vec_pretty(&file).map_err(std::io::Error::from)?;
         bytes.push(b'\n');
-        Ok(own.replace(FILE, &bytes)?)
+        Ok(bytes)
+    }
+
+    /// Checks the MAC that stands beside the description.
+    pub(super) fn authenticate(
+        &self,
+        mac: &MacOfDescription,
+        vault_key: &Secret,
+    ) -> Result<(), VaultError> {
+        self.mac_key(vault_key)
+            .verify(&self.to_bytes()?, &decode::<{ MacKey::LEN }>(&mac.0)?)
+            .map_err(|_| VaultError::Damaged(FILE))
     }
 
     /// Unwraps the vault key and authenticates the description by it.
@@ -105,9 +126,7 @@ impl Description {
         let wrapped = WrappedKey::from_bytes(&wrapped);
         let vault_key =
             ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped)?;
-        self.mac_key(&vault_key)
-            .verify(&self.to_bytes()?, &decode::<{ MacKey::LEN }>(&mac.0)?)
-            .map_err(|_| VaultError::Damaged(FILE))?;
+        self.authenticate(mac, &vault_key)?;
         Ok(vault_key)
     }
 

@@ -244,10 +244,7 @@ impl Watch {
         // Another vault's place can't be this one's at the same time.
         records.retain(|record| record.id != own.id && record.directory != own.directory);
         records.push(own.clone());
-        let content = Records { vault: self.vault, records };
-        let mac = BASE64_STANDARD.encode(self.key.mac(&serde_json::to_vec(&content)?));
-        let mut bytes = serde_json::to_vec_pretty(&Authenticated { content, mac })?;
-        bytes.push(b'\n');
+        let bytes = Records { vault: self.vault, records }.into_bytes(&self.key)?;
         files.replace(&name_of(&self.vault), &bytes)?;
         (self.own, self.is_kept, self.is_damaged) = (own, true, false);
         Ok(())
@@ -401,15 +398,36 @@ fn read_from(files: &OwnFiles, vault: &VolumeId, key: &MacKey) -> Result<Vec<Rec
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let damaged = |_| ReadError::Damaged;
-    let Authenticated { content, mac } = serde_json::from_slice(&bytes).map_err(damaged)?;
-    let mac = description::decode(&mac).map_err(|_| ReadError::Damaged)?;
-    let covered = serde_json::to_vec(&content).map_err(damaged)?;
-    key.verify(&covered, &mac).map_err(|_| ReadError::Damaged)?;
-    if content.vault != *vault {
-        return Err(ReadError::Damaged);
+    let content = Records::parse(&bytes, key).filter(|content| content.vault == *vault);
+    content.map(|content| content.records).ok_or(ReadError::Damaged)
+}
+
+impl Records {
+    /// Those in the file's bytes, authenticated.
+    fn parse(bytes: &[u8], key: &MacKey) -> Option<Self> {
+        let Authenticated { content, mac } = serde_json::from_slice(bytes).ok()?;
+        let mac = description::decode(&mac).ok()?;
+        key.verify(&serde_json::to_vec(&content).ok()?, &mac).ok()?;
+        Some(content)
     }
-    Ok(content.records)
+
+    /// The file's bytes.
+    fn into_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
+        let mac = BASE64_STANDARD.encode(key.mac(&serde_json::to_vec(&self)?));
+        let mut bytes = serde_json::to_vec_pretty(&Authenticated { content: self, mac })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// Records without their MAC: written, authenticated and written again they are the same.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz_records(bytes: &[u8], key: &MacKey) -> bool {
+    let Ok(content) = serde_json::from_slice::<Records>(bytes) else { return false };
+    let written = content.into_bytes(key).expect("records are JSON");
+    let again = Records::parse(&written, key).expect("what was written is authentic");
+    assert_eq!(again.into_bytes(key).expect("records are JSON"), written);
+    true
 }
 
 fn name_of(vault: &VolumeId) -> String {

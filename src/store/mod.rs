@@ -9,6 +9,8 @@ mod description;
 mod epochs;
 mod error;
 mod freshness;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gaps;
 mod lock;
 mod log_limit;

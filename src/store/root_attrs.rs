@@ -42,7 +42,12 @@ impl RootAttrs {
 
     /// What was kept; `None` where nothing was, or it is not what was written.
     pub(super) fn read(own: &OwnFiles, key: &MacKey) -> Option<Self> {
-        let kept: Authenticated = serde_json::from_slice(&own.read(FILE).ok()?).ok()?;
+        Self::parse(&own.read(FILE).ok()?, key)
+    }
+
+    /// Those in the file's bytes, authenticated.
+    pub(super) fn parse(bytes: &[u8], key: &MacKey) -> Option<Self> {
+        let kept: Authenticated = serde_json::from_slice(bytes).ok()?;
         let mac = description::decode(&kept.mac).ok()?;
         key.verify(&serde_json::to_vec(&kept.attrs).ok()?, &mac).ok()?;
         Some(kept.attrs)
@@ -53,10 +58,15 @@ impl RootAttrs {
     /// # Errors
     /// What the backing filesystem says; the old ones are then still there.
     pub(super) fn write(self, own: &OwnFiles, key: &MacKey) -> io::Result<()> {
+        own.replace(FILE, &self.to_bytes(key)?)
+    }
+
+    /// The file's bytes.
+    pub(super) fn to_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
         let mac = BASE64_STANDARD.encode(key.mac(&serde_json::to_vec(&self)?));
         let mut bytes = serde_json::to_vec(&Authenticated { attrs: self, mac })?;
         bytes.resize(LEN - 1, b' ');
         bytes.push(b'\n');
-        own.replace(FILE, &bytes)
+        Ok(bytes)
     }
 }

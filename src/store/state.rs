@@ -32,8 +32,12 @@ struct State {
 
 /// The record without being authenticated; `None` where it can't be read.
 pub fn peek(own: &OwnFiles) -> Option<EpochRecord> {
-    let state: State = serde_json::from_slice(&own.read(STATE).ok()?).ok()?;
-    Some(state.content.record)
+    Some(parse_unauthenticated(&own.read(STATE).ok()?)?.0)
+}
+
+pub(super) fn parse_unauthenticated(bytes: &[u8]) -> Option<(EpochRecord, Marks)> {
+    let State { content: Content { record, marks }, .. } = serde_json::from_slice(bytes).ok()?;
+    Some((record, marks))
 }
 
 /// Reads and authenticates the record.
@@ -41,15 +45,20 @@ pub fn peek(own: &OwnFiles) -> Option<EpochRecord> {
 /// # Errors
 /// [`VaultError::Damaged`]; [`VaultError::Io`].
 pub fn read(own: &OwnFiles, key: &MacKey) -> Result<(EpochRecord, Marks), VaultError> {
-    let damaged = || VaultError::Damaged(STATE);
     let bytes = own.read(STATE).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => damaged(),
+        io::ErrorKind::NotFound => VaultError::Damaged(STATE),
         _ => VaultError::Io(error),
     })?;
+    parse(&bytes, key)
+}
+
+/// The record in the file's bytes, authenticated.
+pub(super) fn parse(bytes: &[u8], key: &MacKey) -> Result<(EpochRecord, Marks), VaultError> {
+    let damaged = || VaultError::Damaged(STATE);
     if !bytes.ends_with(b"\n") {
         return Err(damaged());
     }
-    let state: State = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    let state: State = serde_json::from_slice(bytes).map_err(|_| damaged())?;
     let mac = description::decode(&state.mac).map_err(|_| damaged())?;
     let Content { record, marks } = state.content;
     key.verify(&covered(&record, &marks)?, &mac).map_err(|_| damaged())?;
@@ -66,13 +75,22 @@ pub fn write(
     record: &EpochRecord,
     marks: &Marks,
 ) -> Result<(), VaultError> {
+    Ok(own.replace(STATE, &to_bytes(key, record, marks)?)?)
+}
+
+/// The file's bytes.
+pub(super) fn to_bytes(
+    key: &MacKey,
+    record: &EpochRecord,
+    marks: &Marks,
+) -> Result<Vec<u8>, VaultError> {
     let mac = BASE64_STANDARD.encode(key.mac(&covered(record, marks)?));
     let content = Content { record: record.clone(), marks: marks.clone() };
     let state = State { content, mac };
     let mut bytes = serde_json::to_vec(&state).map_err(io::Error::from)?;
     bytes.resize((bytes.len() + 1).next_multiple_of(STATE_UNIT) - 1, b' ');
     bytes.push(b'\n');
-    Ok(own.replace(STATE, &bytes)?)
+    Ok(bytes)
 }
 
 /// What the state's MAC covers.

@@ -11,6 +11,8 @@ mod capability;
 mod cgroup;
 mod confine;
 mod fusermount;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod holders;
 mod inherited;
 mod locked;

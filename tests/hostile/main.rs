@@ -14,6 +14,7 @@ mod locks;
 mod names;
 mod odd_files;
 mod rollback;
+mod tampering;
 
 use common::User;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::crypto::Secret;
-use crate::format::KeyVersion;
+use crate::format::{KeyVersion, MasterKeyId};
 
 /// A ring with a key in every state and a version in every state.
 fn eventful() -> KeyRing {
@@ -111,4 +111,24 @@ fn a_later_form_says_so() {
     bytes.extend_from_slice(&check[..8]);
     let refused = KeyRing::from_recovery_bytes(&bytes);
     assert!(matches!(refused, Err(KeyError::RecoveryFromTheFuture(3))));
+}
+
+#[test]
+fn a_form_of_more_keys_than_there_can_be_is_refused_at_once() {
+    let mut ring = KeyRing::create(VolumeId::random());
+    let mut key = ring.keys[0].clone();
+    key.versions[0].material = None;
+    key.versions[0].retired = Some(key.versions[0].created);
+    ring.keys = (0..60_000u32)
+        .map(|number| MasterKey {
+            id: MasterKeyId::random(),
+            name: format!("key-{number}"),
+            ..key.clone()
+        })
+        .collect();
+    ring.default = ring.keys[0].id;
+    let bytes = ring.recovery_bytes();
+    let began = std::time::Instant::now();
+    assert!(matches!(KeyRing::from_recovery_bytes(&bytes), Err(KeyError::RecoveryDamaged)));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
 }

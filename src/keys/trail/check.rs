@@ -296,7 +296,7 @@ impl<'a> Check<'a> {
 /// What of a line tells its place.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Numbered {
+pub(super) struct Numbered {
     sequence: u64,
     event_name: EventName,
     request_parameters: Option<Parameters>,
@@ -347,7 +347,7 @@ enum Told {
 /// Findings that are told, the rest being more of the kind.
 const MOST: usize = 1000;
 
-fn numbered(body: &[u8]) -> Option<Numbered> {
+pub(super) fn numbered(body: &[u8]) -> Option<Numbered> {
     serde_json::from_slice(&[body, b"}"].concat()).ok()
 }
 

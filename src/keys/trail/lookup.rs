@@ -91,7 +91,7 @@ pub fn number(line: &str) -> Option<u64> {
     number_of(line.as_bytes())
 }
 
-fn number_of(line: &[u8]) -> Option<u64> {
+pub(super) fn number_of(line: &[u8]) -> Option<u64> {
     let digits = line.strip_prefix(b"{\"sequence\":")?;
     let end = digits.iter().position(|byte| !byte.is_ascii_digit())?;
     str::from_utf8(&digits[..end]).ok()?.parse().ok()
@@ -110,7 +110,11 @@ fn read(
 }
 
 /// What `use_it` makes of a line; `None` for what is none.
-fn parsed<T>(line: &[u8], room: &mut Vec<u8>, use_it: impl FnOnce(&Line<'_>) -> T) -> Option<T> {
+pub(super) fn parsed<T>(
+    line: &[u8],
+    room: &mut Vec<u8>,
+    use_it: impl FnOnce(&Line<'_>) -> T,
+) -> Option<T> {
     closed(split(line)?.0, room);
     serde_json::from_slice::<Line<'_>>(room).ok().as_ref().map(use_it)
 }

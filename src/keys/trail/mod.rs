@@ -14,6 +14,8 @@ mod directory;
 mod end;
 mod error;
 mod event;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod line;
 mod lookup;
 mod queue;

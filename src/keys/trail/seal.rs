@@ -140,7 +140,7 @@ impl Seal {
         })
     }
 
-    fn to_bytes(&self, keys: &TrailKeys) -> io::Result<Vec<u8>> {
+    pub(super) fn to_bytes(&self, keys: &TrailKeys) -> io::Result<Vec<u8>> {
         let directory = self.directory.to_str().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidInput, "the trail's directory is not UTF-8")
         })?;
@@ -161,10 +161,14 @@ impl Seal {
         Ok(bytes)
     }
 
-    fn from_bytes(bytes: &[u8], keys: &TrailKeys) -> Option<Self> {
+    pub(super) fn from_bytes(bytes: &[u8], keys: &TrailKeys) -> Option<Self> {
         let Authenticated { seal, mac } = serde_json::from_slice(bytes).ok()?;
         let mac = link_from_text(mac.as_bytes())?;
         keys.seal.verify(&serde_json::to_vec(&seal).ok()?, &mac).ok()?;
+        Self::of(seal)
+    }
+
+    fn of(seal: Body) -> Option<Self> {
         Some(Self {
             directory: seal.directory.into(),
             settings: seal.settings,
@@ -173,5 +177,11 @@ impl Seal {
             file: (seal.file, seal.bytes),
             epoch: seal.epoch,
         })
+    }
+
+    /// Of a body without its MAC.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::of(serde_json::from_slice(bytes).ok()?)
     }
 }
