@@ -220,6 +220,21 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
     fs.vault().context().replace_ring(file.ring);
 }
 
+/// Makes sure that a vault that nobody has open, and its key file, were not put back: a command that
+/// changes the key file would make it the newest.
+///
+/// # Errors
+/// [`Exit::Rollback`], [`Exit::KeyFile`].
+pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
+    let file = keys.read()?;
+    let evidence = Evidence::new(file.generation());
+    match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
+        Err(error @ VaultError::SetBack(_)) => Err(failure(vault, error)),
+        // What else is wrong is told by what needs the vault. Who has it open has looked.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Has what is known of a vault that nobody has open say that its key file was changed.
 pub fn note_change(vault: &Path, ring: &KeyRing, generation: u64) {
     let evidence = Evidence::new(generation);

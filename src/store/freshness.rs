@@ -98,6 +98,9 @@ struct Record {
     key_file: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trail: Option<TrailMark>,
+    /// It was made for a copy of a vault that lay elsewhere.
+    #[serde(default)]
+    copy: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -168,13 +171,26 @@ impl Watch {
                 ));
                 (Vec::new(), true)
             }
-            Err(ReadError::Io(error)) => return Err(VaultError::Io(error)),
+            Err(ReadError::Io(error)) => {
+                let path = file_of(&place, &vault);
+                findings.push(format!(
+                    "this machine's record of it, {}, can't be read: {error}",
+                    path.shown()
+                ));
+                (Vec::new(), false)
+            }
         };
         let here = directory.to_string_lossy();
         let known = records.iter().find(|record| record.directory == here);
         let elsewhere = || known.is_none().then(|| other_place(&records, &vault, inode)).flatten();
         let (known, seen) = match (known, elsewhere()) {
-            (Some(record), _) => (Some(record.clone()), Freshness::Fresh),
+            (Some(record), _) => {
+                let seen = match shares_trail(record, &records, claim) {
+                    Some(original) => Freshness::Copy(original),
+                    None => Freshness::Fresh,
+                };
+                (Some(record.clone()), seen)
+            }
             (None, Some((record, true))) => (None, Freshness::Copy(record.directory.into())),
             (None, Some((record, false))) => {
                 let from = PathBuf::from(&record.directory);
@@ -200,6 +216,7 @@ impl Watch {
             open: claim.epochs.open,
             key_file: evidence.key_file,
             trail: None,
+            copy: matches!(seen, Freshness::Copy(_)),
         });
         (own.directory, own.inode) = (here.into_owned(), inode);
         let seen = judged(findings, seen, evidence)?;
@@ -355,6 +372,16 @@ fn judged(
         (false, true) => Ok(Freshness::Accepted(findings)),
         (false, false) => Err(VaultError::SetBack(findings)),
     }
+}
+
+/// The vault whose trail a copy of it would go on with, where it has not got one of its own.
+fn shares_trail(own: &Record, records: &[Record], claim: Claim<'_>) -> Option<PathBuf> {
+    let (mark, _) = claim.trail.filter(|_| own.copy)?;
+    let has_it = |other: &&Record| {
+        let trail = other.trail.as_ref();
+        !other.copy && trail.is_some_and(|trail| trail.directory == mark.directory)
+    };
+    records.iter().find(has_it).map(|other| PathBuf::from(&other.directory))
 }
 
 /// The record of another directory that this vault was in, and whether it lies there still.

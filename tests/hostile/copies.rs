@@ -55,13 +55,18 @@ fn a_copy_is_told_apart_and_leaves_the_original_alone() {
     let same = run(Command::new("diff").arg("-r").arg(&state).arg(&kept));
     assert!(same.success(), "reading a copy changed the original's evidence: {same}");
 
+    // Without one it stays a copy, also the next time.
+    mount(&["--no-trail"]).ok();
+    umount();
+    let refused = mount(&[]);
+    assert_eq!(refused.code(), 11, "{refused}");
     // With a trail of its own it is a vault as any other.
     let trail = vault.scratch().join("trail of the copy");
     let own = ["--trail", trail.to_str().unwrap()];
     mount(&own).ok();
     fs::write(vault.mountpoint().join("other"), b"of the copy").unwrap();
     umount();
-    mount(&own).ok();
+    mount(&[]).ok();
     umount();
     let verified = run(vault.command(&["trail", "verify"]).arg(&copy)).ok();
     assert!(!verified.stdout.is_empty());

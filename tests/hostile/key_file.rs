@@ -100,3 +100,27 @@ fn a_key_file_restored_from_its_backup_is_as_new_as_the_lost_one() {
     assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
     mount.unmount();
 }
+
+#[test]
+fn no_command_makes_a_key_file_that_was_put_back_the_newest() {
+    let vault = Vault::init();
+    vault.run(&["key", "rotate"]).ok();
+    let older = fs::read(vault.key_file()).unwrap();
+    let grant = |command: &str| {
+        let mut line = vault.command(&["key", command]);
+        run(line.arg(vault.path()).args(["--user", "nobody", "--allow", "decrypt"]))
+    };
+    grant("grant").ok();
+    vault.mount(&[]).unmount();
+    fs::write(vault.key_file(), older).unwrap();
+    let passphrase = vault.scratch().join("passphrase");
+    fs::write(&passphrase, "only for this test\n").unwrap();
+    rustix::fs::chmod(&passphrase, 0o600.into()).unwrap();
+    let mut protect = vault.command(&["key", "protector", "add"]);
+    protect.arg(vault.path()).arg("--new-passphrase-file").arg(&passphrase);
+    for refusal in [vault.run(&["key", "rotate"]), grant("grant"), run(&mut protect)] {
+        assert_eq!(refusal.code(), 11, "{refusal}");
+        assert!(refusal.stderr.contains("its key file is of state"), "{refusal}");
+    }
+    assert!(vault.try_mount(&[]).is_err(), "it is the newest by now");
+}

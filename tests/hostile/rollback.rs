@@ -284,4 +284,9 @@ fn a_record_that_was_changed_is_no_record() {
     let refusal = vault.try_mount(&[]).err().expect("a record that was changed is believed");
     assert_eq!(refusal.code(), 11, "{refusal}");
     assert!(refusal.stderr.contains("is damaged or was made with other keys"), "{refusal}");
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    let refusal = vault.try_mount(&[]).err().expect("a record that can't be read is passed over");
+    assert_eq!(refusal.code(), 11, "{refusal}");
+    assert!(refusal.stderr.contains("can't be read"), "{refusal}");
 }

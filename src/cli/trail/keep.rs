@@ -85,6 +85,7 @@ pub fn recorded<T>(
     request: &Request,
     act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
 ) -> Result<T, Failure> {
+    vault::require_newest(vault, keys)?;
     if !events::leaves_trail(request) {
         return act(None).map(|(done, _)| done);
     }

@@ -134,7 +134,7 @@ impl Seal {
         (newest > known).then(|| {
             format!(
                 "the vault has been mounted {} times and its trail knows of {}: the trail was set \
-                 back, or could not be kept",
+                 back, could not be kept, or a mount was killed as it began",
                 newest.0, known.0
             )
         })
