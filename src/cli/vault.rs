@@ -227,8 +227,7 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
 /// [`Exit::Rollback`], [`Exit::KeyFile`].
 pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
     let file = keys.read()?;
-    let evidence = Evidence::new(file.generation());
-    match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
+    match look_at(vault, &file.ring, file.generation()) {
         Err(error @ VaultError::SetBack(_)) => Err(failure(vault, error)),
         // What else is wrong is told by what needs the vault. Who has it open has looked.
         Ok(_) | Err(_) => Ok(()),
@@ -237,11 +236,16 @@ pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
 
 /// Has what is known of a vault that nobody has open say that its key file was changed.
 pub fn note_change(vault: &Path, ring: &KeyRing, generation: u64) {
-    let evidence = Evidence::new(generation);
     // Who mounts it next is told what is wrong with it.
-    if let Err(error) = Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence) {
+    if let Err(error) = look_at(vault, ring, generation) {
         log::debug!("{error}");
     }
+}
+
+/// Compares a vault with what is known of it, which learns of the key file.
+fn look_at(vault: &Path, ring: &KeyRing, generation: u64) -> Result<(), VaultError> {
+    let evidence = Evidence::new(generation);
+    Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence).map(drop)
 }
 
 /// Changes a master key in the key file, unless it is only for show; returns what it is then, and

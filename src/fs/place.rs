@@ -102,26 +102,21 @@ impl Place {
     /// # Errors
     /// EINVAL for a name, which might lead elsewhere; what the backing filesystem says.
     pub fn chmod(&self, mode: Mode) -> rustix::io::Result<()> {
-        match self.is_itself() {
-            true => rustix::fs::chmod(self.proc_path(), mode),
-            false => Err(Errno::INVAL),
-        }
+        rustix::fs::chmod(self.own_path()?, mode)
     }
 
-    /// Gives what lies there the name `to` as well.
+    /// Gives [`Place::is_itself`] the name `to` as well.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// As [`Place::chmod`].
     pub fn link(&self, to: &Place) -> rustix::io::Result<()> {
-        match self.is_itself() {
-            true => {
-                let path = self.proc_path();
-                rustix::fs::linkat(CWD, &path, &to.dir, &*to.name, AtFlags::SYMLINK_FOLLOW)
-            }
-            false => {
-                rustix::fs::linkat(&self.dir, &*self.name, &to.dir, &*to.name, AtFlags::empty())
-            }
-        }
+        let path = self.own_path()?;
+        rustix::fs::linkat(CWD, &path, &to.dir, &*to.name, AtFlags::SYMLINK_FOLLOW)
+    }
+
+    /// A path for a call that follows links.
+    fn own_path(&self) -> rustix::io::Result<PathBuf> {
+        if self.is_itself() { Ok(self.proc_path()) } else { Err(Errno::INVAL) }
     }
 }
 

@@ -16,13 +16,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
+use super::authentic::Authenticated;
 use super::marks::{Marks, TrailMark};
 use super::own_files::OwnFiles;
-use super::{EpochRecord, Vault, VaultError, description};
+use super::{EpochRecord, Vault, VaultError};
 use crate::crypto::MacKey;
 use crate::format::{Epoch, RecordId, VolumeId};
 use crate::sys::{self, Show};
@@ -107,13 +107,6 @@ struct Record {
 struct Records {
     vault: VolumeId,
     records: Vec<Record>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Authenticated {
-    #[serde(flatten)]
-    content: Records,
-    mac: String,
 }
 
 /// The records of one vault on this machine, and the one of its directory.
@@ -425,23 +418,15 @@ fn read_from(files: &OwnFiles, vault: &VolumeId, key: &MacKey) -> Result<Vec<Rec
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let content = Records::parse(&bytes, key).filter(|content| content.vault == *vault);
+    let content =
+        Authenticated::open(&bytes, key).filter(|content: &Records| content.vault == *vault);
     content.map(|content| content.records).ok_or(ReadError::Damaged)
 }
 
 impl Records {
-    /// Those in the file's bytes, authenticated.
-    fn parse(bytes: &[u8], key: &MacKey) -> Option<Self> {
-        let Authenticated { content, mac } = serde_json::from_slice(bytes).ok()?;
-        let mac = description::decode(&mac).ok()?;
-        key.verify(&serde_json::to_vec(&content).ok()?, &mac).ok()?;
-        Some(content)
-    }
-
     /// The file's bytes.
     fn into_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
-        let mac = BASE64_STANDARD.encode(key.mac(&serde_json::to_vec(&self)?));
-        let mut bytes = serde_json::to_vec_pretty(&Authenticated { content: self, mac })?;
+        let mut bytes = serde_json::to_vec_pretty(&Authenticated::new(self, key)?)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -452,7 +437,7 @@ impl Records {
 pub(super) fn fuzz_records(bytes: &[u8], key: &MacKey) -> bool {
     let Ok(content) = serde_json::from_slice::<Records>(bytes) else { return false };
     let written = content.into_bytes(key).expect("records are JSON");
-    let again = Records::parse(&written, key).expect("what was written is authentic");
+    let again: Records = Authenticated::open(&written, key).expect("what was written is authentic");
     assert_eq!(again.into_bytes(key).expect("records are JSON"), written);
     true
 }

@@ -2,6 +2,7 @@
 //!
 //! Content I/O crosses the [`Backing`] trait, so that tests put other files below.
 
+mod authentic;
 mod backing;
 mod buffers;
 mod context;

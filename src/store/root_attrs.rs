@@ -3,17 +3,15 @@
 
 use std::io;
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
-use super::description;
+use super::authentic::Authenticated;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
 
 const FILE: &str = "root.json";
-/// The file always has this length, so that the next one can be written over it where the disk is
-/// full.
+/// Bytes of the file.
 const LEN: usize = 512;
 
 /// Mode and owner of the mount's root.
@@ -25,13 +23,6 @@ pub struct RootAttrs {
     pub uid: u32,
     /// The group.
     pub gid: u32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Authenticated {
-    #[serde(flatten)]
-    attrs: RootAttrs,
-    mac: String,
 }
 
 impl RootAttrs {
@@ -47,10 +38,7 @@ impl RootAttrs {
 
     /// Those in the file's bytes, authenticated.
     pub(super) fn parse(bytes: &[u8], key: &MacKey) -> Option<Self> {
-        let kept: Authenticated = serde_json::from_slice(bytes).ok()?;
-        let mac = description::decode(&kept.mac).ok()?;
-        key.verify(&serde_json::to_vec(&kept.attrs).ok()?, &mac).ok()?;
-        Some(kept.attrs)
+        Authenticated::open(bytes, key)
     }
 
     /// Keeps them, durably.
@@ -63,10 +51,6 @@ impl RootAttrs {
 
     /// The file's bytes.
     pub(super) fn to_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
-        let mac = BASE64_STANDARD.encode(key.mac(&serde_json::to_vec(&self)?));
-        let mut bytes = serde_json::to_vec(&Authenticated { attrs: self, mac })?;
-        bytes.resize(LEN - 1, b' ');
-        bytes.push(b'\n');
-        Ok(bytes)
+        Authenticated::new(self, key)?.to_line(LEN)
     }
 }
