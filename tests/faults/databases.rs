@@ -1,5 +1,6 @@
 //! SQLite and PostgreSQL on disks that end: what they have said is committed is there.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -7,8 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::cluster::{self, Cluster};
-use crate::common::{Allow, require, run, run_within};
-use crate::disk::{Disk, Kind, Trouble};
+use crate::common::{Allow, Mounted, require, run, run_within, wait_until};
+use crate::disk::{ALL, Disk, Kind, Trouble};
+
+/// With the writeback cache and without.
+const CACHES: [&[&str]; 2] = [&[], &["--no-writeback"]];
+const LONG: Duration = Duration::from_secs(60);
 
 /// Runs statements; returns what they print up to the first that fails, and whether one did.
 fn sqlite(database: &Path, statements: &str) -> (Vec<String>, bool) {
@@ -23,7 +28,7 @@ fn sqlite(database: &Path, statements: &str) -> (Vec<String>, bool) {
 /// Transactions until the disk is full; each says its number when it is committed.
 fn transactions(journal: &str) -> String {
     let mut text = format!(
-        "PRAGMA journal_mode={journal}; PRAGMA synchronous=FULL;
+        "PRAGMA journal_mode={journal}; PRAGMA synchronous=EXTRA;
          CREATE TABLE t(n INTEGER PRIMARY KEY, bytes BLOB);\n"
     );
     for number in 1..1000 {
@@ -36,6 +41,7 @@ fn transactions(journal: &str) -> String {
     text
 }
 
+/// Everything that was committed by number `committed` is there.
 fn check(database: &Path, committed: u64, when: &str) {
     let (found, well) = sqlite(database, "PRAGMA integrity_check; SELECT max(n) FROM t;");
     let newest: Option<u64> = found.get(1).and_then(|text| text.parse().ok());
@@ -43,38 +49,69 @@ fn check(database: &Path, committed: u64, when: &str) {
     assert!(well && found[0] == "ok" && kept, "{when}: {found:?}, {committed} were committed");
 }
 
+/// The trouble comes once `file` has grown to so many MiB.
+fn strike_at(disk: &Disk, file: &Path, size: u64) {
+    let grown = || fs::metadata(file).ok().filter(|meta| meta.len() >= size << 20);
+    assert!(wait_until(LONG, grown).is_some(), "{} does not grow", file.display());
+    disk.strike();
+}
+
+/// Ends `mount` on a disk with a trouble, mounts twice more, and has each mount checked.
+fn remount_twice(
+    disk: &mut Disk,
+    mut mount: Mounted,
+    remount: impl Fn(&Disk) -> Mounted,
+    check: impl Fn(&Mounted, &str),
+) {
+    if !mount.try_unmount().success() {
+        mount.forget();
+    }
+    drop(mount);
+    if !disk.heals_in_place() {
+        disk.heal();
+    }
+    for again in ["after a remount", "after two"] {
+        let mut mount = remount(disk);
+        mount.allow(Allow::Warnings);
+        check(&mount, again);
+        mount.unmount();
+    }
+    disk.vault.verify();
+}
+
 fn sqlite_on(kind: Kind, trouble: Trouble, options: &[&str]) {
     for journal in ["DELETE", "WAL"] {
         let Some(mut disk) = Disk::new(kind, trouble) else { return };
-        let vault = disk.vault.clone();
-        let mut mount = vault.mount(options);
+        let mut mount = disk.vault.mount(options);
         mount.allow(Allow::Errors);
         disk.tighten(12);
         let when = format!("{kind:?}, {trouble:?}, {options:?}, {journal}");
-        let (said, well) = sqlite(&mount.join("db"), &transactions(journal));
-        assert!(!well, "{when}: the disk does not fill");
+        let database = mount.join("db");
+        let (said, well) = thread::scope(|scope| {
+            let transacted = scope.spawn(|| sqlite(&database, &transactions(journal)));
+            if trouble == Trouble::Abort {
+                strike_at(&disk, &database, 2);
+            }
+            transacted.join().unwrap()
+        });
+        assert!(!well, "{when}: the disk does not fail");
         let committed = said.last().and_then(|text| text.parse().ok()).unwrap_or(0);
         assert!(committed > 10, "{when}: {said:?}");
-        disk.heal();
-        check(&mount.join("db"), committed, &when);
-        if !mount.try_unmount().success() {
-            mount.forget();
+        if disk.heals_in_place() {
+            disk.heal();
+            check(&database, committed, &when);
         }
-        drop(mount);
-        for again in ["a remount", "two"] {
-            let mut mount = vault.mount(options);
-            mount.allow(Allow::Warnings);
-            check(&mount.join("db"), committed, &format!("{when}, after {again}"));
-            mount.unmount();
-        }
-        vault.verify();
+        let remount = |disk: &Disk| disk.vault.mount(options);
+        remount_twice(&mut disk, mount, remount, |mount, again| {
+            check(&mount.join("db"), committed, &format!("{when}, {again}"));
+        });
     }
 }
 
 #[test]
 fn sqlite_on_full_disks() {
-    for options in [&[][..], &["--no-writeback"]] {
-        for kind in [Kind::Ext4, Kind::Xfs] {
+    for options in CACHES {
+        for kind in ALL {
             sqlite_on(kind, Trouble::Full, options);
         }
     }
@@ -82,8 +119,17 @@ fn sqlite_on_full_disks() {
 
 #[test]
 fn sqlite_at_the_end_of_a_quota() {
-    for options in [&[][..], &["--no-writeback"]] {
+    for options in CACHES {
         sqlite_on(Kind::Btrfs, Trouble::Quota, options);
+    }
+}
+
+#[test]
+fn sqlite_on_disks_that_give_up() {
+    for options in CACHES {
+        for kind in [Kind::Ext4, Kind::Xfs] {
+            sqlite_on(kind, Trouble::Abort, options);
+        }
     }
 }
 
@@ -119,8 +165,10 @@ fn check_rows(cluster: &Cluster, committed: &[String], when: &str) {
     cluster.run("pg_amcheck", &["--all", "--install-missing", "--heapallindexed"]);
 }
 
-fn postgres_on_a_full_disk_with(options: &[&str]) {
-    let Some(mut disk) = Disk::of_size(Kind::Ext4, Trouble::Full, 256) else { return };
+fn postgres_on(kind: Kind, trouble: Trouble, options: &[&str]) {
+    let size = if kind == Kind::Ext4 { 256 } else { 512 };
+    let Some(mut disk) = Disk::of_size(kind, trouble, size) else { return };
+    let when = format!("{kind:?}, {trouble:?}, {options:?}");
     let mut mount = cluster::mount(disk.vault.clone(), options);
     mount.allow(Allow::Errors);
     let mut cluster = Cluster::new(&mount);
@@ -131,40 +179,50 @@ fn postgres_on_a_full_disk_with(options: &[&str]) {
         let cluster = &cluster;
         let clients: Vec<_> =
             (0..CLIENTS).map(|client| scope.spawn(move || insert(cluster, client))).collect();
+        if trouble == Trouble::Abort {
+            thread::sleep(Duration::from_secs(3));
+            disk.strike();
+        }
         clients.into_iter().map(|client| client.join().unwrap()).collect()
     });
-    let full = clients.iter().any(|(_, error)| error.contains("No space left"));
+    let failed = clients.iter().any(|(_, error)| !error.is_empty());
     let committed: Vec<String> = clients.iter().flat_map(|(rows, _)| rows.clone()).collect();
     let errors: Vec<&String> = clients.iter().map(|(_, error)| error).collect();
-    assert!(full && committed.len() > 50, "{options:?}: {} rows, {errors:?}", committed.len());
-    // It may have given up already, and could not recover on a full disk.
+    assert!(failed && committed.len() > 20, "{when}: {} rows, {errors:?}", committed.len());
+    // It may have given up already, and could not recover on a disk that fails.
     cluster.kill9_all();
-    disk.heal();
-    cluster.start();
-    check_rows(&cluster, &committed, "after the recovery");
-    cluster.stop();
-    cluster.check_pages();
-    if !mount.try_unmount().success() {
-        mount.forget();
-    }
-    drop(mount);
-    for again in ["a remount", "two"] {
-        let mut mount = cluster::mount(disk.vault.clone(), options);
-        mount.allow(Allow::Warnings);
+    if disk.heals_in_place() {
+        disk.heal();
         cluster.start();
-        check_rows(&cluster, &committed, &format!("{options:?}, after {again}"));
+        check_rows(&cluster, &committed, "after the recovery");
         cluster.stop();
-        mount.unmount();
+        cluster.check_pages();
     }
-    disk.vault.verify();
+    let cluster = RefCell::new(cluster);
+    let remount = |disk: &Disk| cluster::mount(disk.vault.clone(), options);
+    remount_twice(&mut disk, mount, remount, |_, again| {
+        let mut cluster = cluster.borrow_mut();
+        cluster.start();
+        check_rows(&cluster, &committed, &format!("{when}, {again}"));
+        cluster.stop();
+    });
 }
 
 #[test]
-fn postgres_on_a_full_disk() {
-    postgres_on_a_full_disk_with(&[]);
+fn postgres_on_full_disks() {
+    CACHES.iter().for_each(|options| postgres_on(Kind::Ext4, Trouble::Full, options));
+    postgres_on(Kind::Xfs, Trouble::Full, &[]);
+    postgres_on(Kind::Btrfs, Trouble::Full, &[]);
 }
 
 #[test]
-fn postgres_on_a_full_disk_without_the_writeback_cache() {
-    postgres_on_a_full_disk_with(&["--no-writeback"]);
+fn postgres_at_the_end_of_a_quota() {
+    CACHES.iter().for_each(|options| postgres_on(Kind::Btrfs, Trouble::Quota, options));
+}
+
+#[test]
+fn postgres_on_disks_that_give_up() {
+    for kind in [Kind::Ext4, Kind::Xfs] {
+        CACHES.iter().for_each(|options| postgres_on(kind, Trouble::Abort, options));
+    }
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     Btrfs,
 }
 
+pub const ALL: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
+
 /// What is the matter with a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -126,7 +128,7 @@ impl Disk {
             Trouble::Full => leave(&self.path().join("filler"), &self.path(), room * MIB),
             Trouble::Quota => {
                 rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
-                self.limit(&format!("{room}M"));
+                self.limit(&(self.charged() + room * MIB).to_string());
             }
             Trouble::Dead => {
                 rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
@@ -168,7 +170,11 @@ impl Disk {
     /// from its vault.
     pub fn heal(&mut self) {
         match self.trouble {
-            Trouble::Full => fs::remove_file(self.path().join("filler")).unwrap(),
+            Trouble::Full => {
+                fs::remove_file(self.path().join("filler")).unwrap();
+                // btrfs gives space back with the next of its transactions.
+                rustix::fs::syncfs(File::open(self.path()).unwrap()).unwrap();
+            }
             Trouble::Quota => self.limit("none"),
             Trouble::Dead => {
                 fs::remove_file(self.vault.scratch().join("image/filler")).unwrap();
@@ -182,6 +188,15 @@ impl Disk {
     /// the change of its own limit either.
     fn limit(&self, limit: &str) {
         btrfs(&["qgroup", "limit", limit, "0/256"], &[&self.path()]);
+    }
+
+    /// The bytes that its quota counts.
+    fn charged(&self) -> u64 {
+        let mut show = Command::new(require("btrfs"));
+        let shown = run(show.args(["qgroup", "show", "--raw"]).arg(self.path())).ok();
+        let group = shown.stdout.lines().find_map(|line| line.trim().strip_prefix("0/256"));
+        let bytes = group.and_then(|numbers| numbers.split_whitespace().next());
+        bytes.and_then(|number| number.parse().ok()).expect("the size of qgroup 0/256")
     }
 
     fn mount_anew(&mut self) {
@@ -228,5 +243,7 @@ fn leave(filler: &Path, dir: &Path, room: u64) {
             break;
         }
         taken += step;
+        // Until then btrfs calls available what it has just given.
+        rustix::fs::syncfs(&file).unwrap();
     }
 }

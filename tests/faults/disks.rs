@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::files::close;
 use crate::common::{Allow, Campaign, pattern};
-use crate::disk::{Disk, Kind, Trouble};
+use crate::disk::{ALL, Disk, Kind, Trouble};
 
 const APPENDERS: u64 = 40;
 /// Long enough for most to come to the end of the space; an fsync on a full btrfs takes its time.
@@ -205,8 +205,6 @@ fn appenders_on(kind: Kind, trouble: Trouble, options: &[&str]) {
         vault.verify();
     }
 }
-
-const ALL: [Kind; 3] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs];
 
 #[test]
 fn appenders_on_full_disks() {

@@ -1,6 +1,6 @@
 //! What a cache writes back late and the disk refuses: how much of the file is cut for it.
 
-use atrest::store::FileError;
+use atrest::store::{FileError, SealedFile};
 
 use super::bench_file::BenchFile;
 use crate::common_store::{Fault, pattern, read_all};
@@ -37,4 +37,21 @@ fn what_a_second_attempt_writes_is_not_lost() {
     bench.memory.heal();
     bench.file.cut_to_written();
     assert_eq!(bench.file.len(), 65_000);
+}
+
+/// As at a quota of btrfs: the first write fails, and so does the cut that takes its length back.
+#[test]
+fn a_length_that_stays_without_content_gets_a_header() {
+    let bench = BenchFile::new();
+    bench.memory.fail(Fault { after: 1, times: 3, errno: libc::EDQUOT, half_written: false });
+    assert!(!write_back(&bench, 0, 5000));
+    assert_eq!(bench.file.len(), 5000);
+    // The third failure. Until it is written the file is one that owes a header.
+    bench.file.commit().unwrap_err();
+    assert!(bench.file.may_owe_commit());
+    bench.file.commit().unwrap();
+    let next = bench.mounts.after_clean_end().context();
+    let size = bench.memory.size();
+    let file = SealedFile::open(bench.memory.clone(), size, next).unwrap();
+    assert!(read_all(&file).unwrap() == [0; 5000], "{} bytes", file.len());
 }

@@ -40,11 +40,16 @@ impl<B: Backing> SealedFile<B> {
             if !meta.touched {
                 return Ok(());
             }
-            if all || !meta.stale_tail {
+            if all || !(meta.stale_tail || matches!(meta.seal, Seal::Lost)) {
                 break (held, meta);
             }
             all = true;
         };
+        if matches!(meta.seal, Seal::Lost) {
+            // Its first write failed, and so did taking its length back: no header is there yet, and
+            // only a crash excuses that.
+            self.forget_lost(&mut meta)?;
+        }
         if meta.stale_tail {
             // No later mount looks at the tail of a file whose header is of a clean one.
             match self.mend_tail(&mut meta) {
