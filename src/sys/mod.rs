@@ -20,6 +20,7 @@ mod memory;
 mod mount;
 mod mount_command;
 mod mountinfo;
+mod path_of;
 mod peer;
 mod power;
 mod process;
@@ -44,6 +45,7 @@ pub use mount::{
 };
 pub use mount_command::told_to_mount;
 pub use mountinfo::{Device, MountTable, MountedVault};
+pub use path_of::path_of;
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{

@@ -175,7 +175,10 @@ fn fill(mount: &Mounted, with: u8) {
 /// What comes of the vault as it is now.
 fn judge(vault: &Vault) -> Outcome {
     match vault.try_mount(&[]) {
-        Err(refusal) if refusal.stderr.contains("has no version") => NoKey,
+        Err(refusal) if refusal.stderr.contains("has no version") => {
+            assert_eq!(refusal.code(), 11, "{refusal}");
+            NoKey
+        }
         Err(refusal) => {
             assert_eq!(refusal.code(), 11, "{refusal}");
             assert!(refusal.stderr.contains("put back"), "{refusal}");
@@ -259,11 +262,27 @@ fn what_is_missing_is_told() {
     fill(&mount, b'a');
     mount.unmount();
     let whole = Snapshot::take(&vault, "whole");
-    for (part, expected) in [(Part::Seal, Some(11)), (Part::State, Some(4)), (Part::Record, None)] {
+    for (part, expected) in
+        [(Part::Seal, Some("is missing")), (Part::State, Some("is missing")), (Part::Record, None)]
+    {
         whole.restore(&vault);
         fs::remove_file(vault.scratch().join(part.path(&vault))).unwrap();
         match vault.try_mount(&[]) {
-            Err(refusal) => assert_eq!(Some(refusal.code()), expected, "{part:?}: {refusal}"),
+            Err(refusal) => {
+                let what = expected.unwrap_or_else(|| panic!("{part:?} is asked for: {refusal}"));
+                assert_eq!(refusal.code(), 11, "{part:?}: {refusal}");
+                assert!(refusal.stderr.contains(what), "{part:?}: {refusal}");
+                let mut mount = vault.mount(&["--accept-rollback"]);
+                mount.allow(Allow::Errors);
+                assert_eq!(fs::read(mount.join("file")).unwrap(), vec![b'a'; 20_000]);
+                fs::write(mount.join("file"), b"more").unwrap();
+                mount.unmount();
+                let mount = vault.mount(&[]);
+                assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+                assert_eq!(fs::read(mount.join("file")).unwrap(), b"more");
+                mount.unmount();
+                vault.verify();
+            }
             Ok(mut mount) => {
                 mount.allow(Allow::Errors);
                 assert_eq!(expected, None, "{part:?} is not missed");
@@ -284,6 +303,7 @@ fn a_record_that_was_changed_is_no_record() {
     let refusal = vault.try_mount(&[]).err().expect("a record that was changed is believed");
     assert_eq!(refusal.code(), 11, "{refusal}");
     assert!(refusal.stderr.contains("is damaged or was made with other keys"), "{refusal}");
+    assert!(refusal.stderr.contains("whether it was put back"), "nobody knows that: {refusal}");
     fs::remove_file(&record).unwrap();
     fs::create_dir(&record).unwrap();
     let refusal = vault.try_mount(&[]).err().expect("a record that can't be read is passed over");

@@ -104,7 +104,7 @@ pub fn recorded<T>(
 /// # Errors
 /// [`Exit::Trail`] where the trail can't be kept and is to fail closed; those of the daemon.
 pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
-    let request = Request::Note(note);
+    let request = Request::Note(note, keys.read()?.mark().clone());
     match target.daemon()? {
         Daemon::Reached(client) => client.ask(&request, &mut |_| ()).map(drop),
         Daemon::None => recorded(&target.vault, keys, &request, |_| Ok(((), keys.read()?.ring))),

@@ -26,7 +26,7 @@ use super::principals;
 use super::target::Target;
 use super::verify::within;
 
-pub use events::{event, keep as keep_events, leaves_trail, of_key, of_keys};
+pub use events::{event, keep as keep_events, leaves_trail, of_key};
 pub use keep::{directory, for_mount, note, recorded};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
