@@ -17,6 +17,9 @@ use super::vault::{self, Turn};
 
 /// After how long a daemon that still writes back the last of it is spoken of.
 const NOTICE: Duration = Duration::from_secs(5);
+/// How long a daemon may run whose vault's lock is free, before it counts as another's: its number may
+/// be one of another PID namespace.
+const END: Duration = Duration::from_secs(10);
 /// How long a search through /proc may take.
 const SEARCH: Duration = Duration::from_secs(5);
 /// How often to look who else may keep it from ending.
@@ -52,6 +55,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
     let daemon = vault::holder(&target.vault).ok().flatten().flatten();
+    // Where its lock was exchanged, the daemon itself says who it is.
+    let daemon = daemon.or_else(|| Status::of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
         let _turn = Turn::take(&mounted.vault)?;
@@ -151,7 +156,12 @@ fn wait_until_free(
     let mut pause = Duration::from_millis(1);
     let (mut next_look, mut told) = (LOOK, false);
     loop {
-        let Some(holder) = vault::holder(directory)? else { return Ok(()) };
+        let holder = match vault::holder(directory)? {
+            Some(holder) => holder,
+            // Its lock was exchanged, or it is about to end.
+            None if daemon.is_some_and(sys::is_running) && started.elapsed() < END => daemon,
+            None => return Ok(()),
+        };
         let is_next = daemon.is_some() && holder.is_some() && holder != daemon;
         if is_next {
             return Ok(());

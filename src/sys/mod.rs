@@ -49,8 +49,8 @@ pub use path_of::path_of;
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
-    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
-    processor_of,
+    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, is_running,
+    keep_secrets, processor_of,
 };
 pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};
