@@ -31,7 +31,7 @@ fn with_a_doomed_key() -> Vault {
     vault
 }
 
-const DELETED: &str = "DeleteKey - - - doomed/1 ok rw";
+const DELETED: &str = "DeleteKey destroy - - doomed/1 ok rw";
 
 #[test]
 fn a_rotation_at_the_mount() {
