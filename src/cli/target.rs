@@ -87,8 +87,9 @@ pub fn clear_socket(stale: &MountedVault) {
 /// Where the vault of a mount lies, if that is not where it was mounted from: its daemon knows.
 fn current_place(mounted: &MountedVault) -> Option<PathBuf> {
     let is_served = |place: &Place| Client::connect(place).is_some();
-    if sys::is_stale(&mounted.mountpoint)
-        || Place::of(&mounted.vault, mounted.user_id).is_ok_and(|place| is_served(&place))
+    // First: a mount whose disk hangs answers no question about itself.
+    if Place::of(&mounted.vault, mounted.user_id).is_ok_and(|place| is_served(&place))
+        || sys::is_stale(&mounted.mountpoint)
     {
         return None;
     }

@@ -131,12 +131,13 @@ impl Watch {
         claim: Claim<'_>,
         written: bool,
     ) -> Result<(Option<Self>, Freshness), VaultError> {
-        let mut findings = by_the_vault(claim, evidence);
+        let mut findings = by_the_vault(claim);
         let trail_knows = claim.trail.map_or(Epoch(0), |(_, epoch)| epoch);
         let Some(place) = evidence.place.clone() else {
             if claim.epochs.is_none() && trail_knows == Epoch(0) {
                 return Err(VaultError::Damaged(state::FILE));
             }
+            findings.set_back(key_file_set_back(claim, None, evidence));
             return Ok((None, judged(findings, Freshness::NoPlace, evidence)?));
         };
         let directory = std::fs::canonicalize(dir)?;
@@ -185,8 +186,9 @@ impl Watch {
         {
             return Err(VaultError::IsCopy(original.clone()));
         }
+        findings.set_back(key_file_set_back(claim, known.as_ref(), evidence));
         if let Some(record) = &known {
-            by_the_record(record, claim, evidence, &mut findings);
+            by_the_record(record, claim, &mut findings);
         }
         let newest = known.as_ref().map_or(trail_knows, |record| record.epoch.max(trail_knows));
         if claim.epochs.is_none() && newest == Epoch(0) {
@@ -292,15 +294,14 @@ impl Findings {
     }
 }
 
-/// What the vault itself tells of its key file and its trail.
-fn by_the_vault(claim: Claim<'_>, evidence: &Evidence) -> Findings {
+/// What the vault itself tells of its trail.
+fn by_the_vault(claim: Claim<'_>) -> Findings {
     let mut findings = Findings::default();
     let Some(epochs) = claim.epochs else {
         let what = format!("its record of mounts, {}, is missing or was changed", state::FILE);
         findings.unproven(what);
         return findings;
     };
-    findings.set_back(evidence.contradicts(&claim.marks.key_file));
     let trail = claim.trail.map(|(mark, _)| mark);
     findings.set_back(trail_set_back(claim.marks.trail.as_ref(), trail));
     if let Some((_, epoch)) = claim.trail
@@ -315,7 +316,7 @@ fn by_the_vault(claim: Claim<'_>, evidence: &Evidence) -> Findings {
     findings
 }
 
-fn by_the_record(last: &Record, claim: Claim<'_>, evidence: &Evidence, findings: &mut Findings) {
+fn by_the_record(last: &Record, claim: Claim<'_>, findings: &mut Findings) {
     if let Some(now) = claim.epochs {
         if now.current < last.epoch {
             findings.set_back([format!(
@@ -337,15 +338,22 @@ fn by_the_record(last: &Record, claim: Claim<'_>, evidence: &Evidence, findings:
             mounts(last.epoch)
         )]);
     }
-    // What both say is said once. And where the vault knows of a newer one, that is what counts.
-    let known = &claim.marks.key_file;
-    if last.key_file.generation >= known.generation && last.key_file != *known {
-        findings.set_back(evidence.contradicts(&last.key_file));
-    }
     if last.trail != claim.marks.trail {
         let trail = claim.trail.map(|(mark, _)| mark);
         findings.set_back(trail_set_back(last.trail.as_ref(), trail));
     }
+}
+
+/// Of the vault and this machine the one that has seen the newer key file counts: the other was not
+/// told, as a vault on a read-only filesystem.
+fn key_file_set_back(claim: Claim<'_>, known: Option<&Record>, evidence: &Evidence) -> Vec<String> {
+    let vault = &claim.marks.key_file;
+    let machine = known.map(|record| &record.key_file);
+    let newest = vault.generation.max(machine.map_or(0, |mark| mark.generation));
+    // What both say is said once.
+    let machine = machine.filter(|mark| *mark != vault);
+    let newest = [Some(vault), machine].into_iter().flatten().filter(|m| m.generation == newest);
+    newest.filter_map(|mark| evidence.contradicts(mark)).collect()
 }
 
 fn mounts(epoch: Epoch) -> String {

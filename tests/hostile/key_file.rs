@@ -163,6 +163,21 @@ fn what_a_protector_changed_beside_a_mount_does_not_come_back() {
 }
 
 #[test]
+fn a_vault_that_was_not_told_of_the_newest_key_file_is_not_asked() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let state = vault.path().join(".atrest/state.json");
+    let before = fs::read(&state).unwrap();
+    add_passphrase(&vault).ok();
+    // As on a filesystem that could not be written.
+    fs::write(&state, before).unwrap();
+    let given = format!("passphrase-file={}", vault.scratch().join("passphrase").display());
+    let mount = vault.mount(&["-o", &given]);
+    assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+    mount.unmount();
+}
+
+#[test]
 fn another_key_file_of_the_same_number_is_refused() {
     let vault = Vault::init();
     vault.mount(&[]).unmount();
