@@ -61,7 +61,8 @@ fn needed(plan: &Plan) -> Result<Vec<(&'static str, PathBuf, &'static str)>, Fai
     add("the log file", options.log_file.clone(), "name another place with --log-file");
     if !options.trail.off {
         // Where there is no place for it, the mount goes on without, or says why it does not.
-        let directory = trail::directory(&plan.vault, options.trail.directory.as_deref()).ok();
+        let directory =
+            trail::claimed_directory(&plan.vault, options.trail.directory.as_deref()).ok();
         add(TRAIL, directory, "name another place with --trail, or keep none with --no-trail");
         let syslog = options.trail.syslog().map(Path::to_owned);
         add("the socket of syslog", syslog, "name another one with --trail-syslog");

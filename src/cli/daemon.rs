@@ -137,16 +137,33 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
 
 /// Says what is known of the vault's age, unless all is as it was.
 fn tell_age(fs: &Fs, vault: &Path) {
-    let vault = vault.shown();
-    let sentence = match fs.vault().freshness() {
-        None | Some(Freshness::Fresh) => return,
+    let failing = fs.vault().record_failing();
+    if let Some(sentence) = age(fs, failing.is_some(), &vault.shown().to_string()) {
+        match fs.vault().freshness() {
+            Some(Freshness::Accepted(_)) => log::warn!("{sentence}"),
+            _ => log::info!("{sentence}"),
+        }
+        tell(&sentence);
+    }
+    if let Some(reason) = failing {
+        let sentence = format!(
+            "this machine can't keep what it knows of the vault {}, so that it may be put back to an \
+             older state unnoticed: {reason}",
+            vault.shown()
+        );
+        log::info!("{sentence}");
+        tell(&sentence);
+    }
+}
+
+fn age(fs: &Fs, is_failing: bool, vault: &str) -> Option<String> {
+    Some(match fs.vault().freshness() {
+        None | Some(Freshness::Fresh | Freshness::NoPlace) => return None,
+        // It may have seen it often.
+        Some(Freshness::FirstSeen) if is_failing => return None,
         Some(Freshness::FirstSeen) => format!(
             "this machine sees the vault {vault} for the first time, and can't know whether it is as \
              new as it should be"
-        ),
-        Some(Freshness::NoPlace) => format!(
-            "there is no place to keep what this machine knows of the vault {vault}: whether it is put \
-             back to an older state shows only if XDG_STATE_HOME or HOME is set"
         ),
         Some(Freshness::Moved(from)) => {
             format!("the vault {vault} was in {} when it was last seen", from.shown())
@@ -154,16 +171,10 @@ fn tell_age(fs: &Fs, vault: &Path) {
         Some(Freshness::Copy(of)) => {
             format!("the vault {vault} is a copy of the one in {}", of.shown())
         }
-        Some(Freshness::Accepted(findings)) => format!(
-            "the vault {vault} was put back to an older state, which was accepted: {}",
-            findings.join("; ")
-        ),
-    };
-    match fs.vault().freshness() {
-        Some(Freshness::Accepted(_)) => log::warn!("{sentence}"),
-        _ => log::info!("{sentence}"),
-    }
-    tell(&sentence);
+        Some(Freshness::Accepted(findings)) => {
+            format!("the vault {vault} is accepted as it is, older or not: {}", findings.join("; "))
+        }
+    })
 }
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         true => vec![args.new.protector()?],
         false => Vec::new(),
     };
-    KeyFile::create(&key_file, &ring, &protectors)?;
+    let mark = KeyFile::create(&key_file, &ring, &protectors)?;
     if let Err(error) = Vault::create(&dir, &ring, NameMode::Plain) {
         KeyFile::discard(&key_file).or_fail(Exit::KeyFile, || {
             format!("no vault was made ({error}), and its key file stays")
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(vault::failure(&dir, error));
     }
     // So that the first mount here is not the first time that this machine sees it.
-    vault::note_change(&dir, &ring, 1);
+    vault::note_change(&dir, &ring, &mark);
     print(&format!(
         "Made the vault {}, of format {FORMAT_VERSION}, with the id {id}.\n\
          Its key file is {}.\n\

@@ -11,13 +11,13 @@ use crate::fs::{Fs, Progress};
 use crate::fuse::Connection;
 use crate::keys::policy::{Action, Asker};
 use crate::keys::trail::{EventName, Who};
-use crate::keys::{MasterKey, Timestamp};
+use crate::keys::{KeyFileMark, MasterKey, Timestamp};
 use crate::store::Access;
 use crate::sys::{self, Show};
 
 use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};
-use super::key::{FileWork, KeyChange, KeyChanged, Listed, PolicyChange};
+use super::key::{FileWork, KeyChange, Listed, PolicyChange};
 use super::mount::Plan;
 use super::policy::{self, Policies};
 use super::spin::Spin;
@@ -48,8 +48,9 @@ impl Served {
         Self { vault, mountpoint, fs, keys, connection, spin, trail_readers }
     }
 
-    /// Rotates the keys whose time has come, and destroys those, now and as long as the process
-    /// lives; says once when keys no longer find room in memory that is locked.
+    /// Rotates the keys whose time has come, now and as long as the process lives; says once when keys
+    /// no longer find room in memory that is locked. None is destroyed: the clock may have jumped, and
+    /// that can't be taken back.
     ///
     /// # Errors
     /// When there can be no thread for it.
@@ -89,11 +90,7 @@ impl Served {
     fn catch_up(&self, told: String) -> String {
         let now = Timestamp::now();
         let context = self.fs.vault().context();
-        let is_due = |now| {
-            let ring = context.ring();
-            !ring.rotation_due(now).is_empty() || !ring.deletion_due(now).is_empty()
-        };
-        if !is_due(now) {
+        if context.ring().rotation_due(now).is_empty() {
             return String::new();
         }
         let done = vault::update(&self.keys, &self.fs, |ring| {
@@ -102,18 +99,14 @@ impl Served {
             for name in &due {
                 ring.rotate(name)?;
             }
-            Ok((due, ring.destroy_due(now)))
+            Ok(due)
         });
         match done {
-            Ok((rotated, destroyed)) => {
-                self.record_due(EventName::RotateKey, &rotated, &Who::here());
-                self.record_due(EventName::DeleteKey, &destroyed, &Who::here());
+            Ok(rotated) => {
+                self.record_rotations(&rotated);
                 rotated
                     .iter()
                     .for_each(|name| log::info!("rotated the master key `{name}`: it was due"));
-                destroyed.iter().for_each(|name| {
-                    log::warn!("destroyed the master key `{name}`: its time was up")
-                });
                 String::new()
             }
             Err(failure) => {
@@ -125,11 +118,18 @@ impl Served {
         }
     }
 
-    fn record_due(&self, name: EventName, keys: &[String], who: &Who) {
+    fn record_rotations(&self, keys: &[String]) {
         if let Some(kept) = self.fs.trail() {
-            let events = trail::of_keys(name, &self.fs.vault().context().ring(), keys, who);
+            let ring = self.fs.vault().context().ring();
+            let of = |key: &String| trail::of_key(EventName::RotateKey, &ring, key, Who::here());
+            let events: Vec<_> = keys.iter().map(of).collect();
             trail::keep_events(kept, events);
         }
+    }
+
+    /// Where the vault lies by now.
+    fn vault(&self) -> PathBuf {
+        sys::path_of(self.fs.vault()).unwrap_or_else(|| self.vault.clone())
     }
 
     fn status(&self) -> Status {
@@ -139,6 +139,7 @@ impl Served {
         let freshness = FreshnessStatus {
             found: self.fs.vault().freshness().map(|found| found.word().to_owned()),
             record: self.fs.vault().record_path().map(|path| path.to_string_lossy().into_owned()),
+            failing: self.fs.vault().record_failing(),
         };
         Status {
             mounted: true,
@@ -152,27 +153,26 @@ impl Served {
             confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
             operations: self.connection.counters().snapshot(),
-            ..Status::at_rest(&self.vault, &description).with_keys(&self.keys.path, &ring)
+            ..Status::at_rest(&self.vault(), &description).with_keys(&self.keys.path, &ring)
         }
     }
 
     /// Changes a master key. Where files can't be read any more afterwards, the kernel first
     /// writes back what it has of them, and then gives up what it keeps.
-    fn change(&self, change: &KeyChange, who: &Who) -> Result<Value, Failure> {
+    fn change(&self, change: &KeyChange) -> Result<Value, Failure> {
         let drop_cached = || {
             if change.takes_away() {
                 self.connection.drop_cached(&self.fs.known_files());
             }
         };
         drop_cached();
-        let (KeyChanged { key, destroyed }, file) = vault::change(&self.keys, change)?;
+        let (key, file) = vault::change(&self.keys, change)?;
         if !change.dry_run {
             vault::adopt(&self.fs, file);
         }
         drop_cached();
         if !change.dry_run {
             log::info!("{}", change.done(&key));
-            self.record_due(EventName::DeleteKey, &destroyed, who);
         }
         Ok(json!(key))
     }
@@ -199,6 +199,22 @@ impl Served {
         Ok(json!(changed))
     }
 
+    /// Takes note of what a client has made of the key file. It is believed of those who could write
+    /// the file anyway.
+    fn note_key_file(&self, mark: &KeyFileMark, peer: &Peer) -> Result<Value, Failure> {
+        if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
+            let sentence = "only root and the daemon's user can have changed the key file";
+            return Err(Failure::new(Exit::Policy, sentence));
+        }
+        self.keys.expect(mark);
+        if let Err(failure) = vault::reread(&self.keys, &self.fs) {
+            // As where the protector is gone that the mount began with.
+            log::info!("the key file was changed, and can't be read here any more: {failure}");
+        }
+        self.fs.vault().note_key_file(mark);
+        Ok(Value::Null)
+    }
+
     /// Whether the policy of `key` lets `peer`.
     fn lets(&self, peer: &Peer, action: Action, key: &MasterKey) -> bool {
         let asker = Asker { groups: peer.groups.clone(), ..self.fs.asker(peer.uid, peer.gid) };
@@ -211,7 +227,9 @@ impl Served {
         let (action, keys): (_, Vec<&MasterKey>) = match request {
             // Each key by itself.
             Request::Keys | Request::Policies => return Ok(()),
-            Request::Status | Request::Note(_) => (Action::Describe, vec![ring.default_key()]),
+            Request::Status | Request::Note(..) | Request::KeyFile(_) => {
+                (Action::Describe, vec![ring.default_key()])
+            }
             Request::Simulate { .. } => (Action::Describe, ring.keys().collect()),
             Request::Change(change) => match change.policy_action() {
                 Action::Create => (Action::Create, vec![ring.default_key()]),
@@ -269,11 +287,11 @@ impl Served {
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Value, Failure> {
         if work.access() > self.fs.vault().access() {
-            let sentence = format!("the vault {} is mounted read-only", self.vault.shown());
+            let sentence = format!("the vault {} is mounted read-only", self.vault().shown());
             return Err(Failure::new(Exit::Failed, sentence));
         }
         vault::reread(&self.keys, &self.fs)?;
-        let outcome = json!(work.perform(&self.vault, &self.fs, (&self.keys, who), progress)?);
+        let outcome = json!(work.perform(&self.vault(), &self.fs, (&self.keys, who), progress)?);
         log::info!("{} ended: {outcome}", work.name());
         Ok(outcome)
     }
@@ -337,17 +355,18 @@ impl Served {
             }
             Request::Policy(change) => self.change_policy(&change),
             // What it is about, the client does; it is recorded with all that is asked.
-            Request::Note(_) => Ok(Value::Null),
+            Request::Note(_, mark) => self.keys.require_known(&mark).map(|()| Value::Null),
+            Request::KeyFile(mark) => self.note_key_file(&mark, peer),
             Request::Status => Ok(json!(self.status())),
-            Request::Change(change) => self.change(&change, &peer.who),
+            Request::Change(change) => self.change(&change),
             Request::Work(work) => self.work(&work, &peer.who, progress),
             Request::Trail(request) => {
                 let reader = (&self.trail_readers, &peer.who);
-                trail::answer(&request, reader, &self.vault, &self.fs)
+                trail::answer(&request, reader, &self.vault(), &self.fs)
             }
             Request::Verify { path } => {
                 let found = self.fs.verify(&path, progress);
-                Ok(json!(found.map_err(|error| vault::failure(&self.vault.join(path), error))?))
+                Ok(json!(found.map_err(|error| vault::failure(&self.vault().join(path), error))?))
             }
         }
     }

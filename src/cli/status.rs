@@ -82,6 +82,9 @@ pub struct FreshnessStatus {
     pub found: Option<String>,
     /// Where that is kept; null where nothing is.
     pub record: Option<String>,
+    /// Why it can't be kept; null while it can.
+    #[serde(default)]
+    pub failing: Option<String>,
 }
 
 /// Prints the status.
@@ -152,6 +155,7 @@ impl Status {
             freshness: FreshnessStatus {
                 found: None,
                 record: path_of_record(&description.vault).map(lossy),
+                failing: None,
             },
             ..Self::default()
         }
@@ -195,6 +199,9 @@ impl Status {
         // Writing to a String cannot fail.
         if let Some(found) = &self.freshness.found {
             let _ = write!(text, "\nage      {found}");
+        }
+        if let Some(reason) = &self.freshness.failing {
+            let _ = write!(text, "\n         what this machine knows can't be kept: {reason}");
         }
         if let Some(next) = &self.next_rotation {
             let _ = write!(text, "\nrotates  {next}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::{self, MountTable, MountedVault, Show};
 
-use super::control::{Client, Place};
+use super::control::{Client, Place, Request};
 use super::exit::{Context, Exit, Failure};
 
 /// A vault, by its directory or by where it is mounted.
@@ -28,7 +28,8 @@ impl Target {
         let path = resolve(path).or_fail(Exit::Vault, || path.shown().to_string())?;
         let table = mount_table()?;
         if let Some(mounted) = table.vault_at(&path) {
-            return Ok(Self { vault: mounted.vault.clone(), mounted: Some(mounted) });
+            let vault = current_place(&mounted).unwrap_or_else(|| mounted.vault.clone());
+            return Ok(Self { vault, mounted: Some(mounted) });
         }
         let mounted = table.mounts_of(&path).last();
         Ok(Self { vault: path, mounted })
@@ -81,6 +82,25 @@ pub fn clear_socket(stale: &MountedVault) {
     if let Ok(place) = Place::of(&stale.vault, stale.user_id) {
         place.clear();
     }
+}
+
+/// Where the vault of a mount lies, if that is not where it was mounted from: its daemon knows.
+fn current_place(mounted: &MountedVault) -> Option<PathBuf> {
+    let is_served = |place: &Place| Client::connect(place).is_some();
+    // First: a mount whose disk hangs answers no question about itself.
+    if Place::of(&mounted.vault, mounted.user_id).is_ok_and(|place| is_served(&place))
+        || sys::is_stale(&mounted.mountpoint)
+    {
+        return None;
+    }
+    let ask = |place: Place| {
+        let answer = Client::connect(&place)?.ask(&Request::Status, &mut |_| ()).ok()?;
+        let text = |field| answer.get(field)?.as_str().map(str::to_owned);
+        Some((text("mountpoint")?, text("vault")?))
+    };
+    let mountpoint = mounted.mountpoint.to_string_lossy();
+    let mut answers = Place::all(mounted.user_id).into_iter().filter_map(ask);
+    answers.find(|(at, _)| *at == mountpoint).map(|(_, vault)| PathBuf::from(vault))
 }
 
 /// The kernel's table of mounts.

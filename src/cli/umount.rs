@@ -1,6 +1,6 @@
 //! `atrest umount`: returns when the vault is quiet.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ use super::vault::{self, Turn};
 
 /// After how long a daemon that still writes back the last of it is spoken of.
 const NOTICE: Duration = Duration::from_secs(5);
+/// How long a daemon may run whose vault's lock is free, before it counts as another's: its number may
+/// be one of another PID namespace.
+const END: Duration = Duration::from_secs(10);
 /// How long a search through /proc may take.
 const SEARCH: Duration = Duration::from_secs(5);
 /// How often to look who else may keep it from ending.
@@ -51,7 +54,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
-    let daemon = vault::holder(&mounted.vault).ok().flatten().flatten();
+    let daemon = vault::holder(&target.vault).ok().flatten().flatten();
+    // Where its lock was exchanged, the daemon itself says who it is.
+    let daemon = daemon.or_else(|| Status::of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
         let _turn = Turn::take(&mounted.vault)?;
@@ -60,7 +65,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         })?;
         clear_socket(mounted);
         tell(&format!("recovered {mountpoint}: its daemon had died"));
-        wait_until_free(mounted, daemon)?;
+        wait_until_free(&target.vault, mounted, daemon)?;
         return Ok(Exit::Done);
     }
     // A vault that was opened to be read leaves no word of its end; a mount that was made read-only
@@ -69,8 +74,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
         && Status::is_read_only(&target).unwrap_or(true);
     unmount(mounted, daemon)?;
-    wait_until_free(mounted, daemon)?;
-    match Vault::last_end(&mounted.vault, daemon).filter(|_| !read_only) {
+    wait_until_free(&target.vault, mounted, daemon)?;
+    match Vault::last_end(&target.vault, daemon).filter(|_| !read_only) {
         None => Ok(Exit::Done),
         Some(reason) => {
             let sentence = match reason.as_str() {
@@ -141,13 +146,22 @@ pub fn list(holders: &[Holder]) -> String {
 /// Waits as long as the daemon lives: on a slow disk it takes what it takes, and whoever is told
 /// that it has ended relies on it. Only where the mount goes on in another mount namespace, which
 /// may be for ever, that is told instead.
-fn wait_until_free(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
+fn wait_until_free(
+    directory: &Path,
+    mounted: &MountedVault,
+    daemon: Option<u32>,
+) -> Result<(), Failure> {
     let started = Instant::now();
-    let vault = mounted.vault.shown();
+    let vault = directory.shown();
     let mut pause = Duration::from_millis(1);
     let (mut next_look, mut told) = (LOOK, false);
     loop {
-        let Some(holder) = vault::holder(&mounted.vault)? else { return Ok(()) };
+        let holder = match vault::holder(directory)? {
+            Some(holder) => holder,
+            // Its lock was exchanged, or it is about to end.
+            None if daemon.is_some_and(sys::is_running) && started.elapsed() < END => daemon,
+            None => return Ok(()),
+        };
         let is_next = daemon.is_some() && holder.is_some() && holder != daemon;
         if is_next {
             return Ok(());

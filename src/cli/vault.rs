@@ -13,12 +13,15 @@ use crate::format::VolumeId;
 use crate::fs::Fs;
 use parking_lot::Mutex;
 
-use crate::keys::{Fingerprints, Held, KeyError, KeyFile, KeyRing, OpenKeyFile, Unlock};
+use crate::keys::{
+    Fingerprints, Held, KeyDescription, KeyError, KeyFile, KeyFileMark, KeyRing, OpenKeyFile,
+    Unlock,
+};
 use crate::store::{Access, Description, Evidence, Vault, VaultError};
 use crate::sys::Show;
 
 use super::exit::{Exit, Failure};
-use super::key::{KeyChange, KeyChanged};
+use super::key::KeyChange;
 
 /// How long another process may take to mount the same vault.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,8 +39,8 @@ pub struct Keys {
     pub path: PathBuf,
     vault: VolumeId,
     held: Held,
-    /// How often the file had been written, and which keys it had.
-    seen: Mutex<(u64, Fingerprints)>,
+    /// Which state of the file it was, and which keys it had.
+    seen: Mutex<(KeyFileMark, Fingerprints)>,
 }
 
 impl Keys {
@@ -52,7 +55,7 @@ impl Keys {
     ) -> Result<Self, Failure> {
         let path = std::path::absolute(KeyFile::locate(vault, named)?)?;
         let file = KeyFile::open(&path, vault, unlock)?;
-        let seen = Mutex::new((file.generation(), file.ring.fingerprints()));
+        let seen = Mutex::new((file.mark().clone(), file.ring.fingerprints()));
         Ok(Self { path, vault: *vault, held: file.held(), seen })
     }
 
@@ -68,12 +71,40 @@ impl Keys {
 
     fn require_later(&self, file: &OpenKeyFile) -> Result<(), KeyError> {
         let mut seen = self.seen.lock();
-        let (generation, prints) = (file.generation(), file.ring.fingerprints());
-        if generation < seen.0 || !seen.1.lead_to(&prints) {
+        if *file.mark() == seen.0 {
+            return Ok(());
+        }
+        let prints = file.ring.fingerprints();
+        if seen.0.contradicts(file.mark()).is_some() || !seen.1.lead_to(&prints) {
             return Err(KeyError::Replaced(self.path.clone()));
         }
-        *seen = (generation, prints);
+        *seen = (file.mark().clone(), prints);
         Ok(())
+    }
+
+    /// Makes sure that somebody who is about to change the key file has read the state of it that
+    /// is known here.
+    ///
+    /// # Errors
+    /// [`Exit::Rollback`] for another one.
+    pub fn require_known(&self, mark: &KeyFileMark) -> Result<(), Failure> {
+        // Where it can't be opened any more, what was read last is known all the same.
+        match self.read().map(drop) {
+            Err(failure) if failure.exit == Exit::Rollback => return Err(failure),
+            Ok(()) | Err(_) => {}
+        }
+        match *mark == self.seen.lock().0 {
+            true => Ok(()),
+            false => Err(KeyError::Replaced(self.path.clone()).into()),
+        }
+    }
+
+    /// Takes it from who has changed the key file that its newest state is `mark`.
+    pub fn expect(&self, mark: &KeyFileMark) {
+        let mut seen = self.seen.lock();
+        if mark.generation > seen.0.generation {
+            seen.0 = mark.clone();
+        }
     }
 
     /// Changes what it holds; returns what `change` did, and what is in force then.
@@ -88,7 +119,8 @@ impl Keys {
             self.require_later(file)?;
             change(file)
         })?;
-        self.require_later(&edited.1)?;
+        // What this process has made of the state before needs no proof.
+        *self.seen.lock() = (edited.1.mark().clone(), edited.1.ring.fingerprints());
         Ok(edited)
     }
 }
@@ -195,7 +227,8 @@ pub fn open(vault: &Path, keys: &Keys, access: Access, age: Age) -> Result<Fs, F
         tried += 1;
         let file = keys.read()?;
         let Age { accept_rollback, own_trail } = age;
-        let evidence = Evidence { accept_rollback, own_trail, ..Evidence::new(file.generation()) };
+        let evidence =
+            Evidence { accept_rollback, own_trail, ..Evidence::new(file.mark().clone()) };
         match Vault::open_fresh(vault, file.ring, access, &evidence) {
             Err(VaultError::Locked(_)) if tried < MOMENTS => thread::sleep(MOMENT),
             opened => break opened.map_err(|error| failure(vault, error))?,
@@ -216,7 +249,7 @@ pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
 
 /// The vault goes on with what the key file holds now.
 pub fn adopt(fs: &Fs, file: OpenKeyFile) {
-    fs.vault().note_key_file(file.generation());
+    fs.vault().note_key_file(file.mark());
     fs.vault().context().replace_ring(file.ring);
 }
 
@@ -227,25 +260,26 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
 /// [`Exit::Rollback`], [`Exit::KeyFile`].
 pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
     let file = keys.read()?;
-    match look_at(vault, &file.ring, file.generation()) {
-        Err(error @ VaultError::SetBack(_)) => Err(failure(vault, error)),
+    let evidence = Evidence::new(file.mark().clone());
+    match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
+        Err(
+            error @ (VaultError::SetBack(_) | VaultError::Unproven(_) | VaultError::KeysApart(_)),
+        ) => Err(failure(vault, error)),
         // What else is wrong is told by what needs the vault. Who has it open has looked.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// Has what is known of a vault that nobody has open say that its key file was changed.
-pub fn note_change(vault: &Path, ring: &KeyRing, generation: u64) {
+/// Has a vault that nobody has open, and what is known of it, learn that this process has made this
+/// state of its key file.
+pub fn note_change(vault: &Path, ring: &KeyRing, mark: &KeyFileMark) {
+    let evidence = Evidence { is_change: true, ..Evidence::new(mark.clone()) };
+    let noted = Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence)
+        .and_then(|vault| vault.keep_key_file_mark());
     // Who mounts it next is told what is wrong with it.
-    if let Err(error) = look_at(vault, ring, generation) {
+    if let Err(error) = noted {
         log::debug!("{error}");
     }
-}
-
-/// Compares a vault with what is known of it, which learns of the key file.
-fn look_at(vault: &Path, ring: &KeyRing, generation: u64) -> Result<(), VaultError> {
-    let evidence = Evidence::new(generation);
-    Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence).map(drop)
 }
 
 /// Changes a master key in the key file, unless it is only for show; returns what it is then, and
@@ -253,7 +287,7 @@ fn look_at(vault: &Path, ring: &KeyRing, generation: u64) -> Result<(), VaultErr
 ///
 /// # Errors
 /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.
-pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyChanged, OpenKeyFile), Failure> {
+pub fn change(keys: &Keys, change: &KeyChange) -> Result<(KeyDescription, OpenKeyFile), Failure> {
     if change.dry_run {
         let file = keys.read()?;
         return Ok((change.apply(&mut file.ring.clone())?, file));
@@ -307,7 +341,10 @@ pub fn failure(vault: &Path, error: VaultError) -> Failure {
         | VaultError::Version(_)
         | VaultError::Damaged(_) => Exit::Vault,
         VaultError::OtherKeyFile { .. } => Exit::KeyFile,
-        VaultError::SetBack(_) | VaultError::IsCopy(_) => Exit::Rollback,
+        VaultError::SetBack(_)
+        | VaultError::Unproven(_)
+        | VaultError::KeysApart(_)
+        | VaultError::IsCopy(_) => Exit::Rollback,
         VaultError::Key(error) => exit_of(error),
         VaultError::Locked(_) => Exit::Busy,
         VaultError::Stopped | VaultError::Unrecovered(_) | VaultError::Outstanding { .. } => {
@@ -334,8 +371,10 @@ impl From<KeyError> for Failure {
 }
 
 fn exit_of(error: &KeyError) -> Exit {
-    if let KeyError::LocksOut { .. } = error {
-        return Exit::Policy;
+    match error {
+        KeyError::LocksOut { .. } => return Exit::Policy,
+        KeyError::Replaced(_) => return Exit::Rollback,
+        _ => {}
     }
     if error.is_refusal() { Exit::Key } else { Exit::KeyFile }
 }

@@ -12,7 +12,7 @@ mod wrap;
 #[cfg(feature = "aws-lc")]
 pub use block_cipher::AwsLcCipher;
 pub use block_cipher::{BlockCipher, PortableCipher};
-pub use derive::{FileKeys, MacKey, TrailKeys, VaultKeys, fingerprint};
+pub use derive::{FileKeys, MacKey, TrailKeys, VaultKeys, digest, fingerprint};
 pub use scrub::{scrubbed, scrubbed_deep};
 pub use secret::{DataKey, Secret, VersionKey};
 pub use wrap::{WrappedKey, open_sealed, seal, unwrap, wrap};

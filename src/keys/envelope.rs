@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::body::{ring_from_json, ring_to_json};
+use super::mark::KeyFileMark;
 use super::ring::KeyRing;
 use super::slot::{FileKey, Slot};
 use super::text::to_secret_json;
@@ -73,6 +74,11 @@ impl Envelope {
         let sealed = STANDARD.decode(body).ok()?;
         let json = crypto::open_sealed(&key.body_key(), &public, &sealed).ok()?;
         ring_from_json(self.vault, &json)
+    }
+
+    /// Which state of the file it is, for who has opened it.
+    pub(super) fn mark(&self, key: &FileKey) -> KeyFileMark {
+        KeyFileMark::of(self.generation, &to_secret_json(self), &key.anchor)
     }
 
     /// The file's bytes: one line of JSON.

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, FlockOperation, OFlags};
 
 use super::KeyError;
 use super::envelope::{Envelope, NotAKeyFile};
+use super::mark::KeyFileMark;
 use super::protector::{Held, NewProtector, Unlock};
 use super::protectors::Protectors;
 use super::read::{MAX_LEN, read_key_file};
@@ -33,7 +34,7 @@ pub struct OpenKeyFile {
     pub ring: KeyRing,
     /// Who can open the file.
     pub protectors: Protectors,
-    generation: u64,
+    mark: KeyFileMark,
 }
 
 impl KeyFile {
@@ -47,7 +48,7 @@ impl KeyFile {
         path: &Path,
         ring: &KeyRing,
         protectors: &[NewProtector],
-    ) -> Result<(), KeyError> {
+    ) -> Result<KeyFileMark, KeyError> {
         Self::create_after(path, ring, protectors, 0)
     }
 
@@ -60,7 +61,7 @@ impl KeyFile {
         ring: &KeyRing,
         protectors: &[NewProtector],
         generation: u64,
-    ) -> Result<(), KeyError> {
+    ) -> Result<KeyFileMark, KeyError> {
         let directory = parent(path);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
         made.map_err(|source| KeyError::io("create directory", &directory, source))?;
@@ -126,7 +127,12 @@ impl KeyFile {
 impl OpenKeyFile {
     /// How often the file has been written.
     pub fn generation(&self) -> u64 {
-        self.generation
+        self.mark.generation
+    }
+
+    /// Which state of the file this is.
+    pub fn mark(&self) -> &KeyFileMark {
+        &self.mark
     }
 
     /// What opens the file again while the protector that opened it now stays.
@@ -160,8 +166,8 @@ pub(super) fn edit_on<T, E: From<KeyError>>(
     let done = change(&mut file)?;
     let forget = file.protectors.shut_someone_out() || !before.is_subset(&file.secrets());
     let old = if forget { Old::Forget } else { Old::Keep(&bytes) };
-    file.generation += 1;
-    write(disk, path, &file.ring, &mut file.protectors, file.generation, old)?;
+    let generation = file.generation() + 1;
+    file.mark = write(disk, path, &file.ring, &mut file.protectors, generation, old)?;
     Ok((done, file))
 }
 
@@ -193,9 +199,10 @@ fn open_bytes(
     }
     let slots = envelope.protectors.clone();
     let (protectors, key) = scrubbed_deep(|| Protectors::open(path, *vault, slots, unlock))?;
+    let mark = scrubbed_deep(|| envelope.mark(&key));
     let ring = scrubbed_deep(|| envelope.open(&key));
     let ring = ring.ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
-    Ok(OpenKeyFile { ring, protectors, generation: envelope.generation })
+    Ok(OpenKeyFile { ring, protectors, mark })
 }
 
 fn write(
@@ -205,10 +212,11 @@ fn write(
     protectors: &mut Protectors,
     generation: u64,
     old: Old,
-) -> Result<(), KeyError> {
-    let bytes = scrubbed_deep(|| {
+) -> Result<KeyFileMark, KeyError> {
+    let (bytes, mark) = scrubbed_deep(|| {
         let key = protectors.rekey();
-        Envelope::seal(ring, generation, protectors.slots(), &key).to_bytes()
+        let envelope = Envelope::seal(ring, generation, protectors.slots(), &key);
+        (envelope.to_bytes(), envelope.mark(&key))
     });
     if bytes.len() as u64 > MAX_LEN {
         return Err(KeyError::Full { what: "bytes", limit: MAX_LEN as usize });
@@ -216,7 +224,8 @@ fn write(
     replace(disk, path, &bytes, old).map_err(|error| match (error.kind(), old) {
         (io::ErrorKind::AlreadyExists, Old::None) => KeyError::Exists(path.to_owned()),
         _ => KeyError::io("write key file", path, error),
-    })
+    })?;
+    Ok(mark)
 }
 
 /// Held by whoever changes the key file: flock(2) on a file beside it, since the key file itself

@@ -126,25 +126,28 @@ impl KeyRing {
         Ok(())
     }
 
-    /// The keys pending deletion whose time is past at `now`.
-    pub fn deletion_due(&self, now: Timestamp) -> Vec<&MasterKey> {
-        self.keys.iter().filter(|key| key.deletion_is_due(now)).collect()
-    }
-
-    /// Destroys the material of every key that [`KeyRing::deletion_due`] names; returns their
-    /// names.
-    pub fn destroy_due(&mut self, now: Timestamp) -> Vec<String> {
+    /// Destroys the material of the named key, whose deletion was scheduled for a time that is past at
+    /// `now`. Nothing but a command does: a clock that jumped destroys no key.
+    ///
+    /// # Errors
+    /// [`KeyError::NoSuchKey`], [`KeyError::PendingDeletion`] before its time,
+    /// [`KeyError::NotPendingDeletion`], [`KeyError::Destroyed`].
+    pub fn destroy(&mut self, name: &str, now: Timestamp) -> Result<(), KeyError> {
         let at = whole_seconds(now);
-        let due = self.keys.iter_mut().filter(|key| key.deletion_is_due(now));
-        due.map(|key| {
-            key.state = KeyState::Destroyed;
-            for version in &mut key.versions {
-                version.retired.get_or_insert(at);
-                version.material = None;
+        let key = self.key_mut(name)?;
+        match key.state {
+            KeyState::PendingDeletion(until) if until <= now => {}
+            KeyState::PendingDeletion(_) | KeyState::Destroyed => return key.require_enabled(),
+            KeyState::Enabled | KeyState::Disabled => {
+                return Err(KeyError::NotPendingDeletion(key.name.clone()));
             }
-            key.name.clone()
-        })
-        .collect()
+        }
+        key.state = KeyState::Destroyed;
+        for version in &mut key.versions {
+            version.retired.get_or_insert(at);
+            version.material = None;
+        }
+        Ok(())
     }
 
     /// Removes a version's material for good. The caller has shown that no file refers to it.
@@ -187,12 +190,6 @@ impl KeyRing {
     fn key_mut(&mut self, name: &str) -> Result<&mut MasterKey, KeyError> {
         let index = self.position(name)?;
         Ok(&mut self.keys[index])
-    }
-}
-
-impl MasterKey {
-    fn deletion_is_due(&self, now: Timestamp) -> bool {
-        matches!(self.state, KeyState::PendingDeletion(until) if until <= now)
     }
 }
 

@@ -33,13 +33,24 @@ pub struct Fingerprints {
 }
 
 impl Fingerprints {
-    /// Whether a ring may have come of this one: it has all its keys, and no version that both have
-    /// is another.
+    /// Whether a ring may have come of this one by somebody else's change: it has all its keys, each
+    /// version that both have is the same, and there is such a version of each key that has material
+    /// in both. The current version of a key is never retired, so only a forger has none.
     pub fn lead_to(&self, later: &Self) -> bool {
-        let same = |(version, print): (_, &[u8; 32])| {
-            later.versions.get(version).is_none_or(|found| found == print)
-        };
-        self.keys.is_subset(&later.keys) && self.versions.iter().all(same)
+        let has_material =
+            |prints: &Self, key: &MasterKeyId| prints.versions.keys().any(|(of, _)| of == key);
+        let mut proven = BTreeSet::new();
+        for (version, print) in &self.versions {
+            match later.versions.get(version) {
+                Some(found) if found == print => drop(proven.insert(version.0)),
+                Some(_) => return false,
+                None => {}
+            }
+        }
+        let is_proven = |key: &MasterKeyId| proven.contains(key) || !has_material(later, key);
+        self.keys.is_subset(&later.keys)
+            && (!proven.is_empty() || self.versions.is_empty())
+            && self.versions.keys().all(|(key, _)| is_proven(key))
     }
 }
 

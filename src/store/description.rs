@@ -7,7 +7,7 @@ use super::VaultError;
 use super::own_files::OwnFiles;
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
 use crate::format::{FORMAT_VERSION, KeyVersion, MasterKeyId, VolumeId};
-use crate::keys::{DEFAULT_KEY, KeyRing};
+use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
 
 const FILE: &str = "vault.json";
 
@@ -124,8 +124,13 @@ impl Description {
         }
         let wrapped = decode::<{ WrappedKey::LEN }>(&self.wrapped_vault_key)?;
         let wrapped = WrappedKey::from_bytes(&wrapped);
-        let vault_key =
-            ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped)?;
+        let unwrapped = ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped);
+        let vault_key = unwrapped.map_err(|error| match error {
+            KeyError::NoSuchKeyId(_)
+            | KeyError::NoSuchVersion { .. }
+            | KeyError::VersionRetired { .. } => VaultError::KeysApart(error),
+            error => error.into(),
+        })?;
         self.authenticate(mac, &vault_key)?;
         Ok(vault_key)
     }

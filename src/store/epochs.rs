@@ -18,6 +18,12 @@ pub struct EpochRecord {
 }
 
 impl EpochRecord {
+    /// In the place of one that was lost, where `newest` is the last mount that is known of and may
+    /// not have ended.
+    pub fn in_place_of_lost(newest: Epoch) -> Self {
+        Self { current: newest, open: true, crashed: Vec::new() }
+    }
+
     /// The record after a writable mount begins: one that was still open has crashed.
     pub fn begin(mut self) -> Self {
         if self.open {

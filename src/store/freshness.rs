@@ -11,20 +11,19 @@
 //! | begin: the vault's record of mounts, then this one | this one is a mount behind, and known to be no newer |
 //! | end: the vault's record of mounts, then this one | this one says that the mount runs; the vault, that it ended |
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
-use serde::{Deserialize, Serialize};
-
-use super::authentic::Authenticated;
 use super::marks::{Marks, TrailMark};
 use super::own_files::OwnFiles;
-use super::{EpochRecord, Vault, VaultError};
+use super::records::{
+    ReadError, Record, Records, file_of, lock, name_of, other_place, read, read_from, shares_trail,
+};
+use super::{EpochRecord, VaultError, state};
 use crate::crypto::MacKey;
 use crate::format::{Epoch, RecordId, VolumeId};
+use crate::keys::KeyFileMark;
 use crate::sys::{self, Show};
 
 /// What is known beside the vault when it is opened.
@@ -32,8 +31,10 @@ use crate::sys::{self, Show};
 pub struct Evidence {
     /// Where records are kept; `None` where there is no place for them.
     pub place: Option<PathBuf>,
-    /// How often the key file has been written.
-    pub key_file: u64,
+    /// Which state the key file is of.
+    pub key_file: KeyFileMark,
+    /// That state was made by this program of one that was compared before.
+    pub is_change: bool,
     /// What was put back is accepted as it is.
     pub accept_rollback: bool,
     /// A copy of a vault may be written: its trail is not the original's.
@@ -43,8 +44,14 @@ pub struct Evidence {
 impl Evidence {
     /// With records in the default place: `atrest` in [`sys::state_home`], or in `/var/lib` for root
     /// without a home, as at boot.
-    pub fn new(key_file: u64) -> Self {
-        Self { place: default_place(), key_file, accept_rollback: false, own_trail: false }
+    pub fn new(key_file: KeyFileMark) -> Self {
+        let place = default_place();
+        Self { place, key_file, is_change: false, accept_rollback: false, own_trail: false }
+    }
+
+    /// Why the key file is not to be used with what has `seen` another state of it.
+    fn contradicts(&self, seen: &KeyFileMark) -> Option<String> {
+        seen.contradicts(&self.key_file).filter(|_| !self.is_change)
     }
 }
 
@@ -85,30 +92,6 @@ impl Freshness {
     }
 }
 
-/// What a machine knows of a vault in one directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    id: RecordId,
-    /// Bytes that are not UTF-8 are U+FFFD.
-    directory: String,
-    /// The inode number of that directory.
-    inode: u64,
-    epoch: Epoch,
-    open: bool,
-    key_file: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    trail: Option<TrailMark>,
-    /// It was made for a copy of a vault that lay elsewhere.
-    #[serde(default)]
-    copy: bool,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Records {
-    vault: VolumeId,
-    records: Vec<Record>,
-}
-
 /// The records of one vault on this machine, and the one of its directory.
 #[derive(Debug)]
 pub struct Watch {
@@ -127,8 +110,8 @@ pub struct Watch {
 /// What the vault says of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {
-    /// Its record of mounts.
-    pub epochs: &'a EpochRecord,
+    /// Its record of mounts; `None` where that is missing or was changed.
+    pub epochs: Option<&'a EpochRecord>,
     /// With what it says of the rest.
     pub marks: &'a Marks,
     /// The trail's record as it is, if that is authentic, and the newest mount that it knows of.
@@ -148,8 +131,13 @@ impl Watch {
         claim: Claim<'_>,
         written: bool,
     ) -> Result<(Option<Self>, Freshness), VaultError> {
-        let mut findings = by_the_vault(claim, evidence);
+        let mut findings = by_the_vault(claim);
+        let trail_knows = claim.trail.map_or(Epoch(0), |(_, epoch)| epoch);
         let Some(place) = evidence.place.clone() else {
+            if claim.epochs.is_none() && trail_knows == Epoch(0) {
+                return Err(VaultError::Damaged(state::FILE));
+            }
+            findings.set_back(key_file_set_back(claim, None, evidence));
             return Ok((None, judged(findings, Freshness::NoPlace, evidence)?));
         };
         let directory = std::fs::canonicalize(dir)?;
@@ -158,7 +146,7 @@ impl Watch {
             Ok(records) => (records, false),
             Err(ReadError::Damaged) => {
                 let path = file_of(&place, &vault);
-                findings.push(format!(
+                findings.unproven(format!(
                     "this machine's record of it, {}, is damaged or was made with other keys",
                     path.shown()
                 ));
@@ -166,7 +154,7 @@ impl Watch {
             }
             Err(ReadError::Io(error)) => {
                 let path = file_of(&place, &vault);
-                findings.push(format!(
+                findings.unproven(format!(
                     "this machine's record of it, {}, can't be read: {error}",
                     path.shown()
                 ));
@@ -178,7 +166,8 @@ impl Watch {
         let elsewhere = || known.is_none().then(|| other_place(&records, &vault, inode)).flatten();
         let (known, seen) = match (known, elsewhere()) {
             (Some(record), _) => {
-                let seen = match shares_trail(record, &records, claim) {
+                let trail = claim.trail.map(|(mark, _)| mark.directory.as_str());
+                let seen = match shares_trail(record, &records, trail, &vault) {
                     Some(original) => Freshness::Copy(original),
                     None => Freshness::Fresh,
                 };
@@ -197,24 +186,33 @@ impl Watch {
         {
             return Err(VaultError::IsCopy(original.clone()));
         }
+        findings.set_back(key_file_set_back(claim, known.as_ref(), evidence));
         if let Some(record) = &known {
-            findings.extend(by_the_record(record, claim, evidence));
+            by_the_record(record, claim, &mut findings);
+        }
+        let newest = known.as_ref().map_or(trail_knows, |record| record.epoch.max(trail_knows));
+        if claim.epochs.is_none() && newest == Epoch(0) {
+            return Err(VaultError::Damaged(state::FILE));
         }
         let is_silent = matches!(seen, Freshness::Copy(_)) && !written;
-        let mut own = known.clone().unwrap_or_else(|| Record {
+        // Only a rename keeps the inode: what else is in another place may be a copy of a vault that
+        // comes back, whose record stays.
+        let goes_on = |record: &Record| record.directory == here || record.inode == inode;
+        let is_kept = known.as_ref().is_some_and(goes_on);
+        let mut own = known.filter(goes_on).unwrap_or_else(|| Record {
             id: RecordId::random(),
             directory: String::new(),
             inode,
-            epoch: claim.epochs.current,
-            open: claim.epochs.open,
-            key_file: evidence.key_file,
+            epoch: claim.epochs.map_or(newest, |epochs| epochs.current),
+            open: claim.epochs.is_none_or(|epochs| epochs.open),
+            key_file: evidence.key_file.clone(),
             trail: None,
             copy: matches!(seen, Freshness::Copy(_)),
+            moved: matches!(seen, Freshness::Moved(_)),
         });
         (own.directory, own.inode) = (here.into_owned(), inode);
         let seen = judged(findings, seen, evidence)?;
-        let watch =
-            Self { place, key, vault, own, is_kept: known.is_some(), is_silent, is_damaged };
+        let watch = Self { place, key, vault, own, is_kept, is_silent, is_damaged };
         Ok((Some(watch), seen))
     }
 
@@ -239,7 +237,7 @@ impl Watch {
         let own = Record {
             epoch: epochs.current,
             open: epochs.open,
-            key_file: marks.key_file,
+            key_file: marks.key_file.clone(),
             trail: marks.trail.clone(),
             ..self.own.clone()
         };
@@ -274,67 +272,92 @@ pub fn path_of_record(vault: &VolumeId) -> Option<PathBuf> {
 /// How often the key file of a vault had been written, by the records in `place`.
 pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> u64 {
     let records = read(place, vault, key).unwrap_or_default();
-    records.iter().map(|record| record.key_file).max().unwrap_or(0)
+    records.iter().map(|record| record.key_file.generation).max().unwrap_or(0)
 }
 
-/// What the vault itself tells of its key file and its trail.
-fn by_the_vault(claim: Claim<'_>, evidence: &Evidence) -> Vec<String> {
-    let mut findings = Vec::new();
-    findings.extend(key_file_set_back(claim.marks.key_file, evidence.key_file));
+/// What is wrong with a vault's age.
+#[derive(Debug, Default)]
+struct Findings {
+    /// One is older than another says.
+    set_back: Vec<String>,
+    /// What would tell can't be used.
+    unproven: Vec<String>,
+}
+
+impl Findings {
+    fn set_back(&mut self, what: impl IntoIterator<Item = String>) {
+        self.set_back.extend(what);
+    }
+
+    fn unproven(&mut self, what: String) {
+        self.unproven.push(what);
+    }
+}
+
+/// What the vault itself tells of its trail.
+fn by_the_vault(claim: Claim<'_>) -> Findings {
+    let mut findings = Findings::default();
+    let Some(epochs) = claim.epochs else {
+        let what = format!("its record of mounts, {}, is missing or was changed", state::FILE);
+        findings.unproven(what);
+        return findings;
+    };
     let trail = claim.trail.map(|(mark, _)| mark);
-    findings.extend(trail_set_back(claim.marks.trail.as_ref(), trail));
+    findings.set_back(trail_set_back(claim.marks.trail.as_ref(), trail));
     if let Some((_, epoch)) = claim.trail
-        && epoch > claim.epochs.current
+        && epoch > epochs.current
     {
-        findings.push(format!(
+        findings.set_back([format!(
             "its record of mounts knows of {} and its record of the trail of {}",
-            mounts(claim.epochs.current),
+            mounts(epochs.current),
             mounts(epoch)
-        ));
+        )]);
     }
     findings
 }
 
-fn by_the_record(record: &Record, claim: Claim<'_>, evidence: &Evidence) -> Vec<String> {
-    let (now, last) = (claim.epochs, record);
-    let mut findings = Vec::new();
-    if now.current < last.epoch {
-        findings.push(format!(
-            "it knows of {} and this machine of {}",
-            mounts(now.current),
-            mounts(last.epoch)
-        ));
-    } else if now.current == last.epoch && now.open && !last.open {
-        findings.push(format!(
-            "it says that its last mount, number {}, did not end, and this machine saw it end",
-            last.epoch.0
-        ));
+fn by_the_record(last: &Record, claim: Claim<'_>, findings: &mut Findings) {
+    if let Some(now) = claim.epochs {
+        if now.current < last.epoch {
+            findings.set_back([format!(
+                "it knows of {} and this machine of {}",
+                mounts(now.current),
+                mounts(last.epoch)
+            )]);
+        } else if now.current == last.epoch && now.open && !last.open {
+            findings.set_back([format!(
+                "it says that its last mount, number {}, did not end, and this machine saw it end",
+                last.epoch.0
+            )]);
+        }
     }
-    if claim.marks.told(&record.id) > last.epoch {
-        findings.push(format!(
+    if claim.marks.told(&last.id) > last.epoch {
+        findings.set_back([format!(
             "this machine's record of it was put back: the vault told it of {}, and it knows of {}",
-            mounts(claim.marks.told(&record.id)),
+            mounts(claim.marks.told(&last.id)),
             mounts(last.epoch)
-        ));
-    }
-    // What both say is said once.
-    if last.key_file > claim.marks.key_file {
-        findings.extend(key_file_set_back(last.key_file, evidence.key_file));
+        )]);
     }
     if last.trail != claim.marks.trail {
-        findings.extend(trail_set_back(last.trail.as_ref(), claim.trail.map(|(mark, _)| mark)));
+        let trail = claim.trail.map(|(mark, _)| mark);
+        findings.set_back(trail_set_back(last.trail.as_ref(), trail));
     }
-    findings
+}
+
+/// Of the vault and this machine the one that has seen the newer key file counts: the other was not
+/// told, as a vault on a read-only filesystem.
+fn key_file_set_back(claim: Claim<'_>, known: Option<&Record>, evidence: &Evidence) -> Vec<String> {
+    let vault = &claim.marks.key_file;
+    let machine = known.map(|record| &record.key_file);
+    let newest = vault.generation.max(machine.map_or(0, |mark| mark.generation));
+    // What both say is said once.
+    let machine = machine.filter(|mark| *mark != vault);
+    let newest = [Some(vault), machine].into_iter().flatten().filter(|m| m.generation == newest);
+    newest.filter_map(|mark| evidence.contradicts(mark)).collect()
 }
 
 fn mounts(epoch: Epoch) -> String {
     if epoch.0 == 1 { "1 mount".to_owned() } else { format!("{} mounts", epoch.0) }
-}
-
-fn key_file_set_back(seen: u64, now: u64) -> Option<String> {
-    (now < seen).then(|| {
-        format!("its key file is of state {now}, and was of state {seen} when last used with it")
-    })
 }
 
 fn trail_set_back(seen: Option<&TrailMark>, now: Option<&TrailMark>) -> Option<String> {
@@ -356,103 +379,15 @@ fn trail_set_back(seen: Option<&TrailMark>, now: Option<&TrailMark>) -> Option<S
 }
 
 fn judged(
-    findings: Vec<String>,
+    findings: Findings,
     seen: Freshness,
     evidence: &Evidence,
 ) -> Result<Freshness, VaultError> {
-    match (findings.is_empty(), evidence.accept_rollback) {
+    let Findings { set_back, unproven } = findings;
+    match (set_back.is_empty() && unproven.is_empty(), evidence.accept_rollback) {
         (true, _) => Ok(seen),
-        (false, true) => Ok(Freshness::Accepted(findings)),
-        (false, false) => Err(VaultError::SetBack(findings)),
+        (false, true) => Ok(Freshness::Accepted([set_back, unproven].concat())),
+        (false, false) if set_back.is_empty() => Err(VaultError::Unproven(unproven)),
+        (false, false) => Err(VaultError::SetBack([set_back, unproven].concat())),
     }
-}
-
-/// The vault whose trail a copy of it would go on with, where it has not got one of its own.
-fn shares_trail(own: &Record, records: &[Record], claim: Claim<'_>) -> Option<PathBuf> {
-    let (mark, _) = claim.trail.filter(|_| own.copy)?;
-    let has_it = |other: &&Record| {
-        let trail = other.trail.as_ref();
-        !other.copy && trail.is_some_and(|trail| trail.directory == mark.directory)
-    };
-    records.iter().find(has_it).map(|other| PathBuf::from(&other.directory))
-}
-
-/// The record of another directory that this vault was in, and whether it lies there still.
-fn other_place(records: &[Record], vault: &VolumeId, inode: u64) -> Option<(Record, bool)> {
-    let lies_there = |record: &&Record| {
-        let dir = Path::new(&record.directory);
-        Vault::describe(dir).is_ok_and(|found| found.vault == *vault)
-    };
-    if let Some(record) = records.iter().find(lies_there) {
-        return Some((record.clone(), true));
-    }
-    let moved = records.iter().filter(|record| record.inode == inode);
-    let newest = moved.max_by_key(|record| record.epoch);
-    newest
-        .or_else(|| records.iter().max_by_key(|record| record.epoch))
-        .map(|found| (found.clone(), false))
-}
-
-enum ReadError {
-    Damaged,
-    Io(io::Error),
-}
-
-impl From<io::Error> for ReadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-fn read(place: &Path, vault: &VolumeId, key: &MacKey) -> Result<Vec<Record>, ReadError> {
-    match OwnFiles::at(place) {
-        Ok(files) => read_from(&files, vault, key),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn read_from(files: &OwnFiles, vault: &VolumeId, key: &MacKey) -> Result<Vec<Record>, ReadError> {
-    let bytes = match files.read(&name_of(vault)) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let content =
-        Authenticated::open(&bytes, key).filter(|content: &Records| content.vault == *vault);
-    content.map(|content| content.records).ok_or(ReadError::Damaged)
-}
-
-impl Records {
-    /// The file's bytes.
-    fn into_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(&Authenticated::new(self, key)?)?;
-        bytes.push(b'\n');
-        Ok(bytes)
-    }
-}
-
-/// Records without their MAC: written, authenticated and written again they are the same.
-#[cfg(any(test, fuzzing))]
-pub(super) fn fuzz_records(bytes: &[u8], key: &MacKey) -> bool {
-    let Ok(content) = serde_json::from_slice::<Records>(bytes) else { return false };
-    let written = content.into_bytes(key).expect("records are JSON");
-    let again: Records = Authenticated::open(&written, key).expect("what was written is authentic");
-    assert_eq!(again.into_bytes(key).expect("records are JSON"), written);
-    true
-}
-
-fn name_of(vault: &VolumeId) -> String {
-    format!("{vault}.freshness")
-}
-
-fn file_of(place: &Path, vault: &VolumeId) -> PathBuf {
-    place.join(name_of(vault))
-}
-
-/// Two mounts of one vault's copies write one file.
-fn lock(files: &OwnFiles, vault: &VolumeId) -> io::Result<File> {
-    let file = files.open_lock(&format!("{vault}.lock"))?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
-    Ok(file)
 }

@@ -1,7 +1,7 @@
 //! What a fuzzer does with bytes of this layer. It can't make a MAC: what parses is given one.
 
 use super::description::Description;
-use super::{RootAttrs, freshness, state};
+use super::{RootAttrs, records, state};
 use crate::crypto::{Secret, VaultKeys};
 
 fn key() -> Secret {
@@ -46,5 +46,5 @@ pub fn root_attrs(bytes: &[u8]) -> bool {
 
 /// What a machine keeps of a vault.
 pub fn record(bytes: &[u8]) -> bool {
-    freshness::fuzz_records(bytes, &keys().freshness)
+    records::fuzz_records(bytes, &keys().freshness)
 }

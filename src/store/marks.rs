@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::format::{Epoch, RecordId};
+use crate::keys::KeyFileMark;
 
 /// Machines of which a vault remembers what they keep of it; the longest unheard of goes first.
 const MOST_RECORDS: usize = 8;
@@ -12,9 +13,9 @@ const MOST_RECORDS: usize = 8;
 /// ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marks {
-    /// How often the key file had been written.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub key_file: u64,
+    /// Which state the key file was of.
+    #[serde(flatten)]
+    pub key_file: KeyFileMark,
     /// The trail, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trail: Option<TrailMark>,
@@ -49,10 +50,6 @@ impl Marks {
         }
         self.records.push((record, epoch));
     }
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod names;
 mod own_files;
 mod probe;
 mod range_lock;
+mod records;
 mod root_attrs;
 mod sealed;
 mod state;

@@ -10,7 +10,8 @@ use super::own_files::OwnFiles;
 use super::{EpochRecord, VaultError};
 use crate::crypto::MacKey;
 
-const STATE: &str = "state.json";
+/// Its name.
+pub(super) const FILE: &str = "state.json";
 /// Its length is a multiple of this.
 const STATE_UNIT: usize = 1024;
 
@@ -24,7 +25,7 @@ struct Content {
 
 /// The record without being authenticated; `None` where it can't be read.
 pub fn peek(own: &OwnFiles) -> Option<EpochRecord> {
-    Some(parse_unauthenticated(&own.read(STATE).ok()?)?.0)
+    Some(parse_unauthenticated(&own.read(FILE).ok()?)?.0)
 }
 
 pub(super) fn parse_unauthenticated(bytes: &[u8]) -> Option<(EpochRecord, Marks)> {
@@ -36,8 +37,8 @@ pub(super) fn parse_unauthenticated(bytes: &[u8]) -> Option<(EpochRecord, Marks)
 /// # Errors
 /// [`VaultError::Damaged`]; [`VaultError::Io`].
 pub fn read(own: &OwnFiles, key: &MacKey) -> Result<(EpochRecord, Marks), VaultError> {
-    let bytes = own.read(STATE).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => VaultError::Damaged(STATE),
+    let bytes = own.read(FILE).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => VaultError::Damaged(FILE),
         _ => VaultError::Io(error),
     })?;
     parse(&bytes, key)
@@ -45,7 +46,7 @@ pub fn read(own: &OwnFiles, key: &MacKey) -> Result<(EpochRecord, Marks), VaultE
 
 /// The record in the file's bytes, authenticated.
 pub(super) fn parse(bytes: &[u8], key: &MacKey) -> Result<(EpochRecord, Marks), VaultError> {
-    let damaged = || VaultError::Damaged(STATE);
+    let damaged = || VaultError::Damaged(FILE);
     if !bytes.ends_with(b"\n") {
         return Err(damaged());
     }
@@ -63,7 +64,7 @@ pub fn write(
     record: &EpochRecord,
     marks: &Marks,
 ) -> Result<(), VaultError> {
-    Ok(own.replace(STATE, &to_bytes(key, record, marks)?)?)
+    Ok(own.replace(FILE, &to_bytes(key, record, marks)?)?)
 }
 
 /// The file's bytes.

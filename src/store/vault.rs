@@ -16,7 +16,7 @@ use super::freshness::{Claim, Evidence, Freshness, Watch};
 use super::marks::Marks;
 use super::own_files::OwnFiles;
 use super::probe::{Lack, probe};
-use super::vault_age::{Watched, note_seen, trail_mark};
+use super::vault_age::{Watched, trail_mark};
 use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
@@ -160,14 +160,18 @@ impl Vault {
         let vault_key = description.unlock(&mac, &ring)?;
         let lock = lock::take(&own)?;
         let keys = VaultKeys::derive(&vault_key, description.vault.as_bytes());
-        let (record, mut marks) = state::read(&own, &keys.state)?;
+        let (record, mut marks) = match state::read(&own, &keys.state) {
+            // Whether there is a way on is for the evidence to say.
+            Err(VaultError::Damaged(_)) if evidence.is_some() => (None, Marks::default()),
+            read => read.map(|(record, marks)| (Some(record), marks))?,
+        };
         let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
         let root_attrs = RootAttrs::read(&own, &keys.root).unwrap_or(own_attrs);
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
             let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
             let claim = Claim {
-                epochs: &record,
+                epochs: record.as_ref(),
                 marks: &marks,
                 trail: trail.as_ref().map(|(mark, epoch)| (mark, *epoch)),
             };
@@ -178,13 +182,16 @@ impl Vault {
             if let Freshness::Accepted(_) = &seen {
                 marks.trail = trail.map(|(mark, _)| mark);
             }
-            marks.key_file = evidence.key_file;
+            marks.key_file = evidence.key_file.clone();
             (watch, freshness) = (found, Some(seen));
         }
+        let newest = watch.as_ref().map_or(Epoch(0), Watch::newest).max(known_to_trail);
+        let record = record.unwrap_or_else(|| EpochRecord::in_place_of_lost(newest));
+        let mut watched = Watched { watch, marks, failing: None };
         let mut lacks = Vec::new();
         let record = match access {
             Access::ReadOnly => {
-                note_seen(&mut watch, &record, &marks);
+                watched.note(&record);
                 record.observe()
             }
             Access::ReadWrite => {
@@ -193,14 +200,13 @@ impl Vault {
                     // What a mount that died left in the page cache is seen as if it were durable.
                     rustix::fs::syncfs(&root)?;
                 }
-                let newest = watch.as_ref().map_or(Epoch(0), Watch::newest).max(known_to_trail);
                 let begun = record.begin_after(newest);
-                if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
-                    marks.note_told(id, told);
+                if let Some((id, told)) = watched.watch.as_ref().and_then(Watch::told) {
+                    watched.marks.note_told(id, told);
                 }
-                state::write(&own, &keys.state, &begun, &marks)?;
+                state::write(&own, &keys.state, &begun, &watched.marks)?;
                 lock::note_holder(&lock)?;
-                note_seen(&mut watch, &begun, &marks);
+                watched.note(&begun);
                 begun
             }
         };
@@ -215,7 +221,7 @@ impl Vault {
             vault_key,
             context,
             root_attrs: Mutex::new(root_attrs),
-            watched: Mutex::new(Watched { watch, marks }),
+            watched: Mutex::new(watched),
             freshness,
             failed_sync: OnceLock::new(),
         })

@@ -7,8 +7,8 @@ use super::freshness::{Freshness, Watch, default_place, newest_key_file};
 use super::marks::{Marks, TrailMark};
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::format::Epoch;
-use crate::keys::KeyRing;
 use crate::keys::trail::Seal;
+use crate::keys::{KeyFileMark, KeyRing};
 use crate::sys::Show;
 
 /// What shows later that the vault was put back.
@@ -16,18 +16,23 @@ use crate::sys::Show;
 pub(super) struct Watched {
     pub watch: Option<Watch>,
     pub marks: Marks,
+    /// Why this machine can't keep what it knows.
+    pub failing: Option<String>,
 }
 
-/// Without it the vault can be used; an older state of it is only found out later, or not.
-pub(super) fn note_seen(watch: &mut Option<Watch>, epochs: &EpochRecord, marks: &Marks) {
-    if let Some(watch) = watch
-        && let Err(error) = watch.note(epochs, marks)
-    {
-        let path = watch.path();
-        log::warn!(
-            "what this machine knows of the vault can't be kept in {}: {error}",
-            path.shown()
-        );
+impl Watched {
+    /// Has this machine keep how far the vault has come. Without that the vault can be used; an older
+    /// state of it is only found out later, or not.
+    pub fn note(&mut self, epochs: &EpochRecord) {
+        let Some(watch) = &mut self.watch else { return };
+        self.failing = watch.note(epochs, &self.marks).err().map(|error| error.to_string());
+        if let Some(reason) = &self.failing {
+            let path = watch.path();
+            log::warn!(
+                "what this machine knows of the vault can't be kept in {}: {reason}",
+                path.shown()
+            );
+        }
     }
 }
 
@@ -44,7 +49,7 @@ impl Vault {
     /// Marks the clean end of a mount, with how far its trail has come.
     pub(super) fn note_clean_end(&self) -> Result<(), VaultError> {
         let mut watched = self.watched.lock();
-        let Watched { watch, marks } = &mut *watched;
+        let Watched { watch, marks, .. } = &mut *watched;
         let seal = TrailSeal::over(&self.own, self.access)?;
         // A mount without a trail leaves the one that there was.
         let trail = trail_mark(&seal, &self.context.ring()).map(|(mark, _)| mark);
@@ -54,26 +59,40 @@ impl Vault {
             marks.note_told(id, told);
         }
         state::write(&self.own, &self.keys().state, &ended, marks)?;
-        note_seen(watch, &ended, marks);
+        watched.note(&ended);
         Ok(())
     }
 
-    /// The key file has been written so often by now: what is older is not to be used with the vault
-    /// again.
-    pub fn note_key_file(&self, generation: u64) {
+    /// The key file is of this state by now: what is older is not to be used with the vault again.
+    pub fn note_key_file(&self, mark: &KeyFileMark) {
         let mut watched = self.watched.lock();
-        let Watched { watch, marks } = &mut *watched;
-        if generation > marks.key_file {
-            marks.key_file = generation;
+        if mark.generation > watched.marks.key_file.generation {
+            watched.marks.key_file = mark.clone();
             // A vault that is read alone learns of it in its next mount.
             let (state, epochs) = (self.keys().state, self.context.epochs());
             if self.access == Access::ReadWrite
-                && let Err(error) = state::write(&self.own, &state, epochs, marks)
+                && let Err(error) = state::write(&self.own, &state, epochs, &watched.marks)
             {
                 log::warn!("the vault does not know that its key file was changed: {error}");
             }
-            note_seen(watch, epochs, marks);
+            watched.note(epochs);
         }
+    }
+
+    /// Has the record of mounts of a vault, which is open for no mount, know of the state of the key
+    /// file that it was opened with.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`], also on a filesystem that is read-only.
+    pub fn keep_key_file_mark(&self) -> Result<(), VaultError> {
+        let mark = self.watched.lock().marks.key_file.clone();
+        let key = self.keys().state;
+        let (record, mut marks) = state::read(&self.own, &key)?;
+        if marks.key_file == mark {
+            return Ok(());
+        }
+        marks.key_file = mark;
+        state::write(&self.own, &key, &record, &marks)
     }
 
     /// How often its key file had been written, by the vault and by what this machine knows of it.
@@ -81,7 +100,7 @@ impl Vault {
         let known = default_place().map_or(0, |place| {
             newest_key_file(&place, &self.context.volume(), &self.keys().freshness)
         });
-        self.watched.lock().marks.key_file.max(known)
+        self.watched.lock().marks.key_file.generation.max(known)
     }
 
     /// What the mount's root shows.
@@ -107,6 +126,14 @@ impl Vault {
     /// What is known of its age; `None` for one that was opened whatever that is.
     pub fn freshness(&self) -> Option<&Freshness> {
         self.freshness.as_ref()
+    }
+
+    /// Why this machine can't keep what it knows of the vault.
+    pub fn record_failing(&self) -> Option<String> {
+        if self.freshness == Some(Freshness::NoPlace) {
+            return Some("neither XDG_STATE_HOME nor HOME is set to an absolute path".to_owned());
+        }
+        self.watched.lock().failing.clone()
     }
 
     /// Where this machine keeps what it knows of the vault.

@@ -55,6 +55,16 @@ pub enum VaultError {
         .0.join("; ")
     )]
     SetBack(Vec<String>),
+    /// What would tell whether it was put back is missing or can't be read.
+    #[error(
+        "whether it was put back to an older state can't be told: {}; if all is as it should be, \
+         mount it with --accept-rollback",
+        .0.join("; ")
+    )]
+    Unproven(Vec<String>),
+    /// Its vault key is wrapped by a version that the key file does not have any more, or not yet.
+    #[error("it or its key file was put back to an older state, and they do not go together: {0}")]
+    KeysApart(KeyError),
     /// It is a copy of one that lies there still.
     #[error(
         "it is a copy of the vault in {}: mount it with --read-only, or with a trail of its own \

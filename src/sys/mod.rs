@@ -20,6 +20,7 @@ mod memory;
 mod mount;
 mod mount_command;
 mod mountinfo;
+mod path_of;
 mod peer;
 mod power;
 mod process;
@@ -44,11 +45,12 @@ pub use mount::{
 };
 pub use mount_command::told_to_mount;
 pub use mountinfo::{Device, MountTable, MountedVault};
+pub use path_of::path_of;
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
-    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, keep_secrets,
-    processor_of,
+    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, is_running,
+    keep_secrets, processor_of,
 };
 pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};

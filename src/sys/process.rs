@@ -52,6 +52,15 @@ pub fn processor_of(thread: u32) -> Option<usize> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
 }
 
+/// Whether a process is there and is none that has ended and was not waited for (proc_pid_stat(5)).
+pub fn is_running(process: u32) -> bool {
+    let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The third field; the second is a name in brackets.
+    let end = stat.iter().rposition(|byte| *byte == b')');
+    let state = end.and_then(|end| stat.get(end + 2)).copied();
+    state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
+}
+
 /// Whether a thread of any process was killed and has not ended yet: SIGKILL waits for it, which is
 /// also what any other signal that ends a process becomes (signal(7), proc_pid_status(5)).
 pub fn is_killed(thread: u32) -> bool {

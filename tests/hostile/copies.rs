@@ -99,3 +99,30 @@ fn another_machine_says_once_that_it_can_not_know() {
     assert!(!mount());
     vault.mount(&[]).unmount();
 }
+
+/// What was taken for moved, since the original was away, is the copy when that comes back.
+#[test]
+fn an_original_that_comes_back_is_the_original() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let (copy, away) = (vault.scratch().join("copy"), vault.scratch().join("away"));
+    run(Command::new("cp").arg("-a").arg(vault.path()).arg(&copy)).ok();
+    fs::rename(vault.path(), &away).unwrap();
+    let mount = |options: &[&str]| {
+        run(vault.command(&["mount"]).arg(&copy).arg(vault.mountpoint()).args(options))
+    };
+    let umount = || run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+    let told = mount(&[]).ok();
+    assert!(told.stderr.contains("when it was last seen"), "{told}");
+    umount();
+    let told = mount(&[]).ok();
+    assert!(!told.stderr.contains("last seen"), "{told}");
+    umount();
+    fs::rename(&away, vault.path()).unwrap();
+    let original = vault.mount(&[]);
+    assert_eq!(original.status_json()["freshness"]["found"], "fresh");
+    original.unmount();
+    let refused = mount(&[]);
+    assert_eq!(refused.code(), 11, "{refused}");
+    assert!(refused.stderr.contains("it is a copy of the vault in"), "{refused}");
+}

@@ -71,10 +71,13 @@ fn a_running_daemon_takes_no_older_and_no_other_key_file() {
     let older = fs::read(vault.key_file()).unwrap();
     vault.run(&["key", "rotate"]).ok();
     let newest = fs::read(vault.key_file()).unwrap();
-    for (what, bytes) in [("older", &older), ("forged", &forged_key_file(&vault))] {
+    // Of the same number as the newest, by another history.
+    let other = later(&vault, &older, 1);
+    let forged = forged_key_file(&vault);
+    for (what, bytes) in [("older", &older), ("other", &other), ("forged", &forged)] {
         fs::write(vault.key_file(), bytes).unwrap();
         let refusal = vault.run(&["key", "rotate"]);
-        assert_eq!(refusal.code(), 5, "{what}: {refusal}");
+        assert_eq!(refusal.code(), 11, "{what}: {refusal}");
         assert!(refusal.stderr.contains("was put back or replaced"), "{what}: {refusal}");
         assert_eq!(&fs::read(vault.key_file()).unwrap(), bytes, "{what}: it was written");
     }
@@ -85,6 +88,135 @@ fn a_running_daemon_takes_no_older_and_no_other_key_file() {
     let mount = vault.mount(&[]);
     assert_eq!(fs::read(mount.join("file")).unwrap(), b"content");
     mount.unmount();
+}
+
+/// What somebody makes of a key file that they could open, with so many changes.
+fn later(vault: &Vault, bytes: &[u8], changes: u32) -> Vec<u8> {
+    use atrest::keys::{KeyError, KeyFile, NoPassphrase};
+    let path = vault.scratch().join("later.json");
+    fs::write(&path, bytes).unwrap();
+    rustix::fs::chmod(&path, 0o600.into()).unwrap();
+    let id = KeyFile::vault_of(&path).unwrap();
+    for _ in 0..changes {
+        KeyFile::edit(&path, &id, &NoPassphrase, |_| Ok::<_, KeyError>(())).unwrap();
+    }
+    fs::read(&path).unwrap()
+}
+
+fn write_passphrase(vault: &Vault) -> std::path::PathBuf {
+    let passphrase = vault.scratch().join("passphrase");
+    fs::write(&passphrase, "only for this test\n").unwrap();
+    rustix::fs::chmod(&passphrase, 0o600.into()).unwrap();
+    passphrase
+}
+
+fn add_passphrase(vault: &Vault) -> crate::common::Outcome {
+    let mut protect = vault.command(&["key", "protector", "add"]);
+    protect.arg(vault.path()).args(["--argon2-memory", "1", "--argon2-passes", "1"]);
+    run(protect.arg("--new-passphrase-file").arg(write_passphrase(vault)))
+}
+
+#[test]
+fn no_command_beside_a_mount_makes_an_older_key_file_the_newest() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    let older = fs::read(vault.key_file()).unwrap();
+    let mut grant = vault.command(&["key", "grant"]);
+    run(grant.arg(vault.path()).args(["--user", "nobody", "--allow", "decrypt"])).ok();
+    let newest = fs::read(vault.key_file()).unwrap();
+    let backup = || {
+        let mut backup = vault.command(&["key", "backup"]);
+        run(backup.arg(vault.path()).arg(vault.scratch().join("backup")))
+    };
+    for older in [older.clone(), later(&vault, &older, 1)] {
+        fs::write(vault.key_file(), &older).unwrap();
+        for refusal in [add_passphrase(&vault), backup()] {
+            assert_eq!(refusal.code(), 11, "{refusal}");
+            assert!(refusal.stderr.contains("was put back or replaced"), "{refusal}");
+        }
+        assert_eq!(fs::read(vault.key_file()).unwrap(), older, "it was written");
+    }
+    fs::write(vault.key_file(), newest).unwrap();
+    mount.unmount();
+}
+
+#[test]
+fn what_a_protector_changed_beside_a_mount_does_not_come_back() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    let open_to_all = fs::read(vault.key_file()).unwrap();
+    add_passphrase(&vault).ok();
+    // The daemon, which has no passphrase, goes on.
+    fs::write(mount.join("file"), b"content").unwrap();
+    mount.unmount();
+    let given = format!("passphrase-file={}", vault.scratch().join("passphrase").display());
+    vault.mount(&["-o", &given]).unmount();
+    // Also not in a higher number: it has another anchor.
+    let forged = later(&vault, &open_to_all, 50);
+    for (bytes, what) in [(open_to_all, "is of state 1"), (forged, "has another anchor")] {
+        fs::write(vault.key_file(), bytes).unwrap();
+        let refusal = vault.try_mount(&[]).err().expect("a key file that was put back is used");
+        assert_eq!(refusal.code(), 11, "{refusal}");
+        assert!(refusal.stderr.contains(what), "{refusal}");
+    }
+    vault.mount(&["--accept-rollback"]).allow(Allow::Warnings);
+}
+
+#[test]
+fn a_vault_that_was_not_told_of_the_newest_key_file_is_not_asked() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let state = vault.path().join(".atrest/state.json");
+    let before = fs::read(&state).unwrap();
+    add_passphrase(&vault).ok();
+    // As on a filesystem that could not be written.
+    fs::write(&state, before).unwrap();
+    let given = format!("passphrase-file={}", vault.scratch().join("passphrase").display());
+    let mount = vault.mount(&["-o", &given]);
+    assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+    mount.unmount();
+}
+
+#[test]
+fn another_key_file_of_the_same_number_is_refused() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let older = fs::read(vault.key_file()).unwrap();
+    vault.run(&["key", "rotate"]).ok();
+    let newest = fs::read(vault.key_file()).unwrap();
+    fs::write(vault.key_file(), later(&vault, &older, 1)).unwrap();
+    let record = vault.scratch().join("home/state/atrest");
+    for is_known_here in [true, false] {
+        if !is_known_here {
+            // The vault knows by itself.
+            for entry in fs::read_dir(&record).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|end| end == "freshness") {
+                    fs::remove_file(path).unwrap();
+                }
+            }
+        }
+        for refusal in [vault.run(&["key", "rotate"]), vault.try_mount(&[]).err().unwrap()] {
+            assert_eq!(refusal.code(), 11, "{refusal}");
+            assert!(refusal.stderr.contains("is another one of state 2"), "{refusal}");
+        }
+    }
+    fs::write(vault.key_file(), newest).unwrap();
+    vault.mount(&[]).unmount();
+}
+
+#[test]
+fn a_key_file_that_lacks_the_version_of_the_vault_is_an_older_one() {
+    let vault = Vault::init();
+    let older = fs::read(vault.key_file()).unwrap();
+    vault.run(&["key", "rotate"]).ok();
+    vault.run(&["key", "rewrap"]).ok();
+    fs::write(vault.key_file(), &older).unwrap();
+    for refusal in [vault.run(&["key", "rotate"]), vault.try_mount(&[]).err().unwrap()] {
+        assert_eq!(refusal.code(), 11, "{refusal}");
+        assert!(refusal.stderr.contains("has no version 2"), "{refusal}");
+    }
+    assert_eq!(fs::read(vault.key_file()).unwrap(), older, "it was written");
 }
 
 #[test]
@@ -113,12 +245,7 @@ fn no_command_makes_a_key_file_that_was_put_back_the_newest() {
     grant("grant").ok();
     vault.mount(&[]).unmount();
     fs::write(vault.key_file(), older).unwrap();
-    let passphrase = vault.scratch().join("passphrase");
-    fs::write(&passphrase, "only for this test\n").unwrap();
-    rustix::fs::chmod(&passphrase, 0o600.into()).unwrap();
-    let mut protect = vault.command(&["key", "protector", "add"]);
-    protect.arg(vault.path()).arg("--new-passphrase-file").arg(&passphrase);
-    for refusal in [vault.run(&["key", "rotate"]), grant("grant"), run(&mut protect)] {
+    for refusal in [vault.run(&["key", "rotate"]), grant("grant"), add_passphrase(&vault)] {
         assert_eq!(refusal.code(), 11, "{refusal}");
         assert!(refusal.stderr.contains("its key file is of state"), "{refusal}");
     }

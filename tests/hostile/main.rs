@@ -13,6 +13,8 @@ mod key_file;
 mod locks;
 mod names;
 mod odd_files;
+mod record;
+mod renamed;
 mod rollback;
 mod tampering;
 

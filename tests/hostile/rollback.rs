@@ -83,6 +83,8 @@ const TABLE: &[(&[Part], [Outcome; 3])] = &[
     (&[Part::State, Part::KeyFile], [Refused, Refused, NoKey]),
     (&[Part::Seal, Part::Trail], [Refused, Refused, Refused]),
     (&[Part::Seal, Part::Record], [Refused, Refused, Refused]),
+    // The trail stays as it is.
+    (&[Part::State, Part::Seal, Part::Record], [Possible, TrailVerify, Verify]),
     (&[Part::Vault, Part::Trail], [Refused, Refused, Refused]),
     (&[Part::Vault, Part::KeyFile], [Refused, Refused, Refused]),
     (&[Part::Vault, Part::Record], [Possible, TrailVerify, TrailVerify]),
@@ -120,7 +122,10 @@ impl Part {
             Self::Header => 0..256,
             Self::Block => 4096..8192,
             _ => {
-                if new.is_dir() {
+                if self == Self::Vault {
+                    // What is mounted stays the same directory.
+                    empty(&new);
+                } else if new.is_dir() {
                     fs::remove_dir_all(&new).unwrap();
                 }
                 if old.exists() {
@@ -139,6 +144,13 @@ fn copy(from: &Path, to: &Path) {
     run(Command::new("cp").args(["-a", "-T"]).arg(from).arg(to)).ok();
 }
 
+fn empty(dir: &Path) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+    }
+}
+
 /// All that belongs to the vault, at a moment.
 struct Snapshot(PathBuf);
 
@@ -154,12 +166,7 @@ impl Snapshot {
     /// As if nothing had happened since. The vault's directory stays the same one.
     fn restore(&self, vault: &Vault) {
         for dir in ["vault", "home"] {
-            let dir = vault.scratch().join(dir);
-            for entry in fs::read_dir(&dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
-                    .unwrap();
-            }
+            empty(&vault.scratch().join(dir));
         }
         for part in ["vault", "home", "key.json"] {
             copy(&self.0.join(part), &vault.scratch().join(part));
@@ -175,7 +182,10 @@ fn fill(mount: &Mounted, with: u8) {
 /// What comes of the vault as it is now.
 fn judge(vault: &Vault) -> Outcome {
     match vault.try_mount(&[]) {
-        Err(refusal) if refusal.stderr.contains("has no version") => NoKey,
+        Err(refusal) if refusal.stderr.contains("has no version") => {
+            assert_eq!(refusal.code(), 11, "{refusal}");
+            NoKey
+        }
         Err(refusal) => {
             assert_eq!(refusal.code(), 11, "{refusal}");
             assert!(refusal.stderr.contains("put back"), "{refusal}");
@@ -209,8 +219,8 @@ fn judge(vault: &Vault) -> Outcome {
     }
 }
 
-#[test]
-fn each_part_put_back_gives_what_the_table_says() {
+/// A vault with its states of before its last rotation, and between its last two mounts.
+fn with_a_history() -> (Vault, Snapshot, Snapshot) {
     let vault = Vault::init();
     let mount = vault.mount(&[]);
     fill(&mount, b'a');
@@ -222,14 +232,23 @@ fn each_part_put_back_gives_what_the_table_says() {
     fill(&mount, b'b');
     mount.unmount();
     let before_mount = Snapshot::take(&vault, "before mount");
-    let mount = vault.mount(&[]);
-    // Not a new life of the file: one block is written over.
+    (vault, before_rotation, before_mount)
+}
+
+/// Not a new life of the file: some blocks are written over, durably.
+fn write_over(mount: &Mounted, with: u8, len: usize) {
     let file = fs::OpenOptions::new().write(true).open(mount.join("file")).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[b'c'; 5_000], 4_000).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![with; len], 4_000).unwrap();
     file.sync_all().unwrap();
+}
+
+#[test]
+fn each_part_put_back_gives_what_the_table_says() {
+    let (vault, before_rotation, before_mount) = with_a_history();
+    let mount = vault.mount(&[]);
+    write_over(&mount, b'c', 5_000);
     let during = Snapshot::take(&vault, "during");
-    std::os::unix::fs::FileExt::write_all_at(&file, &[b'd'; 15_000], 4_000).unwrap();
-    drop(file);
+    write_over(&mount, b'd', 15_000);
     mount.unmount();
     let end = Snapshot::take(&vault, "end");
 
@@ -252,6 +271,148 @@ fn each_part_put_back_gives_what_the_table_says() {
     assert!(wrong.is_empty(), "(what, to when, found, expected): {wrong:#?}");
 }
 
+/// What comes of what is put back while a daemon has the vault, which goes on, is asked for a new
+/// version of its key, and is unmounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    /// The daemon refuses to use the key file, and the next mount does.
+    KeyRefused,
+    /// The daemon refuses to use the key file; the next mount finds nothing.
+    DaemonAlone,
+    /// The next mount is refused, as in the other table.
+    MountRefused,
+    /// The file can't be read, at once or afterwards, and `verify` names it.
+    Damage,
+    /// `trail verify` says so.
+    TrailFinds,
+    /// The unmount says that the mount did not end cleanly: its own files are gone.
+    EndFails,
+    /// The end of the mount writes it anew: nothing is put back.
+    Overwritten,
+    /// It is not found out.
+    Unnoticed,
+}
+
+/// What is put back while it is mounted, and what comes of it at each of [`TIMES`].
+const BESIDE: &[(&[Part], [Beside; 3])] = {
+    use Beside::{
+        DaemonAlone, Damage, EndFails, KeyRefused, MountRefused, Overwritten, TrailFinds, Unnoticed,
+    };
+    &[
+        (&[Part::State], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::Description], [Unnoticed, Unnoticed, Unnoticed]),
+        (&[Part::Seal], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::KeyFile], [KeyRefused, KeyRefused, KeyRefused]),
+        (&[Part::Record], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::Trail], [TrailFinds, TrailFinds, TrailFinds]),
+        (&[Part::Header], [Unnoticed, Unnoticed, Damage]),
+        (&[Part::Block], [Unnoticed, Unnoticed, Damage]),
+        (&[Part::File], [Unnoticed, Unnoticed, Unnoticed]),
+        (&[Part::Vault], [EndFails, MountRefused, MountRefused]),
+        (&[Part::State, Part::Record], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::State, Part::Seal], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::State, Part::KeyFile], [KeyRefused, KeyRefused, KeyRefused]),
+        (&[Part::Seal, Part::Trail], [TrailFinds, TrailFinds, TrailFinds]),
+        (&[Part::Seal, Part::Record], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::State, Part::Seal, Part::Record], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::Vault, Part::Trail], [TrailFinds, MountRefused, MountRefused]),
+        (&[Part::Vault, Part::KeyFile], [KeyRefused, KeyRefused, KeyRefused]),
+        (&[Part::Vault, Part::Record], [EndFails, MountRefused, MountRefused]),
+        (&[Part::KeyFile, Part::Record], [KeyRefused, KeyRefused, KeyRefused]),
+        (
+            &[Part::Vault, Part::Record, Part::Trail, Part::KeyFile],
+            [DaemonAlone, DaemonAlone, DaemonAlone],
+        ),
+    ]
+};
+
+/// Judges what was put back beside `mount`.
+fn judge_beside(vault: &Vault, mut mount: Mounted, parts: &[Part], from: &Path) -> Beside {
+    mount.allow(Allow::Errors);
+    let own = |part: &Part| {
+        !matches!(part, Part::Trail | Part::Vault | Part::Header | Part::Block | Part::File)
+    };
+    let read = |mount: &Mounted| fs::read(mount.join("file"));
+    let opened = read(&mount);
+    let rotated = vault.run(&["key", "rotate"]);
+    let ended = mount.try_unmount();
+    if !ended.success() {
+        mount.forget();
+        assert_eq!(ended.code(), 1, "{ended}");
+    }
+    if rotated.code() == 11 {
+        return match vault.try_mount(&[]) {
+            Err(refusal) => {
+                assert_eq!(refusal.code(), 11, "{refusal}");
+                Beside::KeyRefused
+            }
+            Ok(mut mount) => {
+                mount.allow(Allow::Errors);
+                Beside::DaemonAlone
+            }
+        };
+    }
+    rotated.ok();
+    let is_old = |part: &Part| {
+        let path = part.path(vault);
+        fs::read(from.join(&path)).ok() == fs::read(vault.scratch().join(&path)).ok()
+    };
+    let overwritten = parts.iter().all(|part| own(part) && !is_old(part));
+    match vault.try_mount(&[]) {
+        Err(refusal) => {
+            assert_eq!(refusal.code(), 11, "{refusal}");
+            return Beside::MountRefused;
+        }
+        Ok(mut mount) => {
+            mount.allow(Allow::Errors);
+            let damaged = opened.is_err() || read(&mount).is_err();
+            mount.unmount();
+            let verified = vault.run(&["verify"]).code();
+            if damaged || verified == 3 {
+                return Beside::Damage;
+            }
+        }
+    }
+    match vault.run(&["trail", "verify"]).code() {
+        3 => Beside::TrailFinds,
+        _ if !ended.success() => Beside::EndFails,
+        _ if overwritten => Beside::Overwritten,
+        _ => Beside::Unnoticed,
+    }
+}
+
+#[test]
+fn each_part_put_back_beside_a_mount_gives_what_the_table_says() {
+    let (vault, before_rotation, before_mount) = with_a_history();
+    let during = vault.scratch().join("during");
+    let mut wrong = Vec::new();
+    for (parts, expected) in BESIDE {
+        for (to, expected) in TIMES.into_iter().zip(expected) {
+            before_mount.restore(&vault);
+            let mount = vault.mount(&[]);
+            write_over(&mount, b'c', 5_000);
+            if during.exists() {
+                fs::remove_dir_all(&during).unwrap();
+            }
+            Snapshot::take(&vault, "during");
+            write_over(&mount, b'd', 15_000);
+            // Its line is in the trail at once.
+            vault.run(&["key", "rotate"]).ok();
+            let from = match to {
+                To::During => &during,
+                To::BeforeMount => &before_mount.0,
+                To::BeforeRotation => &before_rotation.0,
+            };
+            parts.iter().for_each(|part| part.put_back(&vault, from));
+            let found = judge_beside(&vault, mount, parts, from);
+            if found != *expected {
+                wrong.push((parts, to, found, expected));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "(what, to when, found, expected): {wrong:#?}");
+}
+
 #[test]
 fn what_is_missing_is_told() {
     let vault = Vault::init();
@@ -259,11 +420,27 @@ fn what_is_missing_is_told() {
     fill(&mount, b'a');
     mount.unmount();
     let whole = Snapshot::take(&vault, "whole");
-    for (part, expected) in [(Part::Seal, Some(11)), (Part::State, Some(4)), (Part::Record, None)] {
+    for (part, expected) in
+        [(Part::Seal, Some("is missing")), (Part::State, Some("is missing")), (Part::Record, None)]
+    {
         whole.restore(&vault);
         fs::remove_file(vault.scratch().join(part.path(&vault))).unwrap();
         match vault.try_mount(&[]) {
-            Err(refusal) => assert_eq!(Some(refusal.code()), expected, "{part:?}: {refusal}"),
+            Err(refusal) => {
+                let what = expected.unwrap_or_else(|| panic!("{part:?} is asked for: {refusal}"));
+                assert_eq!(refusal.code(), 11, "{part:?}: {refusal}");
+                assert!(refusal.stderr.contains(what), "{part:?}: {refusal}");
+                let mut mount = vault.mount(&["--accept-rollback"]);
+                mount.allow(Allow::Errors);
+                assert_eq!(fs::read(mount.join("file")).unwrap(), vec![b'a'; 20_000]);
+                fs::write(mount.join("file"), b"more").unwrap();
+                mount.unmount();
+                let mount = vault.mount(&[]);
+                assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+                assert_eq!(fs::read(mount.join("file")).unwrap(), b"more");
+                mount.unmount();
+                vault.verify();
+            }
             Ok(mut mount) => {
                 mount.allow(Allow::Errors);
                 assert_eq!(expected, None, "{part:?} is not missed");
@@ -284,6 +461,7 @@ fn a_record_that_was_changed_is_no_record() {
     let refusal = vault.try_mount(&[]).err().expect("a record that was changed is believed");
     assert_eq!(refusal.code(), 11, "{refusal}");
     assert!(refusal.stderr.contains("is damaged or was made with other keys"), "{refusal}");
+    assert!(refusal.stderr.contains("whether it was put back"), "nobody knows that: {refusal}");
     fs::remove_file(&record).unwrap();
     fs::create_dir(&record).unwrap();
     let refusal = vault.try_mount(&[]).err().expect("a record that can't be read is passed over");

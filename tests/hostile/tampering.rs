@@ -301,7 +301,8 @@ impl Ground {
         let trail_found = self.trail_found(&keys.ring);
         let evidence = |accept_rollback| Evidence {
             place: Some(self.vault.scratch().join("home/state/atrest")),
-            key_file: keys.generation(),
+            key_file: keys.mark().clone(),
+            is_change: false,
             accept_rollback,
             own_trail: false,
         };
@@ -311,7 +312,7 @@ impl Ground {
         };
         let (store, refused) = match open(false) {
             Ok(store) => (store, false),
-            Err(VaultError::SetBack(_)) => match open(true) {
+            Err(VaultError::SetBack(_) | VaultError::Unproven(_)) => match open(true) {
                 Ok(store) => (store, true),
                 Err(error) => panic!("with what was put back accepted: {error}"),
             },

@@ -53,19 +53,40 @@ fn a_key_that_becomes_due_is_rotated_while_mounted() {
     assert!(version_of(&vault.path().join("file")) > 2);
 }
 
+/// A clock that jumps forward, or back, destroys no key, mounted or not; nor does any other command.
+/// The user's does, when the time is up.
 #[test]
-fn a_key_whose_time_is_up_is_destroyed() {
-    let vault = made("-40d", &[]);
-    let mut create = vault.command(&["key", "create"]);
-    create.arg(vault.path()).arg("doomed");
-    at("-40d", create).ok();
-    let mut schedule = vault.command(&["key", "schedule-deletion"]);
-    schedule.arg(vault.path()).args(["doomed", "--days", "7"]);
-    at("-20d", schedule).ok();
-    assert_eq!(described(&vault, "doomed")["state"], "pending-deletion");
-    let mut mount = vault.mount(&[]);
-    mount.expect_line("destroyed the master key `doomed`");
-    assert_eq!(described(&vault, "doomed")["state"], "destroyed");
+fn no_key_is_destroyed_by_the_clock() {
+    let vault = Vault::init();
+    let key = |clock: &str, args: &[&str]| {
+        let mut command = vault.command(&["key"]);
+        command.arg(args[0]).arg(vault.path()).args(&args[1..]);
+        at(clock, command)
+    };
+    let state = || described(&vault, "doomed")["state"].as_str().unwrap().to_owned();
+    key("+0d", &["create", "doomed"]).ok();
+    key("+0d", &["schedule-deletion", "doomed", "--days", "7"]).ok();
+    for clock in ["+9000d", "-9000d"] {
+        let mut mount = Mounted::try_mount_with(&vault, &[], |command| at(clock, command)).unwrap();
+        mount.allow(crate::common::Allow::Warnings);
+        // By the daemon, whose clock it is, and offline.
+        key(clock, &["disable"]).ok();
+        key(clock, &["enable"]).ok();
+        mount.unmount();
+        key(clock, &["rotate"]).ok();
+        assert_eq!(state(), "pending-deletion", "{clock}");
+    }
+    let early = key("+6d", &["destroy", "doomed", "--yes"]);
+    assert_eq!(early.code(), 8, "{early}");
+    assert!(early.stderr.contains("is pending deletion on"), "{early}");
+    let unsaid = key("+8d", &["destroy", "doomed"]);
+    assert_eq!(unsaid.code(), 2, "{unsaid}");
+    assert!(unsaid.stderr.contains("`--yes` does it"), "{unsaid}");
+    let other = key("+8d", &["destroy", "default", "--yes"]);
+    assert_eq!(other.code(), 8, "{other}");
+    assert_eq!(state(), "pending-deletion");
+    key("+8d", &["destroy", "doomed", "--yes"]).ok();
+    assert_eq!(state(), "destroyed");
     let refused = crate::key(&vault, &["cancel-deletion"], &["doomed"]);
     assert_eq!(refused.code(), 8, "{refused}");
 }

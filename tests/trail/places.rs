@@ -113,6 +113,45 @@ fn no_trail_spoils_none() {
     vault.mount(&[]).unmount();
     assert_eq!(lines(&vault, "").len(), before.len() + 2);
     assert_whole(&vault);
+    // Two of them were mounts that count, and they are told of.
+    let said = trail(&vault, "verify", "").ok();
+    assert!(said.stdout.contains("2 mounts kept no trail, as told"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&trail(&vault, "verify", "--json").ok().stdout).unwrap();
+    assert_eq!(json["without_trail"], 2);
+}
+
+/// Who writes to the vault can't have a trail of their own read.
+#[test]
+fn the_vault_alone_is_not_believed_where_it_lies() {
+    require_root();
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let known = lines(&vault, "");
+    let seal = vault.path().join(".atrest/trail.json");
+    let whole = fs::read_to_string(&seal).unwrap();
+    let elsewhere = vault.scratch().join("elsewhere");
+    run(Command::new("cp").arg("-a").arg(directory(&vault)).arg(&elsewhere)).ok();
+    let from = directory(&vault).display().to_string();
+    let forged = whole.replace(&from, &elsewhere.display().to_string());
+    assert!(forged != whole);
+    fs::write(&seal, forged).unwrap();
+    for command in ["query", "tail", "verify"] {
+        one_sentence(&trail(&vault, command, ""), 10, "record of its trail was changed");
+    }
+    let mut query = vault.command(&["trail", "query"]);
+    query.arg(vault.path()).args(["--key-file", "/nowhere"]);
+    one_sentence(&run(&mut query), 10, "name the place with --trail");
+    fs::write(&seal, whole).unwrap();
+    // The default place takes no key.
+    let mut query = vault.command(&["trail", "query"]);
+    query.arg(vault.path()).args(["--key-file", "/nowhere", "--json"]);
+    assert_eq!(run(&mut query).ok().stdout.lines().count(), known.len());
+    // Another place is confirmed by the key file.
+    let place = vault.scratch().make_dir("trail");
+    fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+    vault.mount(&["--trail", place.to_str().unwrap()]).unmount();
+    assert!(!lines(&vault, "").is_empty());
 }
 
 /// All there is in the vault's directory.

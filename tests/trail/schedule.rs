@@ -1,14 +1,12 @@
 //! What happens because it is time. The clock is libfaketime's.
 
-use std::fs;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::account::told;
 use crate::common::clock::{at, made};
-use crate::common::{Allow, Mounted, Vault, require_root, vault, wait_until};
+use crate::common::{Mounted, Vault, require_root, vault, wait_until};
 use crate::{assert_whole, command, key, lines};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -33,16 +31,7 @@ fn with_a_doomed_key() -> Vault {
     vault
 }
 
-/// A mount whose clock is four seconds before the time of its key `doomed`.
-fn mounted_before_the_time() -> (Vault, Mounted) {
-    let vault = Vault::init();
-    key(&vault, "create", "doomed").ok();
-    key(&vault, "schedule-deletion", "doomed --days 7").ok();
-    let mounted = Mounted::try_mount_with(&vault, &[], |command| at("+604796", command));
-    (vault, mounted.unwrap())
-}
-
-const DELETED: &str = "DeleteKey - - - doomed/1 ok rw";
+const DELETED: &str = "DeleteKey destroy - - doomed/1 ok rw";
 
 #[test]
 fn a_rotation_at_the_mount() {
@@ -75,59 +64,28 @@ fn rotations_while_mounted() {
     assert_whole(&vault);
 }
 
+/// No clock destroys a key: neither at a mount, nor with the change of another key.
 #[test]
-fn a_deletion_at_the_mount() {
+fn a_deletion_is_a_command_of_its_own() {
     require_root();
     let vault = with_a_doomed_key();
-    let mut mount = vault.mount(&[]);
-    mount.expect_line("destroyed the master key `doomed`");
-    assert_eq!(found(&vault, "DeleteKey", Some(mount.pid())), [DELETED]);
-    mount.unmount();
-    assert_whole(&vault);
-}
-
-/// With the next change of any key, by whoever makes it.
-#[test]
-fn a_deletion_by_a_command() {
-    require_root();
-    let vault = with_a_doomed_key();
-    key(&vault, "grant", "doomed --everyone --allow describe").ok();
-    assert_eq!(found(&vault, "DeleteKey", None), Vec::<String>::new(), "a policy is no key");
+    vault.mount(&[]).unmount();
     key(&vault, "rotate", "").ok();
+    let mount = vault.mount(&[]);
+    key(&vault, "rotate", "").ok();
+    assert_eq!(found(&vault, "DeleteKey", None), Vec::<String>::new());
+    key(&vault, "destroy", "doomed --dry-run").ok();
+    key(&vault, "destroy", "doomed --yes").ok();
     assert_eq!(found(&vault, "DeleteKey", None), [DELETED]);
-    key(&vault, "rotate", "").ok();
-    assert_eq!(found(&vault, "DeleteKey,RotateKey", None).len(), 3);
-    assert_whole(&vault);
-}
-
-/// The same by the daemon, before it looks itself.
-#[test]
-fn a_deletion_by_a_request() {
-    require_root();
-    let (vault, mut mount) = mounted_before_the_time();
-    mount.allow(Allow::Warnings);
-    thread::sleep(Duration::from_secs(5));
-    key(&vault, "rotate", "").ok();
-    key(&vault, "rotate", "").ok();
-    assert_eq!(found(&vault, "DeleteKey", None), [DELETED], "once");
     mount.unmount();
     assert_whole(&vault);
 }
 
-/// One that goes on when the daemon looks did not do it.
 #[test]
-fn a_deletion_during_a_request() {
+fn a_deletion_while_unmounted() {
     require_root();
-    let (vault, mut mount) = mounted_before_the_time();
-    mount.expect_line("destroyed the master key `doomed`");
-    for file in 0..13 {
-        fs::write(mount.join(file.to_string()), b"content").unwrap();
-    }
-    key(&vault, "rotate", "").ok();
-    key(&vault, "rewrap", "--rate 1").ok();
-    assert_eq!(found(&vault, "DeleteKey", Some(mount.pid())), [DELETED]);
-    let rewrapped = lines(&vault, "--event ReEncrypt,DeleteKey");
-    assert_eq!(rewrapped.last().unwrap()["eventName"], "ReEncrypt", "it went on");
-    mount.unmount();
+    let vault = with_a_doomed_key();
+    key(&vault, "destroy", "doomed --yes").ok();
+    assert_eq!(found(&vault, "DeleteKey", None), [DELETED]);
     assert_whole(&vault);
 }

@@ -36,11 +36,11 @@ impl Scratch {
             fs::create_dir(path).or_fail(Exit::Failed, failed)?;
         }
         let ring = KeyRing::create(VolumeId::random());
-        KeyFile::create(&scratch.key_file(), &ring, &[])?;
+        let mark = KeyFile::create(&scratch.key_file(), &ring, &[])?;
         let made = Vault::create(&scratch.vault(), &ring, NameMode::Plain);
         // What this machine knows of it, and its trail, go with it.
         let place = Some(scratch.state().join("atrest"));
-        let evidence = Evidence { place, ..Evidence::new(1) };
+        let evidence = Evidence { place, ..Evidence::new(mark) };
         let seen = made
             .and_then(|()| Vault::open_fresh(&scratch.vault(), ring, Access::ReadOnly, &evidence));
         seen.map_err(|error| vault::failure(&scratch.vault(), error))?;

@@ -39,7 +39,11 @@ impl Request {
             Self::Work(FileWork::Rewrap { to, .. }) => to.as_deref().map_or(Ok(()), name),
             Self::Work(FileWork::Retire { name: key, .. }) => name(key),
             Self::Work(FileWork::Assign { name: key, path }) => name(key).and(in_vault(path)),
-            Self::Trail(TrailRequest::Flush) | Self::Note(_) => Ok(()),
+            Self::Trail(TrailRequest::Flush) => Ok(()),
+            Self::Note(_, mark) | Self::KeyFile(mark) => match mark.is_sound() {
+                true => Ok(()),
+                false => Err(Failure::new(Exit::Usage, "that is no state of a key file")),
+            },
             Self::Trail(TrailRequest::Lines(filter)) => check_filter(filter),
             Self::Trail(TrailRequest::WhoRead(path)) | Self::Verify { path } => in_vault(path),
             Self::Trail(TrailRequest::Acknowledge(reason)) => {
@@ -58,7 +62,7 @@ impl KeyChange {
             Create { rotate_every: days }
             | Rotate { rotate_every: Some(days) }
             | ScheduleDeletion { days } => at_most("days", days as usize, MOST_DAYS as usize),
-            Rotate { rotate_every: None } | Enable | Disable | CancelDeletion => Ok(()),
+            Rotate { rotate_every: None } | Enable | Disable | CancelDeletion | Destroy => Ok(()),
         }
     }
 }

@@ -26,6 +26,7 @@ use super::exit::{Exit, Failure};
 use super::key::{FileWork, KeyChange, PolicyChange};
 use super::trail::TrailRequest;
 use crate::fs::{Operation, Progress};
+use crate::keys::KeyFileMark;
 
 /// What a daemon can be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,8 +57,11 @@ pub enum Request {
     Policy(PolicyChange),
     /// To work on the keys of files.
     Work(FileWork),
-    /// To record what the client does with the key file itself.
-    Note(Note),
+    /// To record what the client is about to do with the key file itself, of which it has read this
+    /// state.
+    Note(Note, KeyFileMark),
+    /// To take note of the state of the key file that the client has made of that.
+    KeyFile(KeyFileMark),
     /// About the trail.
     Trail(TrailRequest),
     /// To check every block at or below a path in the mount.
@@ -93,7 +97,8 @@ impl Request {
             | Self::Simulate { .. }
             | Self::Change(_)
             | Self::Policy(_)
-            | Self::Note(_) => false,
+            | Self::Note(..)
+            | Self::KeyFile(_) => false,
             Self::Work(_) | Self::Verify { .. } | Self::Trail(_) => true,
         }
     }

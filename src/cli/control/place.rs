@@ -27,6 +27,14 @@ impl Place {
         Ok(Self::at(directory(user).join(name), user))
     }
 
+    /// All places where daemons of a user listen, or have listened.
+    pub fn all(user: u32) -> Vec<Self> {
+        let entries = fs::read_dir(directory(user)).into_iter().flatten().flatten();
+        let paths = entries.map(|entry| entry.path());
+        let sockets = paths.filter(|path| path.extension().is_some_and(|end| end == "sock"));
+        sockets.map(|path| Self::at(path, user)).collect()
+    }
+
     /// A place of the caller's choice.
     pub fn at(path: PathBuf, user: u32) -> Self {
         Self { path, user }

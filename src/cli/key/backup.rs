@@ -124,7 +124,9 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
         Vec::new()
     };
     // It is no older than the one that was lost.
-    KeyFile::create_after(&path, &ring, &protectors, seen)?;
+    let mark = KeyFile::create_after(&path, &ring, &protectors, seen)?;
+    // Nor is it a forgery: who has all the keys made it.
+    vault::note_change(&target.vault, &ring, &mark);
     let unlock: &dyn Unlock = match protectors.first() {
         Some(NewProtector::Passphrase { passphrase, .. }) => passphrase,
         Some(NewProtector::Raw) | None => &NoPassphrase,

@@ -41,23 +41,16 @@ pub enum Action {
     },
     /// It does not go.
     CancelDeletion,
-}
-
-/// What came of a change.
-#[derive(Debug)]
-pub struct KeyChanged {
-    /// The key as it is then.
-    pub key: KeyDescription,
-    /// The names of the keys that went with it: their time was up.
-    pub destroyed: Vec<String>,
+    /// It goes, now that its time is up.
+    Destroy,
 }
 
 impl KeyChange {
-    /// Does it to a ring. What was due to be destroyed goes with any change.
+    /// Does it to a ring; returns the key as it is then.
     ///
     /// # Errors
     /// [`KeyError`] where the key's state does not allow it.
-    pub fn apply(&self, ring: &mut KeyRing) -> Result<KeyChanged, KeyError> {
+    pub fn apply(&self, ring: &mut KeyRing) -> Result<KeyDescription, KeyError> {
         let name = &self.name;
         match self.action {
             Action::Create { rotate_every } => {
@@ -74,9 +67,9 @@ impl KeyChange {
                 ring.schedule_deletion(name, days)?;
             }
             Action::CancelDeletion => ring.cancel_deletion(name)?,
+            Action::Destroy => ring.destroy(name, Timestamp::now())?,
         }
-        let destroyed = ring.destroy_due(Timestamp::now());
-        Ok(KeyChanged { key: ring.describe_key(name)?, destroyed })
+        ring.describe_key(name)
     }
 
     /// The use of the key that its policy is asked about.
@@ -86,7 +79,8 @@ impl KeyChange {
             Action::Rotate { .. } => policy::Action::Rotate,
             Action::Enable => policy::Action::Enable,
             Action::Disable => policy::Action::Disable,
-            Action::ScheduleDeletion { .. } => policy::Action::ScheduleDeletion,
+            // Who may have it deleted may have that done.
+            Action::ScheduleDeletion { .. } | Action::Destroy => policy::Action::ScheduleDeletion,
             Action::CancelDeletion => policy::Action::CancelDeletion,
         }
     }
@@ -98,7 +92,8 @@ impl KeyChange {
             Action::Create { .. }
             | Action::Rotate { .. }
             | Action::Enable
-            | Action::CancelDeletion => false,
+            | Action::CancelDeletion
+            | Action::Destroy => false,
         }
     }
 
@@ -122,12 +117,15 @@ impl KeyChange {
             Action::ScheduleDeletion { .. } => {
                 let date = key.deletion_date.map(|date| date.to_string()).unwrap_or_default();
                 format!(
-                    "The master key `{name}` may not be used, and is destroyed after {date}: \
-                     `atrest key cancel-deletion` keeps it."
+                    "The master key `{name}` may not be used. After {date} `atrest key destroy` \
+                     destroys it; `atrest key cancel-deletion` keeps it."
                 )
             }
             Action::CancelDeletion => format!(
                 "The master key `{name}` stays. It is disabled: `atrest key enable` gives its use back."
+            ),
+            Action::Destroy => format!(
+                "The master key `{name}` is destroyed: what it wrapped can't be opened any more."
             ),
         };
         if self.dry_run { format!("Would say: {sentence} Nothing was changed.") } else { sentence }

@@ -220,7 +220,7 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
 
 /// Who changes the policy: this process, with nobody mounting meanwhile, or the daemon.
 enum Performer {
-    Here { keys: Keys, owner: u32, _turn: vault::Turn },
+    Here { keys: Box<Keys>, owner: u32, _turn: vault::Turn },
     Daemon,
 }
 
@@ -234,7 +234,7 @@ impl Performer {
         let keys = Keys::open(&id, held.key_file.as_deref(), &held.unlock)?;
         let turn = vault::Turn::unused(&target.vault)?;
         let owner = vault::owner(&target.vault, &keys)?;
-        Ok(Self::Here { keys, owner, _turn: turn })
+        Ok(Self::Here { keys: Box::new(keys), owner, _turn: turn })
     }
 
     fn perform(&self, change: &PolicyChange, target: &Target) -> Result<PolicyChanged, Failure> {
@@ -246,7 +246,7 @@ impl Performer {
                 let request = Request::Policy(change.clone());
                 recorded(&target.vault, keys, &request, |_| {
                     let (changed, file) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
-                    vault::note_change(&target.vault, &file.ring, file.generation());
+                    vault::note_change(&target.vault, &file.ring, file.mark());
                     Ok((changed, file.ring))
                 })
             }

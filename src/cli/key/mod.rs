@@ -7,23 +7,23 @@ mod grant;
 mod protector;
 mod show;
 
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::VolumeId;
-use crate::keys::trail::{EventName, Who};
-use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError};
+use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, Timestamp};
 
 use super::control::Request;
-use super::exit::{Context, Exit, Failure, print, print_json};
+use super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::passphrase::UnlockArgs;
 use super::target::{Daemon, Target};
-use super::trail::{keep_events, of_keys, recorded};
+use super::trail::recorded;
 use super::vault::{self, Keys};
 
-pub use change::{Action, KeyChange, KeyChanged};
+pub use change::{Action, KeyChange};
 pub use files::FileWork;
 pub use grant::PolicyChange;
 
@@ -58,7 +58,7 @@ pub enum Command {
     Enable(KeyArgs),
     /// Refuse all use of a master key until it is enabled
     Disable(KeyArgs),
-    /// Refuse all use of a master key, and destroy it later
+    /// Refuse all use of a master key; it can be destroyed later
     ScheduleDeletion {
         #[command(flatten)]
         key: KeyArgs,
@@ -71,6 +71,17 @@ pub enum Command {
     },
     /// Keep a master key that was to be destroyed; it is disabled then
     CancelDeletion(KeyArgs),
+    /// Destroy a master key whose deletion was scheduled, when its time is up
+    Destroy {
+        #[command(flatten)]
+        key: KeyArgs,
+        /// Do it without being asked for the key's name
+        #[arg(long)]
+        yes: bool,
+        /// Only say what would be done
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Destroy an old version that no file refers to any more
     Retire(files::RetireArgs),
     /// Give a directory a master key, for files made in it from now on
@@ -160,6 +171,12 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::CancelDeletion(key) => {
             change(&key.vault, &key.name, Action::CancelDeletion, false)
         }
+        Command::Destroy { key, yes, dry_run } => {
+            if !yes && !dry_run {
+                confirm_destruction(&key.name)?;
+            }
+            change(&key.vault, &key.name, Action::Destroy, *dry_run)
+        }
         Command::Rewrap(args) => files::rewrap(args),
         Command::Retire(args) => files::retire(args),
         Command::Assign(args) => files::assign(args),
@@ -222,6 +239,22 @@ fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Goes on only if the key's name is typed at the terminal.
+fn confirm_destruction(name: &str) -> Result<(), Failure> {
+    let sentence = format!(
+        "that destroys the master key `{name}` for good, and all that it wraps can't be opened any more"
+    );
+    if io::stdin().is_terminal() {
+        tell(&format!("{sentence}. It is {} now. Type the key's name to do it:", Timestamp::now()));
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line)?;
+        if line.trim() == name {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(Exit::Usage, format!("{sentence}; `--yes` does it")))
+}
+
 /// Changes a master key, by the daemon or, with nobody mounting meanwhile, here.
 fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result<Exit, Failure> {
     let change = KeyChange { name: name.to_owned(), action, dry_run };
@@ -236,15 +269,10 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
             let request = Request::Change(change.clone());
-            recorded(&target.vault, &keys, &request, |trail| {
-                let (KeyChanged { key, destroyed }, file) = vault::change(&keys, &change)?;
-                vault::note_change(&target.vault, &file.ring, file.generation());
-                let ring = file.ring;
-                if let Some(trail) = trail {
-                    let gone = of_keys(EventName::DeleteKey, &ring, &destroyed, &Who::here());
-                    keep_events(trail, gone);
-                }
-                Ok((key, ring))
+            recorded(&target.vault, &keys, &request, |_| {
+                let (key, file) = vault::change(&keys, &change)?;
+                vault::note_change(&target.vault, &file.ring, file.mark());
+                Ok((key, file.ring))
             })?
         }
     };

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
 
-use super::super::control::Note;
-use super::super::exit::{Exit, Failure, print, print_json};
+use super::super::control::{Note, Request};
+use super::super::exit::{Exit, Failure, print, print_json, tell};
 use super::super::passphrase::NewPassphraseArgs;
-use super::super::target::Target;
+use super::super::target::{Daemon, Target};
 use super::super::trail;
 use super::super::vault;
 use super::{Keys, VaultArgs};
@@ -101,7 +101,17 @@ fn edit(
     let target = Target::find(&args.vault)?;
     trail::note(&target, keys, note)?;
     let (_, file) = keys.edit(change)?;
-    vault::note_change(&target.vault, &file.ring, file.generation());
+    match target.daemon()? {
+        Daemon::None => vault::note_change(&target.vault, &file.ring, file.mark()),
+        Daemon::Reached(client) => {
+            let noted = client.ask(&Request::KeyFile(file.mark().clone()), &mut |_| ());
+            if let Err(failure) = noted {
+                tell(&format!(
+                    "the key file is changed, and the daemon did not hear of it: {failure}"
+                ));
+            }
+        }
+    }
     show(args, &file.protectors.list())
 }
 

@@ -14,13 +14,18 @@ use super::source::TrailRequest;
 /// says what it would do, and a rewrap leaves one a file.
 pub fn leaves_trail(request: &Request) -> bool {
     match request {
-        Request::Status | Request::Keys | Request::Policies | Request::Simulate { .. } => false,
+        Request::Status
+        | Request::Keys
+        | Request::Policies
+        | Request::Simulate { .. }
+        // The note before it has.
+        | Request::KeyFile(_) => false,
         Request::Change(change) => !change.dry_run,
         Request::Policy(change) => !change.dry_run,
         Request::Work(FileWork::Rewrap { dry_run, .. } | FileWork::Retire { dry_run, .. }) => {
             !dry_run
         }
-        Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } | Request::Note(_) => true,
+        Request::Work(FileWork::Assign { .. }) | Request::Verify { .. } | Request::Note(..) => true,
         Request::Trail(request) => *request != TrailRequest::Flush,
     }
 }
@@ -45,11 +50,6 @@ pub fn event(
     })
 }
 
-/// An event about each of some master keys, by name.
-pub fn of_keys(name: EventName, ring: &KeyRing, keys: &[String], who: &Who) -> Vec<Event> {
-    keys.iter().map(|key| of_key(name, ring, key, who.clone())).collect()
-}
-
 /// An event about a whole master key, at its current version.
 pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
     let key = ring.key(key).ok().map(|key| UsedKey::of(key, Some(key.current())));
@@ -70,6 +70,9 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
         Request::Keys => (EventName::DescribeKey, default(), "key list", None),
         Request::Policies => (EventName::DescribeKey, default(), "policy show", None),
         Request::Simulate { .. } => (EventName::DescribeKey, default(), "policy simulate", None),
+        Request::Change(change) if change.action == Action::Destroy => {
+            (EventName::DeleteKey, change.name.clone(), "destroy", None)
+        }
         Request::Change(change) => {
             let action = change.policy_action();
             let name = EventName::of_action(action);
@@ -88,7 +91,8 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
             (EventName::AssignKey, name.clone(), "assign", None)
         }
         Request::Verify { .. } => (EventName::Decrypt, default(), "verify", None),
-        Request::Note(note) => {
+        Request::KeyFile(_) => (EventName::ChangeProtectors, default(), "changed", None),
+        Request::Note(note, _) => {
             let (name, operation, id) = of_note(*note);
             (name, default(), operation, id.map(|id| json!({ "protector": id })))
         }
@@ -126,7 +130,8 @@ fn details(action: &Action) -> Option<Value> {
         Action::Rotate { rotate_every: None }
         | Action::Enable
         | Action::Disable
-        | Action::CancelDeletion => None,
+        | Action::CancelDeletion
+        | Action::Destroy => None,
     }
 }
 

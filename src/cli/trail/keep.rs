@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::crypto::TrailKeys;
 use crate::format::{Epoch, VolumeId};
 use crate::fs::Fs;
 use crate::keys::KeyRing;
@@ -38,7 +39,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     let keeper = TrailSeal::of(&plan.vault, fs.vault().access())
         .map_err(|error| vault::failure(&plan.vault, error))?;
     if options.off {
-        pass_over(&keeper, &context.ring(), epoch);
+        pass_over(&keeper, &context.ring(), epoch, true);
         return Ok(None);
     }
     if let (Some(Freshness::Copy(of)), None) = (fs.vault().freshness(), &options.directory) {
@@ -62,7 +63,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         Err(failure) if options.on_failure == OnFailure::Closed => {
             // Nobody used a key in the mount that this ends.
             let keeper = TrailSeal::of(&plan.vault, fs.vault().access());
-            keeper.into_iter().for_each(|keeper| pass_over(&keeper, &context.ring(), epoch));
+            keeper.into_iter().for_each(|keeper| pass_over(&keeper, &context.ring(), epoch, false));
             Err(failure)
         }
         Err(failure) => {
@@ -104,7 +105,7 @@ pub fn recorded<T>(
 /// # Errors
 /// [`Exit::Trail`] where the trail can't be kept and is to fail closed; those of the daemon.
 pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
-    let request = Request::Note(note);
+    let request = Request::Note(note, keys.read()?.mark().clone());
     match target.daemon()? {
         Daemon::Reached(client) => client.ask(&request, &mut |_| ()).map(drop),
         Daemon::None => recorded(&target.vault, keys, &request, |_| Ok(((), keys.read()?.ring))),
@@ -183,12 +184,50 @@ impl Wanted<'_> {
     }
 }
 
-/// Where the trail of a vault lies, by what the vault says and who may be mistaken, or in the
-/// default place.
+/// Where the trail of a vault lies: in the default place, unless the vault says otherwise. Another place
+/// is believed only with `keys`, which are asked for then: who writes to the vault could name one of
+/// their own.
+///
+/// # Errors
+/// [`Exit::Vault`]; [`Exit::Trail`] when there is no default place, and for another that can't be
+/// authenticated.
+pub fn directory(
+    vault: &Path,
+    named: Option<&Path>,
+    keys: impl FnOnce() -> Result<TrailKeys, Failure>,
+) -> Result<PathBuf, Failure> {
+    if let Some(directory) = named {
+        return Ok(directory.to_owned());
+    }
+    let keeper =
+        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
+    let default = default_directory(&vault::describe(vault)?.vault);
+    let claimed = match Seal::claimed_directory(&keeper) {
+        Some(claimed) if default.as_ref().is_ok_and(|default| *default == claimed) => {
+            return Ok(claimed);
+        }
+        Some(claimed) => claimed,
+        None => return Ok(default?),
+    };
+    let keys = keys().map_err(|failure| {
+        let claimed = claimed.shown();
+        let sentence = format!(
+            "the vault says that its trail lies in {claimed}, which only its key file can confirm \
+             ({failure}): give that, or name the place with --trail"
+        );
+        Failure::new(Exit::Trail, sentence)
+    })?;
+    match Seal::read(&keeper, &keys)? {
+        Some(seal) => Ok(seal.directory),
+        None => Ok(default?),
+    }
+}
+
+/// Where a mount's trail may lie, by its options or by the vault's word, which is not authenticated.
 ///
 /// # Errors
 /// [`Exit::Vault`]; [`Exit::Trail`] when there is no default place.
-pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure> {
+pub fn claimed_directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(directory) = named {
         return Ok(directory.to_owned());
     }
@@ -202,7 +241,7 @@ pub fn directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, Failure>
 
 /// A mount that keeps no trail on purpose, or came to nothing, leaves a note of that where one was
 /// kept before: else it would look as if the trail had been set back.
-fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
+fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch, on_purpose: bool) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
     // A read-only mount is none that it has to know of. And where there is one that it does not know
@@ -211,6 +250,7 @@ fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch) {
         return;
     }
     seal.epoch = epoch;
+    seal.passed_over += u64::from(on_purpose);
     if let Err(error) = seal.write(keeper, &keys, true) {
         log::warn!("the vault's record of its trail can't be written: {error}");
     }

@@ -26,8 +26,8 @@ use super::principals;
 use super::target::Target;
 use super::verify::within;
 
-pub use events::{event, keep as keep_events, leaves_trail, of_key, of_keys};
-pub use keep::{directory, for_mount, note, recorded};
+pub use events::{event, keep as keep_events, leaves_trail, of_key};
+pub use keep::{claimed_directory, for_mount, note, recorded};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
 pub use source::{TrailRequest, answer};
@@ -213,7 +213,7 @@ fn head(args: &TrailOf) -> Result<Exit, Failure> {
 
 impl TrailOf {
     fn source(&self) -> Result<Source, Failure> {
-        Source::find(&Target::find(&self.vault.vault)?, self.trail.as_deref())
+        Source::find(&Target::find(&self.vault.vault)?, &self.vault, self.trail.as_deref())
     }
 
     fn verified(&self, head: Option<Head>) -> Result<Report, Failure> {

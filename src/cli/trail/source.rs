@@ -58,7 +58,7 @@ pub fn answer(
             kept.flush();
             PathBuf::from(kept.condition().directory)
         }
-        None => directory(vault, None)?,
+        None => directory(vault, None, || trail_keys(&fs.vault().context().ring()))?,
     };
     match request {
         TrailRequest::Flush => Ok(json!(directory)),
@@ -108,8 +108,9 @@ impl Source {
     ///
     /// # Errors
     /// [`Exit::Policy`] where only the daemon can read it, and the policy does not allow it.
-    pub fn find(target: &Target, named: Option<&Path>) -> Result<Self, Failure> {
-        let found = directory(&target.vault, named);
+    pub fn find(target: &Target, args: &VaultArgs, named: Option<&Path>) -> Result<Self, Failure> {
+        let keys = || trail_keys(&args.open_keys()?.read()?.ring);
+        let found = directory(&target.vault, named, keys);
         let client = if named.is_some() { None } else { target.client() };
         let Some(client) = client else { return Ok(Self::Files(found?)) };
         let flushed = client.ask(&Request::Trail(TrailRequest::Flush), &mut |_| ());
@@ -209,8 +210,9 @@ pub fn verified(
     }
     let id = vault::describe(&target.vault)?.vault;
     let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-    let keys = keys.read()?.ring.trail_keys().ok_or(TrailError::NoKey)?;
-    verified_with(&target.vault, &directory(&target.vault, named)?, &keys, head)
+    let keys = trail_keys(&keys.read()?.ring)?;
+    let directory = directory(&target.vault, named, || Ok(keys.clone()))?;
+    verified_with(&target.vault, &directory, &keys, head)
 }
 
 /// Records that what is wrong with a trail was looked into, by the daemon or here with the key file;
@@ -228,13 +230,17 @@ pub fn acknowledge(target: &Target, args: &VaultArgs, reason: &str) -> Result<Re
     recorded(&target.vault, &keys, &request, |trail| {
         let ring = keys.read()?.ring;
         let trail_keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
-        let directory = directory(&target.vault, None)?;
+        let directory = directory(&target.vault, None, || Ok(trail_keys.clone()))?;
         let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
         kept.flush();
         let report = verified_with(&target.vault, &directory, &trail_keys, None)?;
         acknowledge_in(kept, (&report, reason), &trail_keys, (&ring, &Who::here()))?;
         Ok((report, ring))
     })
+}
+
+fn trail_keys(ring: &KeyRing) -> Result<TrailKeys, Failure> {
+    Ok(ring.trail_keys().ok_or(TrailError::NoKey)?)
 }
 
 fn acknowledge_in(

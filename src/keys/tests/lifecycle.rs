@@ -45,13 +45,13 @@ fn a_key_that_is_not_enabled_does_nothing_and_what_it_wrapped_comes_back_with_it
     expect(&|ring| assert!(ring.enable(DEFAULT_KEY).is_err()), Some(pending));
     expect(&|ring| assert!(ring.disable(DEFAULT_KEY).is_err()), Some(pending));
     expect(&|ring| assert!(ring.schedule_deletion(DEFAULT_KEY, 30).is_err()), Some(pending));
-    expect(&|ring| assert!(ring.destroy_due(after(6)).is_empty()), Some(pending));
+    expect(&|ring| assert!(ring.destroy(DEFAULT_KEY, after(6)).is_err()), Some(pending));
     expect(&|ring| ring.cancel_deletion(DEFAULT_KEY).unwrap(), Some(disabled));
     expect(&|ring| assert!(ring.cancel_deletion(DEFAULT_KEY).is_err()), Some(disabled));
     expect(&|ring| ring.enable(DEFAULT_KEY).unwrap(), None);
-    expect(&|ring| assert!(ring.destroy_due(after(9999)).is_empty()), None);
+    expect(&|ring| assert!(ring.destroy(DEFAULT_KEY, after(9999)).is_err()), None);
     expect(&|ring| assert!(ring.schedule_deletion(DEFAULT_KEY, 30).is_ok()), Some(pending));
-    expect(&|ring| assert_eq!(ring.destroy_due(after(31)), [DEFAULT_KEY]), Some(destroyed));
+    expect(&|ring| ring.destroy(DEFAULT_KEY, after(31)).unwrap(), Some(destroyed));
     expect(&|ring| assert!(ring.enable(DEFAULT_KEY).is_err()), Some(destroyed));
     expect(&|ring| assert!(ring.cancel_deletion(DEFAULT_KEY).is_err()), Some(destroyed));
 }
@@ -65,8 +65,9 @@ fn the_waiting_period_is_7_to_30_days() {
     }
     let until = ring.schedule_deletion(DEFAULT_KEY, 30).unwrap();
     assert!((until.as_second() - after(30).as_second()).abs() <= 1);
-    assert!(ring.deletion_due(after(29)).is_empty());
-    assert_eq!(ring.deletion_due(after(31)).len(), 1);
+    let early = ring.destroy(DEFAULT_KEY, after(29));
+    assert!(matches!(early, Err(KeyError::PendingDeletion { .. })));
+    ring.destroy(DEFAULT_KEY, after(31)).unwrap();
 }
 
 #[test]

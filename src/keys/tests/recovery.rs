@@ -14,7 +14,8 @@ fn eventful() -> KeyRing {
     ring.disable("disabled").unwrap();
     ring.retire("disabled", KeyVersion(1)).unwrap();
     ring.schedule_deletion("destroyed", 7).unwrap();
-    ring.destroy_due(Timestamp::from_second(4_000_000_000).unwrap());
+    let later = Timestamp::from_second(4_000_000_000).unwrap();
+    ring.destroy("destroyed", later).unwrap();
     ring.schedule_deletion("pending", 30).unwrap();
     ring.set_rotation(DEFAULT_KEY, 0).unwrap();
     ring

@@ -71,3 +71,30 @@ fn a_key_is_found_by_its_name_and_by_its_id() {
     ring.make_default("photos").unwrap();
     assert_eq!(ring.default_key().id(), id);
 }
+
+#[test]
+fn only_who_knows_a_version_makes_a_ring_that_follows() {
+    let mut ring = KeyRing::create(VolumeId::random());
+    let before = ring.fingerprints();
+    // As a forger makes it, who knows the ids of keys by the headers of files.
+    let mut forged = KeyRing::create(ring.volume_id());
+    forged.default = ring.default;
+    forged.keys[0].id = ring.keys[0].id;
+    forged.rotate(DEFAULT_KEY).unwrap();
+    forged.retire(DEFAULT_KEY, KeyVersion(1)).unwrap();
+    assert!(!before.lead_to(&forged.fingerprints()));
+    let second = forged.create_key("second").unwrap();
+    forged.keys[0].state = KeyState::Destroyed;
+    forged.keys[0].versions.iter_mut().for_each(|version| version.material = None);
+    forged.default = second;
+    assert!(!before.lead_to(&forged.fingerprints()));
+    ring.rotate(DEFAULT_KEY).unwrap();
+    ring.create_key("second").unwrap();
+    assert!(before.lead_to(&ring.fingerprints()));
+    let before = ring.fingerprints();
+    ring.retire(DEFAULT_KEY, KeyVersion(1)).unwrap();
+    ring.schedule_deletion("second", 7).unwrap();
+    let later = jiff::Timestamp::from_second(4_000_000_000).unwrap();
+    ring.destroy("second", later).unwrap();
+    assert!(before.lead_to(&ring.fingerprints()));
+}

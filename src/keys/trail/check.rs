@@ -277,6 +277,7 @@ impl<'a> Check<'a> {
         };
         let Report { first, last, files, .. } = self.report;
         self.report.unsealed = last.saturating_sub(seal.head.sequence);
+        self.report.without_trail = seal.passed_over;
         if first > seal.first || (files == 0 && seal.head.sequence > 0) {
             self.find(format!("the first lines, from {}, are missing", seal.first));
         }

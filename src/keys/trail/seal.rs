@@ -53,6 +53,8 @@ pub struct Seal {
     pub(super) file: (u64, u64),
     /// The newest mount that knew of the trail, whether or not it kept one.
     pub epoch: Epoch,
+    /// Mounts that kept none, as they were told.
+    pub passed_over: u64,
 }
 
 /// Where the vault keeps it.
@@ -81,6 +83,12 @@ struct Body {
     file: u64,
     bytes: u64,
     epoch: Epoch,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    passed_over: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,7 +101,8 @@ impl Seal {
     /// Of a trail of which there is nothing yet.
     pub(super) fn new(directory: &Path, settings: Settings, epoch: Epoch) -> Self {
         let directory = directory.to_owned();
-        Self { directory, settings, first: 1, head: Head::START, file: (0, 0), epoch }
+        let (head, file) = (Head::START, (0, 0));
+        Self { directory, settings, first: 1, head, file, epoch, passed_over: 0 }
     }
 
     /// What a vault keeps; `None` where no trail was ever kept.
@@ -153,6 +162,7 @@ impl Seal {
             file: self.file.0,
             bytes: self.file.1,
             epoch: self.epoch,
+            passed_over: self.passed_over,
         };
         let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
         let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
@@ -176,6 +186,7 @@ impl Seal {
             head: Head { sequence: seal.last, link: link_from_text(seal.link.as_bytes())? },
             file: (seal.file, seal.bytes),
             epoch: seal.epoch,
+            passed_over: seal.passed_over,
         })
     }
 

@@ -39,6 +39,9 @@ pub struct Report {
     pub head: String,
     /// Lines behind those that the vault knows of: of a mount that runs or has crashed.
     pub unsealed: u64,
+    /// Mounts that kept no trail, as they were told.
+    #[serde(default)]
+    pub without_trail: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// What was wrong and was acknowledged.

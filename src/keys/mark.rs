@@ -1,0 +1,90 @@
+//! Which state of a key file it is: what is kept elsewhere, to know an older or another one by.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{self, Secret};
+
+/// Bytes of a digest that are kept.
+const DIGEST_LEN: usize = 16;
+
+/// One state of a key file. It tells nothing of what is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyFileMark {
+    /// How often the file had been written.
+    #[serde(rename = "key_file", default, skip_serializing_if = "is_zero")]
+    pub generation: u64,
+    /// Of the file's content, in base64.
+    #[serde(rename = "key_file_digest", default, skip_serializing_if = "String::is_empty")]
+    digest: String,
+    /// Of the secret that stays while the passphrases do, in base64.
+    #[serde(rename = "key_file_anchor", default, skip_serializing_if = "String::is_empty")]
+    anchor: String,
+}
+
+impl KeyFileMark {
+    /// Of the file with this content, as the program writes it.
+    pub(super) fn of(generation: u64, content: &[u8], anchor: &Secret) -> Self {
+        let short = |digest: [u8; 32]| STANDARD.encode(&digest[..DIGEST_LEN]);
+        Self {
+            generation,
+            digest: short(crypto::digest(anchor, content)),
+            anchor: short(crypto::fingerprint(anchor)),
+        }
+    }
+
+    /// Whether it is one that this program makes: 16 bytes each, in base64.
+    pub fn is_sound(&self) -> bool {
+        let decodes = |text: &str| STANDARD.decode(text).is_ok_and(|it| it.len() == DIGEST_LEN);
+        decodes(&self.digest) && decodes(&self.anchor)
+    }
+
+    /// Why `now` is neither this state nor one that came of it; `None` where nothing speaks
+    /// against that.
+    pub fn contradicts(&self, now: &Self) -> Option<String> {
+        let differ = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
+        let (state, seen) = (now.generation, self.generation);
+        if state < seen {
+            return Some(format!(
+                "its key file is of state {state}, and was of state {seen} when last used with it"
+            ));
+        }
+        if state == seen && differ(&self.digest, &now.digest) {
+            return Some(format!(
+                "its key file is another one of state {state} than was last used with it"
+            ));
+        }
+        differ(&self.anchor, &now.anchor).then(|| {
+            "its key file was made anew: it has another anchor than the one last used with it"
+                .to_owned()
+        })
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_state_with_the_same_anchor_is_the_only_one_to_follow() {
+        let (anchor, other) = (Secret::random(), Secret::random());
+        let mark = KeyFileMark::of(7, b"content", &anchor);
+        for later in [mark.clone(), KeyFileMark::of(8, b"more", &anchor)] {
+            assert_eq!(mark.contradicts(&later), None);
+        }
+        let refused = [
+            (KeyFileMark::of(6, b"content", &anchor), "is of state 6"),
+            (KeyFileMark::of(7, b"more", &anchor), "is another one of state 7"),
+            (KeyFileMark::of(8, b"more", &other), "has another anchor"),
+        ];
+        for (mark_now, what) in refused {
+            let told = mark.contradicts(&mark_now).unwrap();
+            assert!(told.contains(what), "{told}");
+        }
+    }
+}
