@@ -2,6 +2,8 @@
 
 use rand::{Rng, TryRng};
 
+use crate::sys::fill_from_kernel;
+
 /// Fills a key from the operating system's generator (getrandom(2)).
 ///
 /// # Panics
@@ -23,13 +25,16 @@ pub fn label() -> [u8; 16] {
     label
 }
 
-/// A 96-bit nonce from the thread's generator (ChaCha12, seeded and reseeded from the system).
+/// A 96-bit nonce from the kernel's generator; before Linux 6.11, where that takes a system call,
+/// from the thread's (ChaCha12, seeded and reseeded from the system).
 ///
 /// Why it does not repeat: every key it is used with is random and its own to one file or one
 /// key version. At 2^32 blocks sealed under one data key (16 TiB written to one file) two equal
 /// nonces have a probability below 2^-32 (NIST SP 800-38D, section 8.3).
 pub fn nonce() -> [u8; super::NONCE_LEN] {
     let mut nonce = [0; super::NONCE_LEN];
-    rand::rng().fill_bytes(&mut nonce);
+    if !fill_from_kernel(&mut nonce) {
+        rand::rng().fill_bytes(&mut nonce);
+    }
     nonce
 }

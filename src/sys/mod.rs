@@ -15,6 +15,7 @@ mod fusermount;
 pub mod fuzzing;
 mod holders;
 mod inherited;
+mod kernel_random;
 mod locked;
 mod memory;
 mod mount;
@@ -37,6 +38,7 @@ pub use cgroup::memory_limit;
 pub use confine::{Confinement, confine, confinement};
 pub use holders::{Holder, holders, holders_elsewhere};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
+pub use kernel_random::fill_from_kernel;
 pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use memory::serve_memory;
 pub use mount::{
