@@ -102,7 +102,7 @@ impl Vault {
     }
 
     pub fn key_file(&self) -> PathBuf {
-        self.scratch().join("key.json")
+        self.scratch().join("keys/key.json")
     }
 
     pub fn scratch(&self) -> &Scratch {
