@@ -32,6 +32,8 @@ pub fn reach(plan: &Plan, keys: &Keys, device: Device) -> Reach {
         sockets: sockets.into_iter().collect(),
         // The time zone of the log; the limits of memory; where the power comes from; who asks.
         reads: ["/etc/localtime", "/sys", "/proc"].map(PathBuf::from).into(),
+        // To have the kernel learn of a length, where it lost what was written.
+        truncates: Some(plan.mountpoint.path.clone()),
         writes: vec![format!("/sys/class/bdi/{device}").into(), "/dev/null".into()],
     }
 }

@@ -36,6 +36,9 @@ pub struct Reach {
     pub reads: Vec<PathBuf>,
     /// Files, and directories of files, that it reads and writes.
     pub writes: Vec<PathBuf>,
+    /// A directory below which it truncates files. It is asked nothing: it may be this process's own
+    /// mount, on which nobody answers yet.
+    pub truncates: Option<PathBuf>,
 }
 
 #[repr(C)]
@@ -85,7 +88,7 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
     let Some(ruleset) = ruleset else { return Err(io::Error::last_os_error()) };
     // SAFETY: it was opened a moment ago, and belongs to nobody else.
     let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset) };
-    let Reach { trees, sockets, reads, writes } = reach;
+    let Reach { trees, sockets, reads, writes, truncates } = reach;
     let write = READ_FILE | WRITE_FILE | READ_DIR | TRUNCATE | IOCTL_DEV;
     for (paths, access) in [
         (trees, (TREE | TRUNCATE) & !EXECUTE),
@@ -95,6 +98,12 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
     ] {
         paths.iter().try_for_each(|path| allow(&ruleset, path, access & handled))?;
     }
+    if let Some(directory) = truncates
+        && TRUNCATE & handled != 0
+        && let Some(at) = open(directory)
+    {
+        add(&ruleset, &at, TRUNCATE)?;
+    }
     // SAFETY: the call takes numbers alone.
     match unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) } {
         0 => Ok(version),
@@ -102,15 +111,20 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
     }
 }
 
+fn open(path: &Path) -> Option<OwnedFd> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
 fn allow(ruleset: &OwnedFd, path: &Path, access: u64) -> io::Result<()> {
-    const LANDLOCK_RULE_PATH_BENEATH: libc::c_int = 1;
-    let Ok(at) = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
-        return Ok(());
-    };
+    let Some(at) = open(path) else { return Ok(()) };
     let is_directory = rustix::fs::fstat(&at)
         .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir());
     let of_files = READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV;
-    let allowed_access = if is_directory { access } else { access & of_files };
+    add(ruleset, &at, if is_directory { access } else { access & of_files })
+}
+
+fn add(ruleset: &OwnedFd, at: &OwnedFd, allowed_access: u64) -> io::Result<()> {
+    const LANDLOCK_RULE_PATH_BENEATH: libc::c_int = 1;
     let rule = PathBeneathAttr { allowed_access, parent_fd: at.as_raw_fd() };
     // SAFETY: the kernel reads the structure, of the layout that this kind of rule has.
     let added = unsafe {
@@ -129,6 +143,7 @@ fn allow(ruleset: &OwnedFd, path: &Path, access: u64) -> io::Result<()> {
 mod tests {
     use std::fs::{self, File};
     use std::io::ErrorKind;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -151,6 +166,7 @@ mod tests {
             sockets: vec![at("sockets")],
             reads: vec![at("read")],
             writes: vec![at("write")],
+            truncates: Some(at("outside")),
         };
         let restricted = || {
             let refused = |result: io::Result<()>| {
@@ -161,7 +177,6 @@ mod tests {
             fs::write(at("tree/new"), b"x").unwrap();
             fs::rename(at("tree/moved"), at("tree/below/moved")).unwrap();
             File::options().write(true).open(at("tree/new")).unwrap().set_len(0).unwrap();
-            // Also when another name leads there now.
             fs::read_dir(at("tree")).unwrap();
             fs::write(at("write"), b"y").unwrap();
             fs::read(at("read/file")).unwrap();
@@ -169,10 +184,12 @@ mod tests {
             fs::remove_file(at("sockets/socket")).unwrap();
             refused(fs::write(at("read/file"), b"z"));
             refused(fs::write(at("sockets/file"), b"z"));
+            let outside =
+                std::ffi::CString::new(at("outside/file").as_os_str().as_bytes()).unwrap();
+            nix::unistd::truncate(outside.as_c_str(), 1).unwrap();
             refused(fs::read(at("outside/file")).map(drop));
             refused(fs::write(at("outside/new"), b"z"));
             refused(fs::read_dir(scratch.path()).map(drop));
-            // Moved out of it, as by a link to elsewhere in it.
             assert!(fs::rename(at("tree/new"), at("outside/new")).is_err());
         };
         std::thread::scope(|scope| scope.spawn(restricted).join().unwrap());
