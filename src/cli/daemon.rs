@@ -18,9 +18,11 @@ use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit, 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure, tell};
 use super::logging;
+use super::monitor::{Monitor, NotUnmounted};
 use super::mount::Plan;
 use super::mountpoint::lies_in;
 use super::own_mount::OwnMount;
+use super::reach::reach;
 use super::recovery::Recovery;
 use super::served::Served;
 use super::space;
@@ -50,19 +52,17 @@ pub fn run(
     inherited.close();
     let below = |dir: &Path| lies_in(&would_be(dir), &plan.mountpoint.path);
     sys::limit_path(|dir| !below(dir))?;
+    let monitor = Monitor::start()?;
     sys::serve_memory();
     // After all that raises a limit of the daemon's own.
     sys::obey_limits();
     plan.mountpoint.recover()?;
     // Before any thread starts, so that all of them leave the signals to the one that waits.
     let signals = BlockedSignals::block(plan.foreground)?;
-    let (mount, device) = OwnMount::make(plan)?;
+    let (mount, device) = OwnMount::make(plan, monitor)?;
     let mount = Arc::new(mount);
     // Still in the one thread that all others are started from.
-    if let Err(error) = sys::confine() {
-        mount.leave();
-        return Err(Failure::new(Exit::Failed, format!("the daemon can't be confined: {error}")));
-    }
+    sys::confine().map_err(not_confined).inspect_err(|_| mount.leave())?;
     let start = Start { plan, turn, keys, background, log_is_kept, device, signals };
     open_and_serve(start, &mount).map(|()| Exit::Done)
 }
@@ -78,6 +78,10 @@ fn refusal(limit: Limit) -> Failure {
         "the limit on {of} is {value}, and {needs}: have the hard limit raised (ulimit -H {option})"
     );
     Failure::new(Exit::Mount, sentence)
+}
+
+fn not_confined(error: io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("the daemon can't be confined: {error}"))
 }
 
 /// What a session begins with.
@@ -100,6 +104,9 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let age = Age { accept_rollback: options.accept_rollback, own_trail };
     let opened = vault::open(vault, &start.keys, access, age).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
+    // Not before it is open: whether it is a copy shows in directories where it was.
+    let reach = reach(start.plan, &start.keys, mount.device());
+    sys::confine_files(&reach).map_err(not_confined).inspect_err(|_| mount.leave())?;
     for lack in fs.vault().lacks() {
         let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
         log::info!("{sentence}");
@@ -194,8 +201,8 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;
-    let server = listen(plan, served);
-    unmount_on_signal(signals, Arc::clone(mount))?;
+    let server = listen(plan, Arc::clone(&served));
+    unmount_on_signal(signals, Arc::clone(mount), served)?;
     if !log_is_kept {
         tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
     }
@@ -255,12 +262,29 @@ fn listen(plan: &Plan, served: Arc<Served>) -> Option<Server> {
     listening.inspect_err(|error| log::warn!("there is no control socket: {error}")).ok()
 }
 
-fn unmount_on_signal(signals: BlockedSignals, mount: Arc<OwnMount>) -> io::Result<()> {
+fn unmount_on_signal(
+    signals: BlockedSignals,
+    mount: Arc<OwnMount>,
+    served: Arc<Served>,
+) -> io::Result<()> {
     let wait = move || {
         while let Ok(signal) = signals.wait() {
             log::info!("{signal}: unmounting");
-            mount.take_away();
+            if let Err(error) = mount.take_away() {
+                end_mounted(&error, &served);
+            }
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
+}
+
+/// Ends a daemon that can't unmount: what programs wrote is durable first. The next mount of the vault
+/// finds one that did not end cleanly.
+fn end_mounted(error: &NotUnmounted, served: &Served) -> ! {
+    log::error!("{error}: the daemon ends and leaves its mount, which `atrest umount` takes away");
+    if let Err(error) = served.write_back() {
+        log::error!("what was written may not be durable: {error}");
+    }
+    log::logger().flush();
+    std::process::exit(Exit::Failed as i32)
 }

@@ -11,6 +11,7 @@ mod helper;
 mod init;
 mod key;
 mod logging;
+mod monitor;
 mod mount;
 mod mountpoint;
 mod options;
@@ -19,6 +20,7 @@ mod passphrase;
 mod policy;
 mod principals;
 mod progress;
+mod reach;
 mod recovery;
 mod remount;
 mod served;
@@ -84,6 +86,9 @@ pub fn run(arguments: &[OsString]) -> Exit {
 fn execute(arguments: &[OsString]) -> Result<Exit, Failure> {
     sys::reset_process();
     sys::keep_secrets().or_fail(Exit::Failed, || "core dumps can't be turned off".to_owned())?;
+    if arguments.get(1).is_some_and(|argument| argument == sys::MONITOR_ARGUMENT) {
+        return monitor::run();
+    }
     match helper::parse(arguments) {
         Some(Ok(Helper::Mount(args))) => return mount::run(&args),
         Some(Ok(Helper::Pretend)) => return Ok(Exit::Done),

@@ -1,28 +1,27 @@
-//! The mount that a daemon has made, and takes away again.
+//! The mount that a daemon has made, and has its monitor take away again.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use crate::fuse::MountId;
-use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, Show, UnmountError};
+use crate::sys::{self, Device, MountRequest, MountTable, MountedVault, Show};
 
 use super::exit::{Exit, Failure};
+use super::monitor::{Made, Monitor, NotUnmounted};
 use super::mount::Plan;
-use super::umount::{list, look};
 
 /// The mount that this daemon made.
 pub struct OwnMount {
-    mountpoint: PathBuf,
-    vault: PathBuf,
-    device: Device,
+    made: Made,
+    monitor: Monitor,
 }
 
 impl OwnMount {
     /// Makes the mount of a plan, and the device on which the kernel waits for the handshake.
+    /// `monitor` unmounts it.
     ///
     /// # Errors
     /// [`Exit::Mount`]; nothing is mounted then.
-    pub fn make(plan: &Plan) -> Result<(Self, OwnedFd), Failure> {
+    pub fn make(plan: &Plan, monitor: Monitor) -> Result<(Self, OwnedFd), Failure> {
         let mountpoint = plan.mountpoint.path.as_path();
         let request = MountRequest {
             vault: &plan.vault,
@@ -38,39 +37,38 @@ impl OwnMount {
         };
         let device = sys::mount(&request).map_err(|error| failed(&error.to_string()))?;
         let found = MountTable::read().ok().and_then(|table| table.vault_at(mountpoint));
-        match found {
-            Some(MountedVault { mountpoint, vault, device: number, .. }) => {
-                Ok((Self { mountpoint, vault, device: number }, device))
-            }
-            None => {
+        let made = found.map(|found| {
+            let MountedVault { mountpoint, vault, device, .. } = found;
+            Made::new(mountpoint, vault, device)
+        });
+        let told = match &made {
+            Some(made) => monitor.tell(made).map_err(|error| format!("the monitor: {error}")),
+            None => Err("the mount was gone at once".to_owned()),
+        };
+        match (made, told) {
+            (Some(made), Ok(())) => Ok((Self { made, monitor }, device)),
+            (_, told) => {
                 // What can't be told from a later mount must go now, if it is there at all.
                 let _ = sys::unmount(mountpoint, true);
-                Err(failed("the mount was gone at once"))
+                Err(failed(&told.err().unwrap_or_default()))
             }
         }
     }
 
     /// Its number.
     pub fn device(&self) -> Device {
-        self.device
+        self.made.device()
     }
 
     /// What its session needs to know of it.
     pub fn id(&self) -> MountId {
-        let device = rustix::fs::makedev(self.device.major, self.device.minor);
-        MountId { path: self.mountpoint.clone(), device }
-    }
-
-    /// Whether it is still what lies on its mount point. Device numbers are used again, but not
-    /// for the same vault, whose lock this daemon holds.
-    fn is_there(&self) -> bool {
-        let on_it = MountTable::read().ok().and_then(|table| table.vault_at(&self.mountpoint));
-        on_it.is_some_and(|mounted| mounted.device == self.device && mounted.vault == self.vault)
+        let Device { major, minor } = self.device();
+        MountId { path: self.made.mountpoint(), device: rustix::fs::makedev(major, minor) }
     }
 
     /// Frees it from the limits of a FUSE mount, as far as that is allowed. After the handshake.
     pub fn tune(&self) {
-        let refused: Vec<_> = sys::tune(self.device)
+        let refused: Vec<_> = sys::tune(self.device())
             .into_iter()
             .map(|refused| format!("{} ({})", refused.setting, refused.error))
             .collect();
@@ -81,43 +79,53 @@ impl OwnMount {
     }
 
     /// Unmounts; if somebody is inside, takes the mount point away and lets them finish.
-    pub fn take_away(&self) {
-        if !self.is_there() {
+    ///
+    /// # Errors
+    /// Where the monitor has ended, and only this process's end frees those who use the mount.
+    pub fn take_away(&self) -> Result<(), NotUnmounted> {
+        if !self.made.is_there() {
             log::info!("unmounted already; waiting for those who are still inside");
-            return;
+            return Ok(());
         }
-        let shown = self.mountpoint.shown();
-        match sys::unmount(&self.mountpoint, false) {
-            Ok(()) | Err(UnmountError::NotMounted) => {
-                let (vault, device) = (self.vault.clone(), self.device);
-                let elsewhere = look(move || sys::holders_elsewhere(&vault, device));
-                if !elsewhere.is_empty() {
-                    let holders = list(&elsewhere);
+        let mountpoint = self.made.mountpoint();
+        let shown = mountpoint.shown();
+        match self.monitor.unmount(false) {
+            Ok(()) | Err(NotUnmounted::NotMounted) => {
+                let holders = self.monitor.holders_elsewhere();
+                if !holders.is_empty() {
                     log::warn!("{shown} is unmounted here, and goes on for {holders}");
                 }
             }
+            Err(error @ NotUnmounted::NoMonitor(_)) => return Err(error),
             Err(error) => {
                 let holders = match error {
-                    UnmountError::Busy => {
-                        let (at, device) = (self.mountpoint.clone(), self.device);
-                        list(&look(move || sys::holders(&at, device)))
-                    }
+                    NotUnmounted::Busy => self.monitor.holders(),
                     error => error.to_string(),
                 };
                 log::warn!("{shown} is in use by {holders}: unmounted as soon as they leave");
-                if let Err(error) = sys::unmount(&self.mountpoint, true) {
-                    log::error!("{shown} can't be unmounted: {error}");
-                }
+                self.detach()?;
             }
         }
+        Ok(())
     }
 
     /// Unmounts what nobody answers on any more: after a session that failed, or never began.
     pub fn leave(&self) {
-        if self.is_there()
-            && let Err(error) = sys::unmount(&self.mountpoint, true)
+        if self.made.is_there()
+            && let Err(error) = self.detach()
         {
-            log::error!("{} can't be unmounted: {error}", self.mountpoint.shown());
+            log::error!("{} stays mounted: {error}", self.made.mountpoint().shown());
+        }
+    }
+
+    fn detach(&self) -> Result<(), NotUnmounted> {
+        match self.monitor.unmount(true) {
+            Err(error @ NotUnmounted::NoMonitor(_)) => Err(error),
+            Err(error) => {
+                log::error!("{} can't be unmounted: {error}", self.made.mountpoint().shown());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 }

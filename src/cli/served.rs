@@ -118,6 +118,15 @@ impl Served {
         }
     }
 
+    /// Has the kernel write back what it keeps of the mount, and the vault's filesystem make it durable.
+    ///
+    /// # Errors
+    /// Those of syncfs(2).
+    pub fn write_back(&self) -> std::io::Result<()> {
+        self.connection.drop_cached(&self.fs.known_files());
+        Ok(rustix::fs::syncfs(std::fs::File::open(&self.vault)?)?)
+    }
+
     fn record_rotations(&self, keys: &[String]) {
         if let Some(kept) = self.fs.trail() {
             let ring = self.fs.vault().context().ring();

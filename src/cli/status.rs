@@ -229,6 +229,10 @@ impl Status {
 
 fn in_words(confinement: &Confinement) -> String {
     let filter = if confinement.seccomp { "a filter of system calls" } else { "no filter" };
+    let files = match confinement.landlock {
+        0 => "no Landlock".to_owned(),
+        version => format!("Landlock {version}"),
+    };
     let privileges = if confinement.no_new_privileges { "no new privileges, " } else { "" };
-    format!("{filter}, {privileges}{} capabilities", confinement.capabilities.len())
+    format!("{filter}, {files}, {privileges}{} capabilities", confinement.capabilities.len())
 }

@@ -71,7 +71,9 @@ impl Fs {
                     match may {
                         // The rest of an open, which was recorded.
                         Ok(())
-                            if self.trail().is_some() && wanted.empty && caller.is_emptying() =>
+                            if self.trail().is_some()
+                                && wanted.empty
+                                && self.is_rest_of_open(inode, caller) =>
                         {
                             Ok(())
                         }

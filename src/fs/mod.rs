@@ -45,6 +45,7 @@ use std::hash::RandomState;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::{FileType, Stat};
@@ -124,6 +125,8 @@ pub struct Fs {
     departing: Arc<Departing>,
     trail: OnceLock<Arc<Trail>>,
     identities: Identities,
+    /// The last open that empties a file and was recorded: the file, the thread, and when.
+    emptying: Mutex<Option<(Inode, u32, Instant)>>,
     /// Files of which the backing filesystem lost something.
     unsound: Mutex<HashSet<Inode>>,
     /// See [`Fs::look_at_space`].
@@ -162,6 +165,7 @@ impl Fs {
             handles: Handles::default(),
             trail: OnceLock::new(),
             identities: Identities::default(),
+            emptying: Mutex::default(),
             unsound: Mutex::default(),
             scarce: AtomicBool::new(false),
             cutter: AtomicU32::new(0),

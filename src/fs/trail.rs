@@ -8,6 +8,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::open_file::OpenFile;
 use super::permission::{Wanted, empties};
@@ -16,6 +17,9 @@ use crate::format::{KeyVersion, MasterKeyId};
 use crate::keys::KeyError;
 use crate::keys::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
 use crate::store::{FileError, Identity, IntegrityError};
+
+/// So soon after an open that empties a file its truncate comes, unless the machine is busy.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 impl Fs {
     /// From now on uses of keys are recorded there. Before anything is opened; the first one stays.
@@ -47,7 +51,8 @@ impl Fs {
         let Some(trail) = self.trail.get() else { return outcome };
         // One that can't be read is told to who reads it.
         let identity = || self.identities.of((inode, file), self.vault.context()).ok().flatten();
-        let content = if empties(file, wanted, caller) { None } else { identity() };
+        let emptied = empties(file, wanted, caller);
+        let content = if emptied { None } else { identity() };
         let name = match content {
             None if wanted.changes() => EventName::GenerateDataKey,
             _ => EventName::Decrypt,
@@ -77,7 +82,20 @@ impl Fs {
         };
         let mut event = event(name, caller.who(), operation, path(), Some(wanted));
         (event.file, event.key) = (Some(id), key);
-        Ok(trail.record(event)?)
+        trail.record(event)?;
+        if emptied && !wanted.empty {
+            *self.emptying.lock() = Some((inode, caller.pid, Instant::now()));
+        }
+        Ok(())
+    }
+
+    /// Whether a truncate to nothing is the rest of an open(2) that was recorded. The kernel sends it
+    /// right after the open: where that was the last one seen, /proc has nothing to add.
+    pub(super) fn is_rest_of_open(&self, inode: Inode, caller: &Caller) -> bool {
+        let told = self.emptying.lock().take_if(|(file, thread, when)| {
+            (*file, *thread) == (inode, caller.pid) && when.elapsed() < AT_ONCE
+        });
+        told.is_some() || caller.is_emptying()
     }
 
     /// Records that a file was made and opened.

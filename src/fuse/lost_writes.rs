@@ -328,7 +328,7 @@ impl Mender {
     /// Has the kernel ask for a truncate of the file, which is answered with the length that the
     /// vault has.
     fn cut(&self, inode: Inode) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&self.mount.path, flags, Mode::empty())?;
         let file = self.find(&root, inode)?;
         // It leads to no other file: the descriptor is the file itself.

@@ -1,8 +1,10 @@
-//! What the daemon of a root mount gives up once the mount is made: capabilities, new privileges, and
-//! the system calls that would give control over the machine. (capabilities(7), seccomp(2))
+//! What a daemon gives up once its mount is made: capabilities, new privileges, the system calls that
+//! would give control over the machine, and the files that it has no use for. (capabilities(7),
+//! seccomp(2), landlock(7))
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::thread::{
@@ -15,6 +17,9 @@ use seccompiler::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::landlock::{self, Reach};
+use super::process::require_one_thread;
+
 /// What serving a mount takes.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN // new files belong to who makes them
     .union(CapabilitySet::DAC_OVERRIDE) // files of others, whatever their mode
@@ -26,9 +31,8 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN // new files belong to who make
     .union(CapabilitySet::MKNOD) // devices
     .union(CapabilitySet::SETFCAP) // capabilities of files
     .union(CapabilitySet::IPC_LOCK) // keys in locked memory
-    .union(CapabilitySet::SYS_PTRACE) // /proc of callers: the program, groups and call
     .union(CapabilitySet::SYS_RESOURCE) // the vault's own files on a full disk
-    .union(CapabilitySet::SYS_ADMIN); // umount2(2), trusted.* attributes
+    .union(CapabilitySet::SYS_ADMIN); // trusted.* attributes
 
 /// System calls that are refused with EPERM.
 const REFUSED: &[libc::c_long] = &[
@@ -59,8 +63,9 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
-    // The tree of files: all but umount2(2).
+    // The tree of files.
     libc::SYS_mount,
+    libc::SYS_umount2,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
     libc::SYS_fsopen,
@@ -112,27 +117,36 @@ pub struct Confinement {
     pub no_new_privileges: bool,
     /// A filter refuses system calls (seccomp(2)).
     pub seccomp: bool,
+    /// The version of Landlock's interface that keeps it from files; 0 for none (landlock(7)).
+    #[serde(default)]
+    pub landlock: u32,
 }
 
-/// Confines this thread, and those that it starts, as far as the kernel can. Returns whether it did:
-/// only a process that can unmount by itself is confined, since others need fusermount3, whose
-/// privileges come from its set-user-id bit.
+/// The version of Landlock that this process is confined by.
+static LANDLOCK: AtomicU32 = AtomicU32::new(0);
+
+/// Confines this thread, and those that it starts, as far as the kernel can: all but files.
 ///
 /// # Errors
 /// What the kernel says; some of it may be in force then.
-pub fn confine() -> io::Result<bool> {
-    let sets = capabilities(None)?;
-    if !sets.effective.contains(CapabilitySet::SYS_ADMIN) {
-        return Ok(false);
-    }
-    give_up_capabilities(sets)?;
+pub fn confine() -> io::Result<()> {
+    give_up_capabilities(capabilities(None)?)?;
     set_no_new_privs(true)?;
     match filter_calls() {
         // A kernel without filters, or a processor that the library does not know.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-        filtered => filtered?,
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        filtered => filtered,
     }
-    Ok(true)
+}
+
+/// Confines this process to the files of `reach`, where the kernel has Landlock. After [`confine`].
+///
+/// # Errors
+/// What the kernel says; any process that has threads, which would not be confined.
+pub fn confine_files(reach: &Reach) -> io::Result<()> {
+    require_one_thread()?;
+    LANDLOCK.store(landlock::restrict(reach)?, Ordering::Relaxed);
+    Ok(())
 }
 
 fn filter_calls() -> io::Result<()> {
@@ -149,6 +163,7 @@ pub fn confinement() -> Confinement {
         capabilities: left.iter_names().map(|(name, _)| format!("CAP_{name}")).collect(),
         no_new_privileges: no_new_privs().unwrap_or(false),
         seccomp: has_filter(),
+        landlock: LANDLOCK.load(Ordering::Relaxed),
     }
 }
 
@@ -242,16 +257,19 @@ mod tests {
     use std::process::Command;
     use std::thread;
 
+    use rustix::mount::UnmountFlags;
+
     use super::*;
 
     /// In a thread, which takes it to its end.
     #[test]
     fn a_confined_thread_serves_files_and_runs_nothing() {
-        if !capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN) {
-            return;
-        }
-        let confined = || {
-            assert!(confine().unwrap());
+        let privileged = capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_ADMIN);
+        let scratch = tempfile::tempdir().unwrap();
+        let reach = Reach { trees: vec![scratch.path().to_owned()], ..Reach::default() };
+        let confined = move || {
+            confine().unwrap();
+            let landlock = landlock::restrict(&reach).unwrap();
             let denied = |result: io::Result<()>| {
                 assert_eq!(result.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
             };
@@ -259,13 +277,17 @@ mod tests {
             denied(UdpSocket::bind("127.0.0.1:0").map(drop));
             denied(rustix::mount::mount_bind("/", "/nowhere").map_err(Into::into));
             denied(rustix::process::chroot("/").map_err(Into::into));
-            let scratch = tempfile::tempdir().unwrap();
+            denied(rustix::mount::unmount("/", UnmountFlags::DETACH).map_err(Into::into));
             fs::write(scratch.path().join("file"), b"x").unwrap();
             UnixStream::pair().unwrap();
             thread::spawn(|| ()).join().unwrap();
             let now = confinement();
             assert!(now.no_new_privileges && now.seccomp, "{now:?}");
-            assert!(now.capabilities.contains(&"CAP_CHOWN".to_owned()), "{now:?}");
+            if landlock > 0 {
+                denied(fs::read("/etc/passwd").map(drop));
+            }
+            let chown = "CAP_CHOWN".to_owned();
+            assert_eq!(now.capabilities.contains(&chown), privileged, "{now:?}");
             assert!(!now.capabilities.contains(&"CAP_NET_ADMIN".to_owned()), "{now:?}");
         };
         thread::spawn(confined).join().unwrap();

@@ -11,6 +11,8 @@ use std::ptr;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
+use super::process::require_one_thread;
+
 /// Descriptors above the three standard ones that were open when the process began.
 #[derive(Debug)]
 pub struct InheritedDescriptors(Vec<RawFd>);
@@ -74,6 +76,11 @@ pub(super) fn is_ignored(signal: i32) -> bool {
         libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
             && action.assume_init().sa_sigaction == libc::SIG_IGN
     }
+}
+
+/// Ignores a signal.
+pub(super) fn ignore(signal: i32) {
+    set_action(signal, libc::SIG_IGN);
 }
 
 fn set_action(signal: i32, action: libc::sighandler_t) {
@@ -197,9 +204,7 @@ fn keep_no_low_priority() {
 /// # Errors
 /// Any process that has threads, which might read the environment meanwhile.
 pub fn limit_path(usable: impl Fn(&Path) -> bool) -> io::Result<()> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("a process with threads keeps its environment"));
-    }
+    require_one_thread()?;
     let path = env::var_os("PATH").unwrap_or_default();
     let usable = env::split_paths(&path).filter(|dir| dir.is_absolute() && usable(dir));
     let path = env::join_paths(usable).unwrap_or_default();

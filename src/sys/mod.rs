@@ -7,8 +7,10 @@
 mod affinity;
 mod bdi;
 mod beneath;
+mod callers;
 mod capability;
 mod cgroup;
+mod channel;
 mod confine;
 mod fusermount;
 #[cfg(any(test, fuzzing))]
@@ -16,8 +18,10 @@ pub mod fuzzing;
 mod holders;
 mod inherited;
 mod kernel_random;
+mod landlock;
 mod locked;
 mod memory;
+mod monitor;
 mod mount;
 mod mount_command;
 mod mountinfo;
@@ -33,14 +37,17 @@ mod stream;
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
 pub use beneath::open_beneath;
+pub use callers::{is_emptying, program_of};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
-pub use confine::{Confinement, confine, confinement};
+pub use confine::{Confinement, confine, confine_files, confinement};
 pub use holders::{Holder, holders, holders_elsewhere};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use kernel_random::fill_from_kernel;
+pub use landlock::Reach;
 pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use memory::serve_memory;
+pub use monitor::{ARGUMENT as MONITOR_ARGUMENT, Monitor, serve_daemon};
 pub use mount::{
     FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, remount,
     unmount,

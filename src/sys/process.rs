@@ -26,9 +26,7 @@ pub enum Forked {
 /// Those of pipe(2) and fork(2), and any process that already has threads: a fork would copy the
 /// locks that they hold and not the threads.
 pub fn fork_to_background() -> io::Result<Forked> {
-    if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("a process with threads can't go to the background"));
-    }
+    require_one_thread()?;
     let (ready_reader, ready_writer) = io::pipe()?;
     // SAFETY: fork(2) has no preconditions on memory; the process has one thread, checked above,
     // so that no lock is held in the child by a thread that isn't there.
@@ -42,6 +40,17 @@ pub fn fork_to_background() -> io::Result<Forked> {
             Some(child) => Ok(Forked::Parent(Starting { child, ready: ready_reader })),
             None => Err(io::Error::other("fork(2) gave no process")),
         },
+    }
+}
+
+/// Makes sure that this is a process's only thread.
+///
+/// # Errors
+/// Any that is not; those of reading /proc.
+pub(super) fn require_one_thread() -> io::Result<()> {
+    match fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        _ => Err(io::Error::other("the process has threads by now")),
     }
 }
 

@@ -61,7 +61,7 @@ impl Vault {
         run(Command::new("cp").arg(binary()).arg(&copy)).ok();
         let mut vault = Vault::prepare_in(scratch, copy);
         let shared = Arc::get_mut(&mut vault.shared).expect("one owner so far");
-        for path in ["", "vault", "mnt", "home", "log"] {
+        for path in ["", "vault", "mnt", "home", "log", "keys"] {
             chown(shared.scratch.join(path), Some(user.uid), Some(user.gid)).expect("chown");
         }
         shared.user = Some(user.clone());
@@ -83,7 +83,7 @@ impl Vault {
 
     /// The places only, for a binary at another path (one that another user may run).
     pub fn prepare_in(scratch: Scratch, binary: PathBuf) -> Vault {
-        for name in ["vault", "mnt", "home", "log"] {
+        for name in ["vault", "mnt", "home", "log", "keys"] {
             scratch.make_dir(name);
         }
         Vault {
@@ -102,7 +102,7 @@ impl Vault {
     }
 
     pub fn key_file(&self) -> PathBuf {
-        self.scratch().join("key.json")
+        self.scratch().join("keys/key.json")
     }
 
     pub fn scratch(&self) -> &Scratch {

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::Duration;
 
-use crate::common::{Mounted, Vault, require_root};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::mounted::{is_dead, is_mounted};
+use crate::common::{Allow, Mounted, Vault, pattern, require_root, wait_until};
 use crate::nobody;
 
 /// The capabilities that the threat model names, by their numbers in capabilities(7).
-const KEPT: [(u32, &str); 13] = [
+const KEPT: [(u32, &str); 12] = [
     (0, "CHOWN"),
     (1, "DAC_OVERRIDE"),
     (2, "DAC_READ_SEARCH"),
@@ -16,7 +21,6 @@ const KEPT: [(u32, &str); 13] = [
     (6, "SETGID"),
     (7, "SETUID"),
     (14, "IPC_LOCK"),
-    (19, "SYS_PTRACE"),
     (21, "SYS_ADMIN"),
     (24, "SYS_RESOURCE"),
     (27, "MKNOD"),
@@ -57,6 +61,7 @@ fn a_root_mount_keeps_what_it_needs() {
     let status = &mount.status_json()["confinement"];
     assert_eq!(status["no_new_privileges"], true, "{status}");
     assert_eq!(status["seccomp"], true, "{status}");
+    assert_eq!(status["landlock"], landlock(), "{status}");
     let told: BTreeSet<_> = status["capabilities"]
         .as_array()
         .unwrap()
@@ -75,14 +80,172 @@ fn a_root_mount_keeps_what_it_needs() {
     assert!(text.contains("\nconfined "), "{text}");
 }
 
-/// fusermount3, which unmounts for users, gets its privileges from its set-user-id bit.
+/// Its monitor, which has no such bounds, unmounts for it by fusermount3.
 #[test]
-fn a_users_mount_has_no_capability_and_says_that_it_is_not_confined() {
+fn a_users_mount_is_confined_as_well_and_has_no_capability() {
     require_root();
     let vault = Vault::init_as(&nobody());
     let mount = vault.mount(&[]);
     assert_eq!((mask(&mount, "CapPrm:"), mask(&mount, "CapEff:")), (0, 0));
+    assert_eq!(of_threads(&mount, "NoNewPrivs:"), BTreeSet::from(["1".to_owned()]));
+    assert_eq!(of_threads(&mount, "Seccomp:"), BTreeSet::from(["2".to_owned()]));
     let status = &mount.status_json()["confinement"];
     assert_eq!(status["capabilities"].as_array().unwrap().len(), 0, "{status}");
-    assert_eq!((&status["no_new_privileges"], &status["seccomp"]), (&false.into(), &false.into()));
+    assert_eq!((&status["no_new_privileges"], &status["seccomp"]), (&true.into(), &true.into()));
+    assert_eq!(status["landlock"], landlock(), "{status}");
+}
+
+/// The version that the kernel has.
+fn landlock() -> u64 {
+    const VERSION: libc::c_uint = 1;
+    let none = std::ptr::null::<u8>();
+    // SAFETY: with this flag the call reads no memory.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, VERSION) };
+    u64::try_from(version).unwrap_or(0)
+}
+
+fn vaults() -> [Vault; 2] {
+    require_root();
+    [Vault::init(), Vault::init_as(&nobody())]
+}
+
+/// The processes that a mount's daemon has started.
+fn monitors(mount: &Mounted) -> Vec<u32> {
+    let pid = mount.pid();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+fn monitor(mount: &Mounted) -> Pid {
+    let monitors = monitors(mount);
+    assert_eq!(monitors.len(), 1, "{monitors:?}");
+    Pid::from_raw(monitors[0].cast_signed()).unwrap()
+}
+
+#[track_caller]
+fn ends(process: Pid, what: &str) {
+    let gone = wait_until(Duration::from_secs(20), || is_dead(process).then_some(()));
+    assert!(gone.is_some(), "{what}");
+}
+
+#[track_caller]
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn a_monitor_has_nothing_of_the_daemons_but_two_sockets() {
+    for vault in vaults() {
+        let mount = vault.mount(&[]);
+        let of = format!("/proc/{}", monitor(&mount).as_raw_nonzero());
+        let mut open: Vec<_> = fs::read_dir(format!("{of}/fd"))
+            .unwrap()
+            .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+            .collect();
+        open.sort();
+        assert_eq!(open.len(), 3, "{open:?}");
+        assert!(open[0] == "/dev/null" && open[1..].iter().all(|one| one.starts_with("socket:")));
+        assert_eq!(fs::read_link(format!("{of}/cwd")).unwrap().as_os_str(), "/");
+        let stat = fs::read_to_string(format!("{of}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let (pid, session, terminal) = (stat.split(' ').next().unwrap(), fields[3], fields[4]);
+        assert_eq!((pid, "0"), (session, terminal), "{stat}");
+        let arguments = fs::read(format!("{of}/cmdline")).unwrap();
+        assert!(arguments.starts_with(b"atrest-monitor\0"), "{}", arguments.escape_ascii());
+    }
+}
+
+#[test]
+fn signals_for_the_daemons_end_leave_the_monitor_until_then() {
+    for vault in vaults() {
+        let mut mount = vault.mount(&[]);
+        let (daemon, monitor) = (mount.pid(), monitor(&mount));
+        for meant in [Signal::TERM, Signal::INT, Signal::HUP] {
+            kill_process(monitor, meant).unwrap();
+        }
+        signal(daemon, Signal::TERM);
+        ends(Pid::from_raw(daemon.cast_signed()).unwrap(), "the daemon outlives SIGTERM");
+        ends(monitor, "the monitor outlives its daemon");
+        assert!(!is_mounted(mount.path()));
+        mount.forget();
+        vault.verify().ok();
+    }
+}
+
+#[test]
+fn a_monitor_goes_with_a_daemon_that_was_killed_and_leaves_the_mount() {
+    for vault in vaults() {
+        let mut mount = vault.mount(&[]);
+        let monitor = monitor(&mount);
+        mount.kill9();
+        ends(monitor, "the monitor outlives its daemon");
+        assert!(is_mounted(mount.path()), "a stale mount is for `atrest umount`");
+    }
+}
+
+#[test]
+fn without_its_monitor_a_daemon_serves_and_is_unmounted_by_the_command() {
+    for vault in vaults() {
+        let mut mount = vault.mount(&[]);
+        let user =
+            if vault.key_file().metadata().unwrap().uid() == 0 { None } else { Some(nobody()) };
+        let write = |name: &str| fs::write(mount.join(name), pattern(0, 100_000)).unwrap();
+        let by_user = |name: &str| match &user {
+            Some(user) => user.run(|| write(name)),
+            None => write(name),
+        };
+        kill_process(monitor(&mount), Signal::KILL).unwrap();
+        by_user("after");
+        assert!(mount.status_json()["mounted"] == true);
+        mount.try_unmount().ok();
+        // And on SIGTERM it ends with what was written, and leaves the mount.
+        let mut mount = vault.mount(&[]);
+        let write = |name: &str| fs::write(mount.join(name), pattern(0, 100_000)).unwrap();
+        let (daemon, monitor) = (mount.pid(), monitor(&mount));
+        kill_process(monitor, Signal::KILL).unwrap();
+        ends(monitor, "a monitor that was killed");
+        match &user {
+            Some(user) => user.run(|| write("then")),
+            None => write("then"),
+        }
+        mount.allow(Allow::Errors);
+        signal(daemon, Signal::TERM);
+        ends(Pid::from_raw(daemon.cast_signed()).unwrap(), "the daemon outlives SIGTERM");
+        let log = mount.log();
+        assert!(log.contains("monitor, which unmounts for it, has ended"), "{log}");
+        assert!(is_mounted(mount.path()));
+        mount.try_unmount().ok();
+        let mut mount = vault.mount(&[]);
+        mount.allow(Allow::Warnings);
+        let read = || {
+            ["after", "then"].map(|name| fs::read(mount.join(name)).unwrap() == pattern(0, 100_000))
+        };
+        assert_eq!(user.as_ref().map_or_else(read, |user| user.run(read)), [true; 2]);
+    }
+}
+
+/// What the daemon is made to open by the key file's name becoming a link.
+#[test]
+fn a_daemon_opens_no_file_outside_of_its_directories() {
+    if landlock() < 2 {
+        return;
+    }
+    for vault in vaults() {
+        let mount = vault.mount(&[]);
+        let key_file = vault.key_file();
+        let outside = vault.scratch().path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        let owner = key_file.metadata().unwrap();
+        std::os::unix::fs::chown(&outside, Some(owner.uid()), Some(owner.gid())).unwrap();
+        vault.run(&["key", "rotate"]).ok();
+        fs::rename(&key_file, outside.join("key.json")).unwrap();
+        symlink(outside.join("key.json"), &key_file).unwrap();
+        let refused = vault.run(&["key", "rotate"]).fails();
+        assert!(refused.stderr.contains("denied"), "{refused}");
+        fs::remove_file(&key_file).unwrap();
+        fs::rename(outside.join("key.json"), &key_file).unwrap();
+        vault.run(&["key", "rotate"]).ok();
+        drop(mount);
+    }
 }

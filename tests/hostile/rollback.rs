@@ -107,7 +107,7 @@ impl Part {
             Self::Description => "vault/.atrest/vault.json".into(),
             Self::Seal => "vault/.atrest/trail.json".into(),
             Self::ChangeTimes => "vault/.atrest/ctimes".into(),
-            Self::KeyFile => "key.json".into(),
+            Self::KeyFile => "keys/key.json".into(),
             Self::Record => home.join(format!("{}.freshness", id())),
             Self::Trail => home.join(id()),
             Self::Header | Self::Block | Self::File => "vault/file".into(),
@@ -141,6 +141,7 @@ impl Part {
 }
 
 fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
     run(Command::new("cp").args(["-a", "-T"]).arg(from).arg(to)).ok();
 }
 
@@ -157,7 +158,7 @@ struct Snapshot(PathBuf);
 impl Snapshot {
     fn take(vault: &Vault, name: &str) -> Self {
         let to = vault.scratch().make_dir(name);
-        for part in ["vault", "home", "key.json"] {
+        for part in ["vault", "home", "keys/key.json"] {
             copy(&vault.scratch().join(part), &to.join(part));
         }
         Self(to)
@@ -168,7 +169,7 @@ impl Snapshot {
         for dir in ["vault", "home"] {
             empty(&vault.scratch().join(dir));
         }
-        for part in ["vault", "home", "key.json"] {
+        for part in ["vault", "home", "keys/key.json"] {
             copy(&self.0.join(part), &vault.scratch().join(part));
         }
     }

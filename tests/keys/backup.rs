@@ -22,11 +22,8 @@ fn vault_with_history() -> Vault {
 
 /// Loses the key file with all that lies beside it.
 fn lose_key_file(vault: &Vault) {
-    for entry in fs::read_dir(vault.scratch().path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.file_name().unwrap().to_string_lossy().starts_with("key.json") {
-            fs::remove_file(path).unwrap();
-        }
+    for entry in fs::read_dir(vault.key_file().parent().unwrap()).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
     }
     assert_eq!(vault.try_mount(&[]).err().expect("a mount without a key file").code(), 5);
 }

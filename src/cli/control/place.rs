@@ -52,7 +52,10 @@ impl Place {
 
     /// Makes the directory, unless it is there and nobody but the user may write it. Others can
     /// reach a socket in it that is open to them, if it is to be `passable`.
-    pub(super) fn prepare(&self, passable: bool) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of making it; that it is open to others.
+    pub fn prepare(&self, passable: bool) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -74,6 +74,32 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     }
 }
 
+/// Where the trail of a mount is going to lie; `None` where none is kept, or there is no place for it.
+pub fn place(plan: &Plan, keys: &Keys) -> Option<PathBuf> {
+    let options = &plan.options.trail;
+    if options.off {
+        return None;
+    }
+    let keeper = TrailSeal::of(&plan.vault, Access::ReadOnly).ok()?;
+    let ring = keys.read().ok()?.ring;
+    let seal = ring.trail_keys().and_then(|keys| Seal::read(&keeper, &keys).ok().flatten());
+    place_of(Some(options), seal.as_ref(), &ring.volume_id()).ok()
+}
+
+/// Where a trail lies: where it is to be, or where it was, or in the default place.
+fn place_of(
+    options: Option<&TrailOptions>,
+    seal: Option<&Seal>,
+    volume: &VolumeId,
+) -> Result<PathBuf, Failure> {
+    let named = options.and_then(|options| options.directory.as_deref());
+    match (named, seal) {
+        (Some(named), _) => Ok(std::path::absolute(named)?),
+        (None, Some(seal)) => Ok(seal.directory.clone()),
+        (None, None) => Ok(default_directory(volume)?),
+    }
+}
+
 /// Does what a daemon would be asked, where there is none, and records it. `act` also returns the
 /// keys that are in force then.
 ///
@@ -160,13 +186,7 @@ impl Wanted<'_> {
         let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
         // One that is damaged is told of by who goes on with the trail.
         let seal = Seal::read(&keeper, &keys).ok().flatten();
-        let named = self.options.and_then(|options| options.directory.clone());
-        let named = named.map(|path| std::path::absolute(&path)).transpose()?;
-        let known = || seal.as_ref().map(|seal| seal.directory.clone());
-        let directory = match named.or_else(known) {
-            Some(directory) => directory,
-            None => default_directory(&self.volume)?,
-        };
+        let directory = place_of(self.options, seal.as_ref(), &self.volume)?;
         let settings = match (self.options, &seal) {
             (Some(options), _) => options.settings(),
             (None, Some(seal)) => seal.settings,

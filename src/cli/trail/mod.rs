@@ -27,7 +27,7 @@ use super::target::Target;
 use super::verify::within;
 
 pub use events::{event, keep as keep_events, leaves_trail, of_key};
-pub use keep::{claimed_directory, for_mount, note, recorded};
+pub use keep::{claimed_directory, for_mount, note, place, recorded};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
 pub use source::{TrailRequest, answer};

@@ -1,18 +1,15 @@
 //! What is recorded.
 
-use std::cell::RefCell;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::format::{FileId, KeyVersion, MasterKeyId};
 use crate::keys::policy::Action;
 use crate::keys::{KeyError, MasterKey};
+use crate::sys;
 
 macro_rules! event_names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -131,7 +128,7 @@ pub struct Who {
 impl Who {
     /// A process that waits for an answer, so that it runs the same program all the while.
     pub fn process(uid: u32, gid: u32, pid: u32) -> Self {
-        let executable = if pid == 0 { None } else { executable(pid) };
+        let executable = if pid == 0 { None } else { sys::program_of(pid) };
         Self { uid, gid, pid, executable }
     }
 
@@ -140,54 +137,6 @@ impl Who {
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
         Self::process(uid.as_raw(), gid.as_raw(), std::process::id())
     }
-}
-
-/// So soon after it asked for something else a thread runs the same program: some 4 us of it go to
-/// answering the one request and taking the next, and an execve(2) of the smallest program alone takes
-/// 22 us (where this was measured), most of them after the program's own file was opened.
-const SOON: Duration = Duration::from_micros(12);
-/// A program's file may get another name while it runs, which is told after so long at most.
-const STALE: Duration = Duration::from_millis(1);
-
-/// What was found when a thread's program was looked at.
-struct Looked {
-    thread: u32,
-    /// When it asked for something last.
-    asked: Instant,
-    read: Instant,
-    /// The link in /proc. It says at each reading what the thread runs then, and goes with the
-    /// thread: another of its number has another.
-    link: OwnedFd,
-    program: Arc<str>,
-}
-
-/// The program that a thread runs now.
-fn executable(thread: u32) -> Option<Arc<str>> {
-    thread_local! {
-        static LAST: RefCell<Option<Looked>> = const { RefCell::new(None) };
-    }
-    let read = |link: &OwnedFd| {
-        let path = rustix::fs::readlinkat(link, "", Vec::with_capacity(256)).ok()?;
-        Some(Arc::from(path.to_string_lossy()))
-    };
-    let look = || {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let link = rustix::fs::open(format!("/proc/{thread}/exe"), flags, Mode::empty()).ok()?;
-        let (program, now) = (read(&link)?, Instant::now());
-        Some(Looked { thread, asked: now, read: now, link, program })
-    };
-    LAST.with_borrow_mut(|last| {
-        let known = last.take().filter(|last| last.thread == thread).and_then(|mut last| {
-            let now = Instant::now();
-            if now - last.asked >= SOON || now - last.read >= STALE {
-                (last.program, last.read) = (read(&last.link)?, now);
-            }
-            last.asked = now;
-            Some(last)
-        });
-        *last = known.or_else(look);
-        last.as_ref().map(|last| Arc::clone(&last.program))
-    })
 }
 
 /// The master key that was used.
