@@ -251,3 +251,24 @@ impl PassphraseSlot {
 fn context(vault: &VolumeId, id: u32, name: &[u8]) -> Vec<u8> {
     [vault.as_bytes().as_slice(), &id.to_le_bytes(), name].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The public key is what binds a protector to one passphrase: AES-GCM does not.
+    #[test]
+    fn what_opens_and_does_not_lead_to_the_public_key_is_not_taken() {
+        let (vault, passphrase) =
+            (VolumeId::random(), Passphrase::new(b"for a test".to_vec()).unwrap());
+        let key = FileKey { kek: Secret::random(), anchor: Secret::random() };
+        let cost = PassphraseCost { memory_kib: 1024, passes: 1, lanes: 1 };
+        let create = |id| PassphraseSlot::create(&vault, id, &passphrase, cost, &key).unwrap();
+        let (mut slot, holder) = create(1);
+        assert!(slot.holder(&vault, &passphrase).unwrap().is_some());
+        let (_, other) = create(2);
+        assert!(other.public != holder.public);
+        slot.public = other.public;
+        assert!(slot.holder(&vault, &passphrase).unwrap().is_none());
+    }
+}

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod at_rest;
 mod beneath;
 mod confined;
 mod control;
@@ -16,6 +17,7 @@ mod odd_files;
 mod record;
 mod renamed;
 mod rollback;
+mod stated;
 mod tampering;
 
 use common::User;
