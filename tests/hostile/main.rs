@@ -5,7 +5,6 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-mod at_rest;
 mod beneath;
 mod confined;
 mod control;

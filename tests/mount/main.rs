@@ -29,6 +29,7 @@ mod fallocate;
 mod harness;
 mod holes;
 mod inodes;
+mod killed;
 mod links;
 mod locks;
 mod mmap;
