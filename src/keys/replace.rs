@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 
 use super::read::MAX_LEN;
 use crate::sys::{self, Links, NotRegular};
@@ -145,8 +145,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::fsync(rustix::fs::open(path, flags, Mode::empty())?)?)
+        sys::sync_directory(path)
     }
 
     fn hold(&self, path: &Path) -> io::Result<Option<File>> {

@@ -31,6 +31,12 @@ pub enum Unfit {
     /// An O_PATH descriptor can't be opened by its link in /proc.
     #[error("files can't be opened by /proc/self/fd: mount /proc")]
     DescriptorLinks,
+    /// Two names that differ by case alone are one.
+    #[error(
+        "its filesystem takes names that differ by case alone for one: put it on another, or into a \
+         directory without the attribute of case-folding (`chattr -F` while it is empty)"
+    )]
+    IgnoresCase,
     /// Bytes within a file can't be written where they are.
     #[error("its filesystem does not keep what is written at an offset")]
     Offsets,
@@ -104,6 +110,9 @@ fn examine(own: &OwnFiles, file: &File) -> Result<Vec<Lack>, ProbeError> {
     if made.st_dev != directory.st_dev || identity(&made) != identity(&named) {
         return Err(ProbeError::Unfit(Unfit::Identity));
     }
+    if ignores_case(own, &made) {
+        return Err(ProbeError::Unfit(Unfit::IgnoresCase));
+    }
     let path = openat(own, FILE, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     match open_by_link(&path) {
         Ok(again) if identity(&fstat(&again)?) == identity(&made) => {}
@@ -139,6 +148,12 @@ fn examine(own: &OwnFiles, file: &File) -> Result<Vec<Lack>, ProbeError> {
 
 fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
+}
+
+/// Whether the file `made` is found by its name in capitals too.
+fn ignores_case(own: &OwnFiles, made: &Stat) -> bool {
+    let found = statat(own, FILE.to_ascii_uppercase(), AtFlags::SYMLINK_NOFOLLOW);
+    found.is_ok_and(|found| identity(&found) == identity(made))
 }
 
 fn open_by_link(path: &OwnedFd) -> rustix::io::Result<OwnedFd> {
@@ -181,5 +196,18 @@ mod tests {
         fs::write(directory.join(RENAMED), b"").unwrap();
         assert_eq!(probe(&own).unwrap(), []);
         assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+    }
+
+    /// As a filesystem that ignores case shows them: two names of one file.
+    #[test]
+    fn two_names_of_one_file_are_seen() {
+        let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
+        let own = OwnFiles::create(File::open(scratch.path()).unwrap()).unwrap();
+        let directory = scratch.path().join(super::super::OWN_DIR);
+        fs::write(directory.join(FILE), b"").unwrap();
+        let made = statat(&own, FILE, AtFlags::empty()).unwrap();
+        assert!(!ignores_case(&own, &made));
+        fs::hard_link(directory.join(FILE), directory.join("PROBE")).unwrap();
+        assert!(ignores_case(&own, &made));
     }
 }

@@ -21,6 +21,7 @@ use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock,
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
 use crate::keys::KeyRing;
+use crate::sys::sync_name;
 
 /// The name in the vault's root of the directory that holds the vault's own files.
 pub const OWN_DIR: &str = ".atrest";
@@ -396,7 +397,9 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
     let own = OwnFiles::create(&root)?;
     let shown = RootAttrs::of(&rustix::fs::fstat(&root)?);
     let written = write_own_files(&own, ring, names, shown)
-        .and_then(|()| Ok(rustix::fs::fchmod(&root, Mode::RWXU)?));
+        .and_then(|()| Ok(rustix::fs::fchmod(&root, Mode::RWXU)?))
+        .and_then(|()| Ok(rustix::fs::fsync(&root)?))
+        .and_then(|()| Ok(sync_name(dir)?));
     if written.is_err() {
         // Half a vault is none; what stopped it is told by `written`.
         let _ = std::fs::remove_dir_all(dir.join(OWN_DIR));

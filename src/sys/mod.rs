@@ -33,6 +33,7 @@ mod regular;
 mod shown;
 mod state_home;
 mod stream;
+mod sync_directory;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
@@ -65,3 +66,4 @@ pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regula
 pub use shown::{Show, Shown, harmless, harmless_json};
 pub use state_home::state_home;
 pub use stream::open_input;
+pub use sync_directory::{sync_directory, sync_name};

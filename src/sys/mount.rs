@@ -4,11 +4,12 @@
 //! here it is known whether somebody else did so already.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
@@ -142,9 +143,22 @@ fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     }
     let data = CString::new(data).map_err(|error| MountError::Refused(error.into()))?;
     let flags = kernel_flags(request.flags);
-    rustix::mount::mount(request.vault, request.mountpoint, FILE_SYSTEM_TYPE, flags, &*data)
+    let at = open_mount_point(request.mountpoint).map_err(MountError::Refused)?;
+    let at = format!("/proc/self/fd/{}", at.as_raw_fd());
+    rustix::mount::mount(request.vault, &at, FILE_SYSTEM_TYPE, flags, &*data)
         .map_err(|errno| MountError::Refused(errno.into()))?;
     Ok(device.into())
+}
+
+/// The directory that `path`, which was resolved, still names: who may write to a directory above
+/// can put a link to another one in its place.
+fn open_mount_point(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let found = rustix::fs::open(path, flags, Mode::empty())?;
+    if fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))? != path {
+        return Err(io::Error::other("the mount point was replaced meanwhile"));
+    }
+    Ok(found)
 }
 
 fn open_device() -> Result<File, MountError> {
@@ -214,6 +228,22 @@ mod tests {
         let expected =
             MountFlags::SYNCHRONOUS | MountFlags::RDONLY | MountFlags::NOEXEC | MountFlags::NOATIME;
         assert_eq!(kernel_flags(all), expected);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_mount_point_is_not_followed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().canonicalize().unwrap();
+        let (above, other) = (root.join("above"), root.join("other"));
+        let point = above.join("point");
+        for dir in [&point, &other.join("point")] {
+            fs::create_dir_all(dir).unwrap();
+        }
+        open_mount_point(&point).unwrap();
+        fs::rename(&above, root.join("moved")).unwrap();
+        std::os::unix::fs::symlink(&other, &above).unwrap();
+        let refused = open_mount_point(&point).unwrap_err();
+        assert!(refused.to_string().contains("was replaced"), "{refused}");
     }
 
     #[test]

@@ -169,7 +169,8 @@ fn read_text(from: impl Read) -> io::Result<Zeroizing<String>> {
 /// Writes a file that must not be there, for its owner alone, and makes it durable.
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    let written = file.write_all(content).and_then(|()| file.sync_all());
+    let written =
+        file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sys::sync_name(path));
     if written.is_err() {
         // Half a backup is none; what is told is why.
         let _ = fs::remove_file(path);
