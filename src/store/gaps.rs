@@ -89,9 +89,16 @@ impl Gaps {
         self.doubt(span);
     }
 
-    /// Of `span`, which was added, any block may not be a hole after all.
+    /// Of `span`, any block that is in the set may not be a hole after all.
     pub fn doubt(&mut self, span: BlockSpan) {
-        self.uncertain = self.uncertain.saturating_add(span.count());
+        let from = self.spans.partition_point(|gap| gap.end <= span.first);
+        let within = self.spans[from..].iter().take_while(|gap| gap.first < span.end);
+        let blocks = within.map(|gap| gap.end.min(span.end).0 - gap.first.max(span.first).0);
+        let blocks: u64 = blocks.sum();
+        if blocks > 0 {
+            self.uncertain = self.uncertain.saturating_add(blocks);
+            self.version += 1;
+        }
     }
 
     /// Any of the blocks may not be a hole after all.

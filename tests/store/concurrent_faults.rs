@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use atrest::format::{BLOCK_LEN, BlockIndex};
+use atrest::format::{BLOCK_LEN, BlockIndex, HEADER_LEN, Header};
 use atrest::store::{Backing, SealedFile};
 use parking_lot::Mutex;
 
@@ -20,6 +20,8 @@ struct Interrupted {
     memory: Memory,
     /// Where a write fails.
     fails: u64,
+    /// How many bytes of it are written all the same; it does not fail if these are all.
+    written: usize,
     file: OnceLock<Weak<SealedFile<Interrupted>>>,
     meanwhile: Meanwhile,
     /// What goes on after that write.
@@ -42,6 +44,7 @@ impl Interrupted {
         Interrupted {
             memory: memory.clone(),
             fails: fails.stored(),
+            written: 0,
             file: OnceLock::new(),
             meanwhile: Box::new(meanwhile),
             others: Mutex::default(),
@@ -64,7 +67,12 @@ impl Backing for Interrupted {
         thread::scope(|scope| {
             scope.spawn(|| (self.meanwhile)(&file));
         });
-        Err(io::Error::from_raw_os_error(28))
+        let written = self.written.min(buf.len());
+        self.memory.write_at(&buf[..written], offset)?;
+        match written == buf.len() {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(28)),
+        }
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -180,4 +188,47 @@ fn a_header_write_that_fails_late_is_done_again() {
     let next = mounts.after_clean_end().context();
     let file = SealedFile::open(memory.clone(), memory.size(), next).unwrap();
     assert_eq!(read_all(&file).unwrap().len(), 9000);
+}
+
+/// A file with a hole in its block 1, which is written while `meanwhile` happens.
+fn fill_while(meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Shared {
+    let (memory, mounts) = (Memory::default(), Mounts::first());
+    let hole = BlockIndex(1);
+    let backing = Interrupted { written: BLOCK_LEN, ..Interrupted::new(&memory, hole, meanwhile) };
+    let file = Arc::new(SealedFile::open(backing, 0, mounts.context()).unwrap());
+    file.backing().file.set(Arc::downgrade(&file)).unwrap();
+    file.write(0, &pattern(0, 3808)).unwrap();
+    file.truncate(hole.end() + 1).unwrap();
+    file.sync(true).unwrap();
+    file.write(hole.start(), &pattern(hole.start(), 1000)).unwrap();
+    file
+}
+
+#[test]
+fn what_is_written_while_a_sync_is_under_way_asks_for_another() {
+    assert!(fill_while(|file| file.sync(true).unwrap()).is_unsynced());
+}
+
+#[test]
+fn a_hole_that_is_filled_while_a_header_is_committed_leaves_the_next_one() {
+    let file = fill_while(|file| file.commit().unwrap());
+    assert!(file.may_owe_commit());
+}
+
+#[test]
+fn a_write_that_fails_in_a_hole_leaves_only_what_it_did_not_fill() {
+    let (memory, mounts) = (Memory::default(), Mounts::first());
+    let part = BLOCK_LEN;
+    let backing = Interrupted { written: part, ..Interrupted::new(&memory, BlockIndex(1), |_| {}) };
+    let file = Arc::new(SealedFile::open(backing, 0, mounts.context()).unwrap());
+    file.backing().file.set(Arc::downgrade(&file)).unwrap();
+    file.write(0, &pattern(0, 3808)).unwrap();
+    file.truncate(BlockIndex(3).end()).unwrap();
+    file.commit().unwrap();
+    file.write(BlockIndex(1).start(), &pattern(0, 9000)).unwrap_err();
+    file.commit().unwrap();
+    let mut header = [0; HEADER_LEN];
+    memory.read_at(&mut header, 0).unwrap();
+    let holes = Header::parse(&header).unwrap().holes;
+    assert_eq!(holes.extents.spans()[0].first, BlockIndex(2), "{holes:?}");
 }

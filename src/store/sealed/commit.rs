@@ -1,7 +1,6 @@
 //! The header on disk: what it says of the file, and bringing it up to date.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use super::{BlockKeys, Meta, Open, Seal, SealedFile};
 use crate::format::{BlockIndex, BlockSpan, HEADER_LEN, Header};
@@ -63,7 +62,6 @@ impl<B: Backing> SealedFile<B> {
             self.narrow_once(&mut meta);
         }
         if let Some(header) = meta.newer_header(&self.context) {
-            self.unsynced.store(true, Ordering::Relaxed);
             self.write_header(&mut meta, header)?;
         }
         meta.touched = false;

@@ -10,6 +10,7 @@ mod read;
 mod recover;
 mod resize;
 mod rewrap;
+mod tracked;
 mod write;
 
 pub use length::plain_len;
@@ -19,7 +20,7 @@ pub use rewrap::Rewrapped;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::io::Errno;
@@ -27,6 +28,7 @@ use rustix::io::Errno;
 use commit::HeaderOnDisk;
 use length::cut_len;
 use permitted::Permitted;
+use tracked::Tracked;
 
 use super::gaps::Gaps;
 use super::range_lock::RangeLocks;
@@ -41,7 +43,7 @@ use crate::format::{
 ///
 /// Lock order: a range of `ranges`, then `meta`, then `tail` or `next_id`.
 pub struct SealedFile<B> {
-    backing: B,
+    backing: Tracked<B>,
     context: Arc<Context>,
     /// Held over backing reads and writes of the blocks in the range; all blocks for anything
     /// that shortens the file, block 0 for anything that writes the header.
@@ -56,8 +58,6 @@ pub struct SealedFile<B> {
     next_id: Mutex<Option<FileId>>,
     /// Writes under way that have made the file longer; counted up while `meta` is held.
     growing: AtomicU32,
-    /// Something was changed since the backing file was last made durable.
-    unsynced: AtomicBool,
     /// The errno of a [`Backing::sync`] that failed in the midst of other work, until it is
     /// returned as the failure of a sync: the kernel reports a lost write once. 0 for none. Set
     /// while `meta` is held.
@@ -159,7 +159,7 @@ impl<B: Backing> SealedFile<B> {
         let seal = if size == 0 { Seal::Empty } else { Seal::Unread };
         let meta = Meta { len, written: len, durable: len, seal, ..Meta::empty() };
         Ok(Self {
-            backing,
+            backing: Tracked::new(backing),
             context,
             ranges: RangeLocks::default(),
             meta: Mutex::new(meta),
@@ -167,19 +167,18 @@ impl<B: Backing> SealedFile<B> {
             tail: Mutex::new(None),
             next_id: Mutex::new(None),
             growing: AtomicU32::new(0),
-            unsynced: AtomicBool::new(false),
             unreported: AtomicI32::new(0),
         })
     }
 
     /// Gives the backing file back.
     pub fn into_backing(self) -> B {
-        self.backing
+        self.backing.into_inner()
     }
 
     /// The backing file.
     pub fn backing(&self) -> &B {
-        &self.backing
+        self.backing.get()
     }
 
     /// The plaintext length in bytes.
@@ -201,18 +200,18 @@ impl<B: Backing> SealedFile<B> {
 
     /// Whether content or header was changed since the last [`SealedFile::sync`] that succeeded.
     pub fn is_unsynced(&self) -> bool {
-        self.unsynced.load(Ordering::Relaxed)
+        self.backing.is_unsynced()
     }
 
     /// Notes a change that was made before the file was opened, and that is not durable.
     pub fn mark_unsynced(&self) {
-        self.unsynced.store(true, Ordering::Relaxed);
+        self.backing.mark_unsynced();
     }
 
     /// Notes a change that the header on disk does not say yet.
     fn touch(&self, meta: &mut Meta) {
         meta.touched = true;
-        self.unsynced.store(true, Ordering::Relaxed);
+        self.backing.mark_unsynced();
     }
 
     fn meta(&self) -> MetaGuard<'_> {
@@ -267,8 +266,7 @@ impl<B: Backing> SealedFile<B> {
             let meta = self.meta();
             (meta.header_is_of(&self.context), meta.written, self.sync_point(&meta))
         };
-        // A change from here on may miss this sync, and asks for another one.
-        self.unsynced.store(false, Ordering::Relaxed);
+        self.backing.begin_sync();
         let synced = self.backing.sync(metadata);
         // Work that syncs holds `meta` until it has noted its failure.
         let mut meta = self.meta();
@@ -308,7 +306,7 @@ impl<B: Backing> SealedFile<B> {
     fn note_failed_sync(&self, meta: &mut Meta) {
         (meta.permitted, meta.sync_failed) = (Permitted::nothing(), true);
         meta.revision += 1;
-        self.unsynced.store(true, Ordering::Relaxed);
+        self.backing.mark_unsynced();
     }
 }
 

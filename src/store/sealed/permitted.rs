@@ -136,6 +136,8 @@ impl Meta {
             // A header no longer lists them, and they are not durable.
             self.durable_blocks = self.durable_blocks.min(first.0);
             self.revision += 1;
+            // A commit since the write began lists them still.
+            self.touched = true;
         }
     }
 }

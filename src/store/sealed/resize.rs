@@ -6,8 +6,6 @@
 //! cut, and a later growth would read them as a damaged block. Shrinking within the last block
 //! takes one: there is nothing to cut.
 
-use std::sync::atomic::Ordering;
-
 use super::permitted::Permitted;
 use super::write::check_len;
 use super::{Meta, Seal, SealedFile, cut_len};
@@ -27,7 +25,6 @@ impl<B: Backing> SealedFile<B> {
             self.backing.set_len(0)?;
             self.tail.lock().take();
             *meta = meta.emptied();
-            self.unsynced.store(true, Ordering::Relaxed);
             return Ok(());
         }
         self.load(&mut meta, None)?;
@@ -188,13 +185,35 @@ impl<B: Backing> SealedFile<B> {
     /// of the lost one are given back; the length stays, and all of it is hole.
     pub(super) fn forget_lost(&self, meta: &mut Meta) -> Result<(), FileError> {
         let len = meta.len;
-        self.backing.set_len(0)?;
-        *meta = meta.emptied();
+        let mut anew = meta.emptied();
         if len > 0 {
-            self.extend(meta, len)?;
+            // Before anything is cut: there may be no key to be had.
+            self.ensure_key(&mut anew)?;
+        }
+        self.backing.set_len(0)?;
+        *meta = anew;
+        if len > 0 {
+            let end = BlockSpan::of_len(len).end;
+            let kept = self.grow(meta, len, end).and_then(|()| self.write_first_block(meta));
+            if let Err(error) = kept {
+                self.keep_lost(meta, len);
+                return Err(error);
+            }
+            meta.written = len;
         }
         self.touch(meta);
         Ok(())
+    }
+
+    /// Puts the length back of a file that could not get a header.
+    fn keep_lost(&self, meta: &mut Meta, len: u64) {
+        match self.backing.set_len(stored_len(len)) {
+            Ok(()) => *meta = Meta { len, seal: Seal::Lost, touched: true, ..meta.emptied() },
+            Err(error) => {
+                log::error!("a file lost the length that it had: {error}");
+                *meta = Meta { touched: true, ..meta.emptied() };
+            }
+        }
     }
 }
 

@@ -283,6 +283,8 @@ impl<B: Backing> SealedFile<B> {
         // What was cut away meanwhile is no part of the file.
         let end = span.end.min(meta.end());
         meta.gaps.add_uncertain(BlockSpan { first: first.min(end), end });
+        // In holes that were there some may have been written.
+        meta.gaps.doubt(BlockSpan { first: span.first, end: first.min(end) });
     }
 
     /// Takes back the length that only failed writes needed. The caller holds all blocks, so that
