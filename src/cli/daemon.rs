@@ -122,8 +122,6 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let served = vault::reread(&start.keys, &fs).and_then(|()| {
         let kept = trail::for_mount(start.plan, &start.keys, &fs)?;
         kept.into_iter().for_each(|kept| fs.keep_trail(kept));
-        // Not where the trail keeps it from being mounted.
-        tell_age(&fs, vault);
         serve(start, &fs, mount)
     });
     // Half a session leaves a mount that would keep waiting for answers.
@@ -185,6 +183,25 @@ fn age(fs: &Fs, is_failing: bool, vault: &str) -> Option<String> {
 }
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
+    let plan = start.plan;
+    // Whoever is served by the mount, the trail tells of it before, and the vault knows that it must.
+    record(fs, EventName::Mount, plan);
+    let served = begin_service(fs, plan).and_then(|()| serve_requests(start, fs, mount));
+    record(fs, EventName::Unmount, plan);
+    served
+}
+
+fn begin_service(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
+    if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
+        record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
+    }
+    let noted = fs.vault().note_served(!plan.options.trail.off);
+    noted.map_err(|error| vault::failure(&plan.vault, error))?;
+    tell_age(fs, &plan.vault);
+    Ok(())
+}
+
+fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
     let Start { plan, turn, keys, background, log_is_kept, device, signals } = start;
     let mountpoint = plan.mountpoint.path.shown();
     let settings = Settings {
@@ -212,10 +229,6 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
         // Else the directory in which it was started could not be unmounted.
         None => std::env::set_current_dir("/")?,
     }
-    record(fs, EventName::Mount, plan);
-    if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
-        record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
-    }
     log::info!("mounted {} on {mountpoint}", plan.vault.shown());
     let recovery = Recovery::start(fs);
     let ended = session.run();
@@ -228,7 +241,6 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
     if let Some(recovery) = recovery {
         recovery.finish();
     }
-    record(fs, EventName::Unmount, plan);
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())
 }
 

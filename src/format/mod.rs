@@ -4,6 +4,7 @@
 //! format chapter.
 
 mod block;
+mod epoch_set;
 mod extents;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -14,6 +15,7 @@ mod ids;
 pub use block::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block,
 };
+pub use epoch_set::EpochSet;
 pub use extents::HoleExtents;
 pub use geometry::{
     BLOCK_LEN, BlockIndex, BlockSpan, FIRST_CAPACITY, HEADER_LEN, NEXT_CAPACITY, StoredLen,

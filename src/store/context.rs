@@ -1,5 +1,6 @@
 //! What all files of an open vault share.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -61,6 +62,8 @@ pub struct Context {
     epochs: EpochRecord,
     /// See [`Context::note_recovered`].
     recovered: AtomicBool,
+    /// See [`Context::note_served`].
+    served: OnceLock<bool>,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
     /// Counts the headers that came to say something else of a file, so that what they said before
@@ -79,6 +82,7 @@ impl Context {
             ring: RwLock::new(ring),
             epochs,
             recovered: AtomicBool::new(false),
+            served: OnceLock::new(),
             files_sealed: AtomicU64::new(0),
             bytes_sealed: AtomicU64::new(0),
             identity_changes: AtomicU64::new(0),
@@ -95,9 +99,22 @@ impl Context {
         &self.epochs
     }
 
+    /// The record of mounts, with whether this one serves requests.
+    pub fn epochs_now(&self) -> EpochRecord {
+        match self.served.get() {
+            Some(has_line) => self.epochs.serve(*has_line),
+            None => self.epochs.clone(),
+        }
+    }
+
+    /// This mount serves requests; `has_line` tells whether the trail must have a line of it.
+    pub fn note_served(&self, has_line: bool) {
+        let _ = self.served.set(has_line);
+    }
+
     /// The record of mounts when this one has ended cleanly.
     pub fn epochs_at_end(&self) -> EpochRecord {
-        let ended = self.epochs.end();
+        let ended = self.epochs_now().end();
         if self.recovered.load(Ordering::Acquire) { ended.recovered() } else { ended }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::Epoch;
+use crate::format::{Epoch, EpochSet};
 
 /// What is known of all mounts so far. An epoch that is not in `crashed` ended cleanly, or what it
 /// left was recovered.
@@ -12,24 +12,64 @@ pub struct EpochRecord {
     pub current: Epoch,
     /// Whether it runs, or died without a clean end.
     pub open: bool,
-    /// Ranges, first and last included, of epochs that crashed and whose files were not all
-    /// recovered since; apart and in order.
-    crashed: Vec<(Epoch, Epoch)>,
+    /// Epochs that crashed and whose files were not all recovered since.
+    crashed: EpochSet,
+    /// The newest mount began, and has not served a request yet, as far as is known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unserved: bool,
+    /// Mounts of which the trail need have no line: they served nobody, or were told to keep no trail.
+    #[serde(default, skip_serializing_if = "EpochSet::is_empty")]
+    without_line: EpochSet,
+}
+
+/// Ranges of mounts without a line that are told apart.
+const MOST_RANGES: usize = 64;
+
+fn is_false(is: &bool) -> bool {
+    !is
 }
 
 impl EpochRecord {
     /// In the place of one that was lost, where `newest` is the last mount that is known of and may
     /// not have ended.
     pub fn in_place_of_lost(newest: Epoch) -> Self {
-        Self { current: newest, open: true, crashed: Vec::new() }
+        Self { current: newest, open: true, ..Self::default() }
     }
 
     /// The record after a writable mount begins: one that was still open has crashed.
     pub fn begin(mut self) -> Self {
         if self.open {
-            self.note_crash(self.current);
+            self.crashed.push(self.current);
         }
-        Self { current: Epoch(self.current.0 + 1), open: true, crashed: self.crashed }
+        let without_line = self.without_line();
+        let current = Epoch(self.current.0 + 1);
+        Self { current, open: true, crashed: self.crashed, unserved: true, without_line }
+    }
+
+    /// The record once the mount serves requests; `has_line` tells whether the trail must have a line
+    /// of it.
+    pub fn serve(&self, has_line: bool) -> Self {
+        let mut record = Self { unserved: false, ..self.clone() };
+        if !has_line {
+            record.without_line.push(record.current);
+            record.without_line.limit(MOST_RANGES);
+        }
+        record
+    }
+
+    /// Mounts of which the trail need have no line.
+    pub fn without_line(&self) -> EpochSet {
+        let mut without = self.without_line.clone();
+        if self.unserved {
+            without.push(self.current);
+            without.limit(MOST_RANGES);
+        }
+        without
+    }
+
+    /// Whether the newest mount has not come so far that it is known outside of the vault.
+    pub fn is_beginning(&self) -> bool {
+        self.open && self.unserved
     }
 
     /// [`EpochRecord::begin`] after the mount `newest`, of which another record knows: a number that
@@ -42,7 +82,7 @@ impl EpochRecord {
     /// The record as a read-only mount sees it: one that is still open has crashed.
     pub fn observe(mut self) -> Self {
         if self.open {
-            self.note_crash(self.current);
+            self.crashed.push(self.current);
         }
         self
     }
@@ -54,29 +94,22 @@ impl EpochRecord {
 
     /// The record after all files were recovered, durably: no crash excuses anything any more.
     pub fn recovered(self) -> Self {
-        Self { crashed: Vec::new(), ..self }
+        Self { crashed: EpochSet::default(), ..self }
     }
 
     /// Whether `epoch` crashed.
     pub fn crashed(&self, epoch: Epoch) -> bool {
-        self.crashed.iter().any(|&(first, last)| (first..=last).contains(&epoch))
+        self.crashed.contains(epoch)
     }
 
     /// Whether any epoch after `epoch` crashed.
     pub fn crashed_after(&self, epoch: Epoch) -> bool {
-        self.crashed.last().is_some_and(|&(_, last)| last > epoch)
+        self.crashed.last().is_some_and(|last| last > epoch)
     }
 
     /// Whether any epoch crashed.
     pub fn any_crashed(&self) -> bool {
         !self.crashed.is_empty()
-    }
-
-    fn note_crash(&mut self, epoch: Epoch) {
-        match self.crashed.last_mut() {
-            Some((_, last)) if last.0 + 1 >= epoch.0 => *last = epoch.max(*last),
-            _ => self.crashed.push((epoch, epoch)),
-        }
     }
 }
 
@@ -96,8 +129,23 @@ mod tests {
         assert!(!third.end().recovered().begin().any_crashed());
         assert!(third.end().recovered().begin().begin().crashed(Epoch(4)));
         let fifth = third.begin().end().begin().end();
-        assert_eq!(fifth.crashed, [(Epoch(2), Epoch(3))]);
+        assert_eq!(
+            fifth.crashed.outside(Epoch(1), Epoch(5)),
+            [(Epoch(1), Epoch(1)), (Epoch(4), Epoch(5))]
+        );
         assert!(!fifth.crashed(Epoch(4)) && !fifth.crashed(Epoch(5)));
+    }
+
+    #[test]
+    fn a_mount_that_served_needs_a_line() {
+        let begun = EpochRecord::default().begin();
+        assert!(begun.is_beginning() && begun.without_line().contains(Epoch(1)));
+        assert!(!begun.end().is_beginning() && begun.end().without_line().contains(Epoch(1)));
+        let died = begun.clone().begin().without_line();
+        assert!(died.contains(Epoch(1)) && died.contains(Epoch(2)));
+        assert!(begun.serve(true).end().begin().serve(true).without_line().is_empty());
+        let untrailed = begun.serve(false).end().begin().serve(true).without_line();
+        assert!(untrailed.contains(Epoch(1)) && !untrailed.contains(Epoch(2)));
     }
 
     #[test]

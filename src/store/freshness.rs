@@ -8,7 +8,8 @@
 //!
 //! | order | what a crash between two steps leaves |
 //! |---|---|
-//! | begin: the vault's record of mounts, then this one | this one is a mount behind, and known to be no newer |
+//! | begin: the vault's record of mounts, as one that serves nobody yet | this one is a mount behind, and known to be no newer |
+//! | the trail's line of it; the vault's record, as one that serves; then this one | the same |
 //! | end: the vault's record of mounts, then this one | this one says that the mount runs; the vault, that it ended |
 
 use std::io;
@@ -203,7 +204,7 @@ impl Watch {
             id: RecordId::random(),
             directory: String::new(),
             inode,
-            epoch: claim.epochs.map_or(newest, |epochs| epochs.current),
+            epoch: claim.epochs.map_or(newest, newest_known),
             open: claim.epochs.is_none_or(|epochs| epochs.open),
             key_file: evidence.key_file.clone(),
             trail: None,
@@ -234,9 +235,13 @@ impl Watch {
         if self.is_silent {
             return Ok(());
         }
+        let (epoch, open) = match epochs.is_beginning() {
+            true => (self.own.epoch, self.own.open),
+            false => (epochs.current, epochs.open),
+        };
         let own = Record {
-            epoch: epochs.current,
-            open: epochs.open,
+            epoch,
+            open,
             key_file: marks.key_file.clone(),
             trail: marks.trail.clone(),
             ..self.own.clone()
@@ -324,6 +329,12 @@ fn by_the_record(last: &Record, claim: Claim<'_>, findings: &mut Findings) {
                 mounts(now.current),
                 mounts(last.epoch)
             )]);
+        } else if now.current == last.epoch && now.is_beginning() {
+            findings.set_back([format!(
+                "it says that its last mount, number {}, served nobody, and this machine knows that it \
+                 did",
+                last.epoch.0
+            )]);
         } else if now.current == last.epoch && now.open && !last.open {
             findings.set_back([format!(
                 "it says that its last mount, number {}, did not end, and this machine saw it end",
@@ -354,6 +365,11 @@ fn key_file_set_back(claim: Claim<'_>, known: Option<&Record>, evidence: &Eviden
     let machine = machine.filter(|mark| *mark != vault);
     let newest = [Some(vault), machine].into_iter().flatten().filter(|m| m.generation == newest);
     newest.filter_map(|mark| evidence.contradicts(mark)).collect()
+}
+
+/// The newest mount that can be known outside of the vault.
+fn newest_known(epochs: &EpochRecord) -> Epoch {
+    Epoch(epochs.current.0 - u64::from(epochs.is_beginning()))
 }
 
 fn mounts(epoch: Epoch) -> String {

@@ -89,12 +89,6 @@ impl Vault {
         Ok(Description::read(&open_own_files(dir)?)?.0)
     }
 
-    /// The newest writable mount of the vault in `dir`, as its record says without being
-    /// authenticated; `None` where that can't be read.
-    pub fn newest_epoch(dir: &Path) -> Option<Epoch> {
-        Some(state::peek(&open_own_files(dir).ok()?)?.current)
-    }
-
     /// The id of the file at `path` in the vault in `dir`, as its header says without being
     /// authenticated; `None` where that can't be read, or the file has no content.
     pub fn file_id(dir: &Path, path: &Path) -> Option<FileId> {
@@ -207,7 +201,6 @@ impl Vault {
                 }
                 state::write(&own, &keys.state, &begun, &watched.marks)?;
                 lock::note_holder(&lock)?;
-                watched.note(&begun);
                 begun
             }
         };

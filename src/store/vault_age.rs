@@ -1,13 +1,16 @@
 //! What an open vault and this machine keep of each other, and what the mount's root shows.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::description::Description;
 use super::freshness::{Freshness, Watch, default_place, newest_key_file};
 use super::marks::{Marks, TrailMark};
+use super::vault::open_own_files;
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
+use crate::crypto::VaultKeys;
 use crate::format::Epoch;
-use crate::keys::trail::Seal;
+use crate::keys::trail::{Mounts, Seal};
 use crate::keys::{KeyFileMark, KeyRing};
 use crate::sys::Show;
 
@@ -45,7 +48,56 @@ pub(super) fn trail_mark(seal: &TrailSeal, ring: &KeyRing) -> Option<(TrailMark,
     Some((TrailMark { last: seal.head.sequence, link, directory }, seal.epoch))
 }
 
+fn mounts_of(record: &EpochRecord) -> Mounts {
+    let (newest, ended) = (record.current, !record.open);
+    Mounts { newest, ended, without_line: record.without_line() }
+}
+
 impl Vault {
+    /// Notes, durably, that the mount serves requests from now on. `has_line` tells whether the trail
+    /// must have a line of it, which is durable by now. This machine learns of the mount only then: what
+    /// it has heard of can't be one that never served anybody.
+    ///
+    /// # Errors
+    /// [`VaultError::Io`]: it does not serve then.
+    pub fn note_served(&self, has_line: bool) -> Result<(), VaultError> {
+        if self.access == Access::ReadOnly {
+            return Ok(());
+        }
+        let mut watched = self.watched.lock();
+        let epochs = self.context.epochs().serve(has_line);
+        state::write(&self.own, &self.keys().state, &epochs, &watched.marks)?;
+        self.context.note_served(has_line);
+        watched.note(&epochs);
+        Ok(())
+    }
+
+    /// The mounts that the trail should tell of, as the vault in `dir` has them.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`] where the record of them can't be authenticated; what keeps the vault from
+    /// being opened.
+    pub fn mounts(dir: &Path, ring: &KeyRing) -> Result<Mounts, VaultError> {
+        let own = open_own_files(dir)?;
+        let (description, mac) = Description::read(&own)?;
+        let vault_key = description.unlock(&mac, ring)?;
+        let keys = VaultKeys::derive(&vault_key, description.vault.as_bytes());
+        Ok(mounts_of(&state::read(&own, &keys.state)?.0))
+    }
+
+    /// [`Vault::mounts`], not authenticated: for where the vault's key is out of use.
+    pub fn claimed_mounts(dir: &Path) -> Option<Mounts> {
+        Some(mounts_of(&state::peek(&open_own_files(dir).ok()?)?))
+    }
+
+    /// [`Vault::mounts`] of this one.
+    ///
+    /// # Errors
+    /// [`VaultError::Damaged`]; [`VaultError::Io`].
+    pub fn own_mounts(&self) -> Result<Mounts, VaultError> {
+        Ok(mounts_of(&state::read(&self.own, &self.keys().state)?.0))
+    }
+
     /// Marks the clean end of a mount, with how far its trail has come.
     pub(super) fn note_clean_end(&self) -> Result<(), VaultError> {
         let mut watched = self.watched.lock();
@@ -69,13 +121,13 @@ impl Vault {
         if mark.generation > watched.marks.key_file.generation {
             watched.marks.key_file = mark.clone();
             // A vault that is read alone learns of it in its next mount.
-            let (state, epochs) = (self.keys().state, self.context.epochs());
+            let (state, epochs) = (self.keys().state, self.context.epochs_now());
             if self.access == Access::ReadWrite
-                && let Err(error) = state::write(&self.own, &state, epochs, &watched.marks)
+                && let Err(error) = state::write(&self.own, &state, &epochs, &watched.marks)
             {
                 log::warn!("the vault does not know that its key file was changed: {error}");
             }
-            watched.note(epochs);
+            watched.note(&epochs);
         }
     }
 

@@ -14,6 +14,7 @@ mod account;
 mod again;
 mod at_rest;
 mod bad_input;
+mod beginning;
 mod crash;
 mod day;
 mod files;

@@ -9,7 +9,7 @@ use crate::common::clock::{at, made};
 use crate::common::{Mounted, Vault, require_root, vault, wait_until};
 use crate::{assert_whole, command, key, lines};
 
-const LIMIT: Duration = Duration::from_secs(40);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The lines of these kinds, in words; each by the daemon, or by a command.
 fn found(vault: &Vault, events: &str, by: Option<u32>) -> Vec<String> {

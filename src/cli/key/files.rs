@@ -239,6 +239,9 @@ fn perform(args: &VaultArgs, target: &Target, work: FileWork) -> Result<Outcome,
             let done = recorded(&target.vault, &keys, &request, |trail| {
                 trail.into_iter().for_each(|trail| fs.keep_trail(Arc::clone(trail)));
                 vault::reread(&keys, &fs)?;
+                // What it does is told by a line of its own.
+                let noted = fs.vault().note_served(false);
+                noted.map_err(|error| vault::failure(&target.vault, error))?;
                 let done = work.perform(&target.vault, &fs, (&keys, &Who::here()), &|step| {
                     bar.show(step);
                     true

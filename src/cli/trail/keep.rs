@@ -9,9 +9,9 @@ use crate::format::{Epoch, VolumeId};
 use crate::fs::Fs;
 use crate::keys::KeyRing;
 use crate::keys::trail::{
-    Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
+    Mounts, Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
 };
-use crate::store::{Access, Freshness, TrailSeal, Vault};
+use crate::store::{Access, Freshness, TrailSeal, Vault, VaultError};
 use crate::sys::Show;
 
 use super::super::control::{Note, Request};
@@ -35,11 +35,15 @@ impl From<TrailError> for Failure {
 pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>, Failure> {
     let options = &plan.options.trail;
     let context = fs.vault().context();
-    let (volume, epoch) = (context.volume(), context.epochs().current);
+    let (volume, epochs) = (context.volume(), context.epochs());
+    let mounts =
+        Mounts { newest: epochs.current, ended: false, without_line: epochs.without_line() };
     let keeper = TrailSeal::of(&plan.vault, fs.vault().access())
         .map_err(|error| vault::failure(&plan.vault, error))?;
     if options.off {
-        pass_over(&keeper, &context.ring(), epoch, true);
+        if fs.vault().access() == Access::ReadWrite {
+            pass_over(&keeper, &context.ring(), &mounts);
+        }
         return Ok(None);
     }
     if let (Some(Freshness::Copy(of)), None) = (fs.vault().freshness(), &options.directory) {
@@ -52,7 +56,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     }
     let kept = ensure_key(keys, fs).and_then(|()| {
         let start =
-            Wanted { volume, epoch, options: Some(options) }.start(keeper, &context.ring())?;
+            Wanted { volume, mounts, options: Some(options) }.start(keeper, &context.ring())?;
         Ok(Trail::start(start, options.sinks()?)?)
     });
     match kept {
@@ -60,12 +64,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
             trouble.iter().for_each(|trouble| log::error!("{trouble}"));
             Ok(Some(Arc::new(trail)))
         }
-        Err(failure) if options.on_failure == OnFailure::Closed => {
-            // Nobody used a key in the mount that this ends.
-            let keeper = TrailSeal::of(&plan.vault, fs.vault().access());
-            keeper.into_iter().for_each(|keeper| pass_over(&keeper, &context.ring(), epoch, false));
-            Err(failure)
-        }
+        Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
         Err(failure) => {
             log::error!("no trail is kept of this mount: {failure}");
             tell(&format!("no trail is kept of this mount: {failure}"));
@@ -142,8 +141,8 @@ pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
 fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
     let keeper =
         TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault::failure(vault, error))?;
-    let epoch = Vault::newest_epoch(vault).unwrap_or_default();
     let ring = keys.read()?.ring;
+    let mounts = mounts(vault, &ring).unwrap_or_default();
     let ring = match ring.trail_keys() {
         Some(_) => ring,
         None => {
@@ -154,7 +153,7 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
             added?.1.ring
         }
     };
-    let wanted = Wanted { volume: ring.volume_id(), epoch, options: None };
+    let wanted = Wanted { volume: ring.volume_id(), mounts, options: None };
     let mut closed = false;
     let kept = wanted.start(keeper, &ring).and_then(|start| {
         closed = start.settings.fail_closed;
@@ -176,13 +175,13 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
 /// What a trail is wanted for.
 struct Wanted<'a> {
     volume: VolumeId,
-    epoch: Epoch,
+    mounts: Mounts,
     /// Those of a mount; else all is as it was.
     options: Option<&'a TrailOptions>,
 }
 
 impl Wanted<'_> {
-    fn start(&self, keeper: TrailSeal, ring: &KeyRing) -> Result<Start, Failure> {
+    fn start(self, keeper: TrailSeal, ring: &KeyRing) -> Result<Start, Failure> {
         let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
         // One that is damaged is told of by who goes on with the trail.
         let seal = Seal::read(&keeper, &keys).ok().flatten();
@@ -192,13 +191,15 @@ impl Wanted<'_> {
             (None, Some(seal)) => seal.settings,
             (None, None) => Settings::default(),
         };
-        let epoch = seal.as_ref().map_or(self.epoch, |seal| seal.epoch.max(self.epoch));
+        let newest = self.mounts.newest;
+        let epoch = seal.as_ref().map_or(newest, |seal| seal.epoch.max(newest));
         Ok(Start {
             volume: self.volume,
             keys,
             directory,
             settings,
             epoch,
+            without_line: self.mounts.without_line,
             keeper: Box::new(keeper),
         })
     }
@@ -259,18 +260,27 @@ pub fn claimed_directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, 
     }
 }
 
-/// A mount that keeps no trail on purpose, or came to nothing, leaves a note of that where one was
-/// kept before: else it would look as if the trail had been set back.
-fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, epoch: Epoch, on_purpose: bool) {
+/// The mounts that the trail of a vault should tell of; `None` where they can't be authenticated. Where
+/// the vault's key is out of use they are believed without.
+pub fn mounts(vault: &Path, ring: &KeyRing) -> Option<Mounts> {
+    match Vault::mounts(vault, ring) {
+        Ok(mounts) => Some(mounts),
+        Err(VaultError::Key(error)) if error.is_refusal() => Vault::claimed_mounts(vault),
+        Err(_) => None,
+    }
+}
+
+/// A mount that keeps no trail on purpose leaves a note of that where one was kept before.
+fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, mounts: &Mounts) {
     let Some(keys) = ring.trail_keys() else { return };
     let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
-    // A read-only mount is none that it has to know of. And where there is one that it does not know
-    // of, the next verify is to see that.
-    if seal.epoch.0 + 1 != epoch.0 {
+    // Where there is a mount that it should know of, the next verify is to see that.
+    let before = Epoch(mounts.newest.0.saturating_sub(1));
+    if seal.epoch > before || seal.set_back(before, &mounts.without_line).is_some() {
         return;
     }
-    seal.epoch = epoch;
-    seal.passed_over += u64::from(on_purpose);
+    seal.epoch = mounts.newest;
+    seal.passed_over += 1;
     if let Err(error) = seal.write(keeper, &keys, true) {
         log::warn!("the vault's record of its trail can't be written: {error}");
     }

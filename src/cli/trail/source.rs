@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::crypto::TrailKeys;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::trail::{self, EventName, Filter, Head, Reader, Report, Trail, TrailError, Who};
+use crate::keys::trail::{
+    self, EventName, Filter, Head, Mounts, Reader, Report, Trail, TrailError, Who,
+};
 use crate::store::{Access, TrailSeal, Vault};
 
 use super::super::control::Request;
@@ -19,7 +21,7 @@ use super::super::target::{Daemon, Target};
 use super::super::vault::{self, Keys};
 use super::Lines;
 use super::events::of_key;
-use super::keep::{directory, recorded};
+use super::keep::{directory, mounts, recorded};
 use super::readers::Readers;
 
 /// Lines that the daemon hands over at once.
@@ -81,7 +83,8 @@ pub fn answer(
         TrailRequest::Acknowledge(reason) => {
             let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
             let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
-            let report = verified_with(vault, &directory, &keys, None)?;
+            let mounts = fs.vault().own_mounts().ok();
+            let report = verified_with(vault, (&directory, mounts), &keys, None)?;
             let ring = fs.vault().context().ring();
             acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
             Ok(json!(report))
@@ -90,7 +93,8 @@ pub fn answer(
             let head = head.as_deref().map(str::parse).transpose();
             let head = head.map_err(|what: &str| Failure::new(Exit::Usage, what))?;
             let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
-            Ok(json!(verified_with(vault, &directory, &keys, head)?))
+            let mounts = fs.vault().own_mounts().ok();
+            Ok(json!(verified_with(vault, (&directory, mounts), &keys, head)?))
         }
     }
 }
@@ -210,9 +214,12 @@ pub fn verified(
     }
     let id = vault::describe(&target.vault)?.vault;
     let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-    let keys = trail_keys(&keys.read()?.ring)?;
+    let ring = keys.read()?.ring;
+    let keys = trail_keys(&ring)?;
+    // First: a mount that begins meanwhile tells the trail after the vault.
+    let mounts = mounts(&target.vault, &ring);
     let directory = directory(&target.vault, named, || Ok(keys.clone()))?;
-    verified_with(&target.vault, &directory, &keys, head)
+    verified_with(&target.vault, (&directory, mounts), &keys, head)
 }
 
 /// Records that what is wrong with a trail was looked into, by the daemon or here with the key file;
@@ -233,7 +240,8 @@ pub fn acknowledge(target: &Target, args: &VaultArgs, reason: &str) -> Result<Re
         let directory = directory(&target.vault, None, || Ok(trail_keys.clone()))?;
         let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
         kept.flush();
-        let report = verified_with(&target.vault, &directory, &trail_keys, None)?;
+        let mounts = mounts(&target.vault, &ring);
+        let report = verified_with(&target.vault, (&directory, mounts), &trail_keys, None)?;
         acknowledge_in(kept, (&report, reason), &trail_keys, (&ring, &Who::here()))?;
         Ok((report, ring))
     })
@@ -261,15 +269,13 @@ fn acknowledge_in(
 
 fn verified_with(
     vault: &Path,
-    directory: &Path,
+    (directory, mounts): (&Path, Option<Mounts>),
     keys: &TrailKeys,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
-    // First: a mount that begins meanwhile tells the trail after the vault.
-    let epoch = Vault::newest_epoch(vault);
     let keeper =
         TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
-    Ok(trail::verify(directory, keys, &keeper, head, epoch)?)
+    Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref())?)
 }
 
 fn ask<T: serde::de::DeserializeOwned>(

@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::chain::{Chain, Head, link_from_text, split};
 use super::directory::Directory;
+use super::mounts::range;
 use super::verify::{Finding, Report};
-use super::{EventName, Seal, TrailError};
+use super::{EventName, Mounts, Seal, TrailError};
 use crate::crypto::TrailKeys;
 use crate::format::Epoch;
 
@@ -28,6 +29,10 @@ pub(super) struct Check<'a> {
     newest: Epoch,
     /// The newest mount of which a line tells the end.
     ended: Epoch,
+    /// Mounts between those that lines tell of.
+    untold: Vec<(Epoch, Epoch)>,
+    /// Lines that do not begin a file.
+    pub events: u64,
     /// Digests of findings that were looked into.
     pub acknowledged: HashSet<String>,
     /// Findings that are of earlier starts, which wrote them down.
@@ -53,6 +58,8 @@ impl<'a> Check<'a> {
             cut: None,
             newest: Epoch(0),
             ended: Epoch(0),
+            untold: Vec::new(),
+            events: 0,
             acknowledged: HashSet::new(),
             noted: 0,
             anchors,
@@ -125,6 +132,7 @@ impl<'a> Check<'a> {
         let sequence = numbered.sequence;
         let is_begin = numbered.event_name == EventName::TrailBegin;
         let told = numbered.told();
+        self.events += u64::from(!is_begin);
         if self.line == 1 && !self.first_line(numbered) {
             return self.go_on_behind(Head { sequence, link });
         } else if self.line > 1 && is_begin {
@@ -215,12 +223,23 @@ impl<'a> Check<'a> {
                         epoch.0, self.newest.0
                     ));
                 }
+                if let Some(after) = self.told_upto()
+                    && epoch.0 > after.0 + 1
+                {
+                    self.untold.push((Epoch(after.0 + 1), before));
+                }
                 self.newest = self.newest.max(epoch);
             }
             Some(Told::End(epoch)) => self.ended = self.ended.max(epoch),
             Some(Told::Acknowledged(digests)) => self.acknowledged.extend(digests),
             None => {}
         }
+    }
+
+    /// The newest mount that the lines so far tell of, if they tell of all up to it: files that went
+    /// when there were enough had the lines of older ones.
+    fn told_upto(&self) -> Option<Epoch> {
+        (self.newest > Epoch(0) || self.report.first == 1).then_some(self.newest)
     }
 
     fn meet_anchors(&mut self, head: Head) {
@@ -261,10 +280,14 @@ impl<'a> Check<'a> {
     pub fn compare(
         &mut self,
         seal: Result<Option<Seal>, TrailError>,
-        epoch: Option<Epoch>,
+        mounts: Option<&Mounts>,
     ) -> Result<(), TrailError> {
         let seal = match seal {
             Ok(Some(seal)) => seal,
+            // The first starts leave no other lines before they seal.
+            Ok(None) if self.events == 0 && mounts.is_some_and(Mounts::need_no_lines) => {
+                return Ok(());
+            }
             Ok(None) => {
                 self.find("the vault has no record of its trail");
                 return Ok(());
@@ -281,16 +304,40 @@ impl<'a> Check<'a> {
         if first > seal.first || (files == 0 && seal.head.sequence > 0) {
             self.find(format!("the first lines, from {}, are missing", seal.first));
         }
-        if let Some(newest) = epoch.filter(|newest| *newest < self.newest) {
+        match mounts {
+            Some(mounts) => self.compare_mounts(&seal, mounts),
+            None => self.find("the vault's record of its mounts is missing or was changed"),
+        }
+        Ok(())
+    }
+
+    /// Whether there is a line of each mount.
+    fn compare_mounts(&mut self, seal: &Seal, mounts: &Mounts) {
+        let Mounts { newest, ended, without_line } = mounts;
+        if *newest < self.newest {
             self.find(format!(
                 "the trail tells of mount {} and the vault knows of {}: the vault was set back",
                 self.newest.0, newest.0
             ));
         }
-        if let Some(what) = epoch.and_then(|newest| seal.set_back(newest)) {
-            self.find(what);
+        let set_back = seal.set_back(*newest, without_line);
+        // Of those that the seal does not know, `set_back` tells.
+        let upto = seal.epoch.min(*newest);
+        if let Some(after) = self.told_upto().filter(|after| *after < upto) {
+            self.untold.push((Epoch(after.0 + 1), upto));
         }
-        Ok(())
+        for (first, last) in std::mem::take(&mut self.untold) {
+            for missing in without_line.outside(first, last) {
+                self.find(format!(
+                    "{} no line of the beginning: the trail was set back, or could not be kept then",
+                    range(missing)
+                ));
+            }
+        }
+        set_back.into_iter().for_each(|what| self.find(what));
+        if *ended && self.newest == *newest && self.ended < *newest {
+            self.find(format!("mount {} ended cleanly, and there is no line of its end", newest.0));
+        }
     }
 }
 

@@ -50,13 +50,13 @@ impl End {
             return Ok(Self { head: seal.head, open: Some(file), trouble: None });
         }
         // A crash, or somebody else: the lines say themselves how far they are whole.
-        let from = sealed.map_or(last, |seal| seal.file.0);
+        let from = sealed.map_or(1, |seal| seal.file.0);
         let tail = files.partition_point(|first| *first < from.min(last));
         let tail = Tail::read(directory, &files[tail..], keys, sealed)?;
         let place = directory.path().shown();
         let trouble = match sealed {
-            // The first start leaves one line before it seals.
-            None if tail.head.sequence > 1 => {
+            // The first starts leave no other lines before they seal.
+            None if tail.events > 0 => {
                 Some(format!("the vault has no record of the trail in {place}"))
             }
             _ if tail.is_sound && (sealed.is_none() || files.contains(&from)) => None,

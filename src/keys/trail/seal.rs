@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::TrailError;
 use super::chain::{Head, link_from_text, link_to_text};
 use crate::crypto::TrailKeys;
-use crate::format::Epoch;
+use crate::format::{Epoch, EpochSet};
 
 /// Bytes of a file of the trail, unless told otherwise: 64 MiB.
 const FILE_LEN: u64 = 64 << 20;
@@ -137,13 +137,14 @@ impl Seal {
         keeper.write(&self.to_bytes(keys)?, durable)
     }
 
-    /// What it means that the vault knows of mounts up to `newest`, where the trail should too.
-    pub(super) fn set_back(&self, newest: Epoch) -> Option<String> {
+    /// What it means that the vault knows of mounts up to `newest`, where the trail should too, but
+    /// for those `without_line`.
+    pub fn set_back(&self, newest: Epoch, without_line: &EpochSet) -> Option<String> {
         let known = self.epoch;
-        (newest > known).then(|| {
+        (!without_line.outside(Epoch(known.0 + 1), newest).is_empty()).then(|| {
             format!(
                 "the vault has been mounted {} times and its trail knows of {}: the trail was set \
-                 back, could not be kept, or a mount was killed as it began",
+                 back, or could not be kept",
                 newest.0, known.0
             )
         })

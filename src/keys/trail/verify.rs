@@ -9,9 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::chain::Head;
 use super::check::Check;
 use super::directory::Directory;
-use super::{Seal, SealKeeper, TrailError};
+use super::{Mounts, Seal, SealKeeper, TrailError};
 use crate::crypto::TrailKeys;
-use crate::format::Epoch;
 
 /// What is wrong at a place of the trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +58,8 @@ impl Finding {
 }
 
 /// Reads a whole trail, which may be written meanwhile. `keeper` has the vault's seal; `known` is a
-/// head that was kept elsewhere; `epoch` the newest mount that the vault knew of before this.
+/// head that was kept elsewhere; `mounts` are those that the vault knew of before this, `None` where its
+/// record of them can't be authenticated.
 ///
 /// # Errors
 /// [`TrailError::Missing`], [`TrailError::Io`]; what is wrong with the trail is in the report.
@@ -68,7 +68,7 @@ pub fn verify(
     keys: &TrailKeys,
     keeper: &dyn SealKeeper,
     known: Option<Head>,
-    epoch: Option<Epoch>,
+    mounts: Option<&Mounts>,
 ) -> Result<Report, TrailError> {
     let before = Seal::read(keeper, keys);
     let sealed = before.as_ref().ok().and_then(Option::as_ref);
@@ -83,7 +83,7 @@ pub fn verify(
     };
     check.end();
     // Before they are, the vault is told: where one was missed, it is by now.
-    check.compare(before.and_then(|_| Seal::read(keeper, keys)), epoch)?;
+    check.compare(before.and_then(|_| Seal::read(keeper, keys)), mounts)?;
     let mut report = check.report;
     let found = report.findings.len();
     report.findings.retain(|finding| !check.acknowledged.contains(&finding.digest(keys)));
@@ -97,6 +97,8 @@ pub(super) struct Tail {
     pub is_sound: bool,
     /// Whole lines of the last file.
     pub lines: u64,
+    /// Lines that do not begin a file.
+    pub events: u64,
 }
 
 impl Tail {
@@ -112,8 +114,8 @@ impl Tail {
         for &first in files {
             check.file(directory, first)?;
         }
-        let lines = check.line;
+        let (lines, events) = (check.line, check.events);
         let head = check.end();
-        Ok(Self { head, is_sound: check.report.findings.len() == check.noted, lines })
+        Ok(Self { head, is_sound: check.report.findings.len() == check.noted, lines, events })
     }
 }

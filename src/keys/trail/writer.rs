@@ -15,7 +15,7 @@ use super::line::Line;
 use super::seal::{Seal, SealKeeper, Settings};
 use super::{Event, EventName, TrailError, Who};
 use crate::crypto::{TrailKeys, scrubbed};
-use crate::format::{Epoch, VolumeId};
+use crate::format::{Epoch, EpochSet, VolumeId};
 
 /// What a trail begins with.
 pub struct Start {
@@ -29,6 +29,8 @@ pub struct Start {
     pub settings: Settings,
     /// The newest mount of the vault.
     pub epoch: Epoch,
+    /// Mounts of which it need know nothing.
+    pub without_line: EpochSet,
     /// Where the vault keeps how far the trail has come.
     pub keeper: Box<dyn SealKeeper>,
 }
@@ -75,9 +77,9 @@ impl Writer {
         };
         // The mount that begins is the one that the trail does not know of yet.
         let before = Epoch(start.epoch.0.saturating_sub(1));
-        trouble = trouble
-            .or(end.trouble)
-            .or_else(|| sealed.as_ref().and_then(|seal| seal.set_back(before)));
+        trouble = trouble.or(end.trouble).or_else(|| {
+            sealed.as_ref().and_then(|seal| seal.set_back(before, &start.without_line))
+        });
         let mut seal = sealed.unwrap_or_else(|| Seal {
             first: first.unwrap_or(1),
             ..Seal::new(&start.directory, start.settings, start.epoch)

@@ -101,7 +101,7 @@ fn a_long_trail_is_written_searched_and_verified() {
     }
     trail.end();
     let written = begun.elapsed();
-    scratch.epoch.0 += 1;
+    scratch.next_mount();
     let bytes: u64 = scratch.files().iter().map(|path| fs::metadata(path).unwrap().len()).sum();
     let begun = Instant::now();
     let found = scratch.found(&Filter { user: Some(7), ..Filter::default() });

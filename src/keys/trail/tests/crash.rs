@@ -21,7 +21,7 @@ fn killed_after(numbers: std::ops::Range<u32>) -> Scratch {
         thread::sleep(Duration::from_millis(1));
     }
     let mut copy = scratch.copy();
-    copy.epoch.0 += 1;
+    copy.next_mount();
     copy
 }
 
@@ -133,7 +133,7 @@ fn short_files_push_nothing_out() {
         let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
         writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
         drop(writer);
-        scratch.epoch.0 += 1;
+        scratch.next_mount();
     }
     assert!(scratch.files().len() > 15, "{:?}", scratch.files());
     assert_eq!(scratch.mount(110..250), None);

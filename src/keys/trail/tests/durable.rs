@@ -61,7 +61,9 @@ fn from_eight_threads_each_is_there_once() {
     });
     trail.end();
     assert_eq!(trail.condition().lost, 0);
-    let report = verify(&scratch.path(), &scratch.keys, &scratch.memory, None, None).unwrap();
+    let report =
+        verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&Mounts::default()))
+            .unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.lines, u64::from(8 * EACH) + report.files);
     assert_eq!((report.last, report.unsealed), (report.lines, 0));
@@ -87,7 +89,13 @@ fn while_it_is_written_it_is_whole() {
             });
             let (mut verified, mut first) = (0, 0);
             while !ended.load(Ordering::Relaxed) {
-                let report = verify(&scratch.path(), &scratch.keys, &scratch.memory, None, None);
+                let report = verify(
+                    &scratch.path(),
+                    &scratch.keys,
+                    &scratch.memory,
+                    None,
+                    Some(&Mounts::default()),
+                );
                 let report = report.unwrap();
                 assert_eq!(report.findings, [], "{files} files");
                 assert!(report.first >= first && report.last >= report.first);
@@ -97,7 +105,7 @@ fn while_it_is_written_it_is_whole() {
         });
         assert!(verified > 10 && first > 1000, "{verified} times, up to {first}");
         trail.end();
-        scratch.epoch.0 += 1;
+        scratch.next_mount();
         scratch.assert_clean();
     }
 }

@@ -30,7 +30,7 @@ fn ends_well(trail: &Trail, scratch: &mut Scratch) {
     show(scratch);
     wait_until(|| trail.condition().failing.is_none());
     trail.end();
-    scratch.epoch.0 += 1;
+    scratch.next_mount();
     let report = scratch.assert_clean();
     assert_eq!((report.last, report.unsealed), (report.lines, 0));
 }

@@ -20,7 +20,7 @@ use super::directory::Directory;
 use super::writer::Writer;
 use super::*;
 use crate::crypto::{Secret, TrailKeys};
-use crate::format::{Epoch, VolumeId};
+use crate::format::{Epoch, EpochSet, VolumeId};
 
 /// A vault's memory of its trail.
 #[derive(Debug, Clone, Default)]
@@ -45,6 +45,8 @@ struct Scratch {
     keys: TrailKeys,
     settings: Settings,
     epoch: Epoch,
+    /// Mounts that leave no line of themselves.
+    without_line: EpochSet,
 }
 
 impl Scratch {
@@ -52,7 +54,15 @@ impl Scratch {
         let directory = tempfile::tempdir().unwrap();
         let volume = VolumeId::random();
         let keys = TrailKeys::derive(&Secret::random(), &[7; 16]);
-        Self { directory, memory: Memory::default(), volume, keys, settings, epoch: Epoch(1) }
+        Self {
+            directory,
+            memory: Memory::default(),
+            volume,
+            keys,
+            settings,
+            epoch: Epoch(1),
+            without_line: EpochSet::default(),
+        }
     }
 
     /// Of files that hold about so many lines.
@@ -71,6 +81,7 @@ impl Scratch {
             directory: self.path(),
             settings: self.settings,
             epoch: self.epoch,
+            without_line: self.without_line.clone(),
             keeper: Box::new(self.memory.clone()),
         }
     }
@@ -86,8 +97,13 @@ impl Scratch {
             writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
         }
         writer.seal(true);
-        self.epoch.0 += 1;
+        self.next_mount();
         trouble
+    }
+
+    fn next_mount(&mut self) {
+        self.without_line.push(self.epoch);
+        self.epoch.0 += 1;
     }
 
     /// Three files and what is in them.
@@ -105,7 +121,9 @@ impl Scratch {
     fn verify_with(&self, known: Option<Head>) -> Report {
         // A mount that has ended: the next one is of `epoch`.
         let newest = Epoch(self.epoch.0.saturating_sub(1));
-        verify(&self.path(), &self.keys, &self.memory, known, Some(newest)).unwrap()
+        let without_line = self.without_line.clone();
+        let mounts = Mounts { newest, ended: false, without_line };
+        verify(&self.path(), &self.keys, &self.memory, known, Some(&mounts)).unwrap()
     }
 
     fn verify(&self) -> Report {
@@ -144,7 +162,8 @@ impl Scratch {
     fn copy(&self) -> Self {
         let memory = Memory(Arc::new(Mutex::new(self.memory.0.lock().clone())));
         let directory = tempfile::tempdir().unwrap();
-        let copy = Self { directory, memory, keys: self.keys.clone(), ..*self };
+        let (keys, without_line) = (self.keys.clone(), self.without_line.clone());
+        let copy = Self { directory, memory, keys, without_line, ..*self };
         Directory::make(&copy.path()).unwrap();
         for file in self.files() {
             fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();

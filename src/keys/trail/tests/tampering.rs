@@ -241,3 +241,72 @@ fn a_clean_end_without_its_line_is_found() {
         assert_eq!(told.count(), findings, "{has_end} {after_clean_end}: {report:?}");
     }
 }
+
+fn line_of(name: EventName, epoch: u64) -> Event {
+    let mut event = Event::new(name, Who::here());
+    let details = serde_json::json!({ "epoch": epoch, "afterCleanEnd": false });
+    event.parameters.details = Some(details);
+    event
+}
+
+/// Mounts that left lines, those that need none, and which findings there are then.
+#[test]
+fn each_mount_has_its_line_or_needs_none() {
+    use EventName::{Mount, Unmount};
+    const MISSING: &str = "no line of the beginning";
+    const END: &str = "no line of its end";
+    for (mounts, without, newest, ended, wanted) in [
+        (&[1, 2, 3][..], &[][..], 3, false, &[][..]),
+        (&[1, 3], &[2], 3, false, &[]),
+        (&[1, 3], &[], 3, false, &["mount 2 has no line"]),
+        (&[3, 5], &[1, 2], 5, false, &["mount 4 has no line"]),
+        (&[4], &[2], 4, false, &["mount 1 has no line", "mount 3 has no line"]),
+        (&[6], &[1, 2], 6, false, &["mounts 3 to 5 have no line"]),
+        (&[1, 2], &[3], 3, true, &[]),
+        (&[1, 2], &[], 3, false, &["mount 3 has no line"]),
+        (&[1, 2], &[], 2, true, &["mount 2 ended cleanly"]),
+        (&[], &[], 2, true, &["mounts 1 to 2 have no line"]),
+        (&[], &[1, 2], 2, true, &[]),
+    ] {
+        let mut scratch = Scratch::of_files(100);
+        scratch.epoch = Epoch(newest);
+        without.iter().for_each(|epoch| scratch.without_line.push(Epoch(*epoch)));
+        let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
+        for &epoch in mounts {
+            let begin = (Timestamp::now(), line_of(Mount, epoch));
+            let end = (epoch < newest).then(|| (Timestamp::now(), line_of(Unmount, epoch)));
+            writer
+                .append(&[Some(begin), end].into_iter().flatten().collect::<Vec<_>>(), |_, _| ())
+                .unwrap();
+        }
+        writer.seal(true);
+        let known =
+            Mounts { newest: Epoch(newest), ended, without_line: scratch.without_line.clone() };
+        let report =
+            verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known)).unwrap();
+        let found: Vec<_> = report.findings.iter().map(|finding| &*finding.what).collect();
+        assert_eq!(found.len(), wanted.len(), "{mounts:?} {without:?}: {found:?}");
+        for (found, wanted) in found.iter().zip(wanted) {
+            assert!(found.starts_with(wanted), "{mounts:?} {without:?}: {found:?}");
+            assert!(found.contains(MISSING) || found.contains(END), "{found}");
+        }
+    }
+}
+
+/// Of lines that went with the oldest files nothing is missed.
+#[test]
+fn mounts_of_files_that_went_are_not_missed() {
+    let settings = Settings { file_len: 2000, files: 2, ..Settings::default() };
+    let mut scratch = Scratch::with(settings);
+    scratch.epoch = Epoch(39);
+    let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
+    for epoch in 1..40 {
+        writer.append(&[(Timestamp::now(), line_of(EventName::Mount, epoch))], |_, _| ()).unwrap();
+    }
+    writer.seal(true);
+    let known = Mounts { newest: Epoch(39), ..Mounts::default() };
+    let report =
+        verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known)).unwrap();
+    assert!(report.first > 1);
+    assert_eq!(report.findings, []);
+}
