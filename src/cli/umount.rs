@@ -79,7 +79,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         None => Ok(Exit::Done),
         Some(reason) => {
             let sentence = match reason.as_str() {
-                "" => "its daemon died before it had ended the mount",
+                "" => {
+                    "its daemon died before the end, or had no room in the vault for the reason, which its log tells"
+                }
                 reason => reason,
             };
             let sentence = format!("unmounted {mountpoint}, which did not end cleanly: {sentence}");

@@ -64,13 +64,18 @@ impl Keys {
     /// # Errors
     /// [`Exit::KeyFile`], also for one that is older than what was read before, or has other keys.
     pub fn read(&self) -> Result<OpenKeyFile, Failure> {
+        // Held meanwhile, so that no later state is seen by another before this one is looked at.
+        let mut seen = self.seen.lock();
         let file = KeyFile::open(&self.path, &self.vault, &self.held)?;
-        self.require_later(&file)?;
+        self.require_later(&mut seen, &file)?;
         Ok(file)
     }
 
-    fn require_later(&self, file: &OpenKeyFile) -> Result<(), KeyError> {
-        let mut seen = self.seen.lock();
+    fn require_later(
+        &self,
+        seen: &mut (KeyFileMark, Fingerprints),
+        file: &OpenKeyFile,
+    ) -> Result<(), KeyError> {
         if *file.mark() == seen.0 {
             return Ok(());
         }
@@ -116,11 +121,15 @@ impl Keys {
         change: impl FnOnce(&mut OpenKeyFile) -> Result<T, KeyError>,
     ) -> Result<(T, OpenKeyFile), Failure> {
         let edited = KeyFile::edit(&self.path, &self.vault, &self.held, |file| {
-            self.require_later(file)?;
+            self.require_later(&mut self.seen.lock(), file)?;
             change(file)
         })?;
-        // What this process has made of the state before needs no proof.
-        *self.seen.lock() = (edited.1.mark().clone(), edited.1.ring.fingerprints());
+        let mut seen = self.seen.lock();
+        if edited.1.mark().generation > seen.0.generation {
+            // What this process has made of the state before needs no proof.
+            *seen = (edited.1.mark().clone(), edited.1.ring.fingerprints());
+        }
+        drop(seen);
         Ok(edited)
     }
 }
@@ -249,8 +258,8 @@ pub fn reread(keys: &Keys, fs: &Fs) -> Result<(), Failure> {
 
 /// The vault goes on with what the key file holds now.
 pub fn adopt(fs: &Fs, file: OpenKeyFile) {
-    fs.vault().note_key_file(file.mark());
-    fs.vault().context().replace_ring(file.ring);
+    let mark = file.mark().clone();
+    fs.vault().go_on_with(&mark, file.ring);
 }
 
 /// Makes sure that a vault that nobody has open, and its key file, were not put back: a command that

@@ -48,7 +48,8 @@ impl Departing {
             return false;
         }
         state.waiters += 1;
-        while let Some(until) = state.due() {
+        let newest = state.next;
+        while let Some(until) = state.due(newest) {
             self.changed.wait_until(&mut state, until);
         }
         state.waiters -= 1;
@@ -57,9 +58,10 @@ impl Departing {
 }
 
 impl State {
-    /// Until when there is something to wait for.
-    fn due(&self) -> Option<Instant> {
-        let until = self.removed.values().map(|removed| *removed + SOON).max()?;
+    /// Until when there is something to wait for, of what was removed before the number `newest`.
+    fn due(&self, newest: u64) -> Option<Instant> {
+        let earlier = self.removed.iter().filter(|(number, _)| **number < newest);
+        let until = earlier.map(|(_, removed)| *removed + SOON).max()?;
         (until > Instant::now()).then_some(until)
     }
 }
@@ -105,6 +107,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_removed_meanwhile_is_not_waited_for() {
+        let departing = Arc::new(Departing::default());
+        let _held = departing.expect();
+        let waited = thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let begun = Instant::now();
+                departing.wait();
+                begun.elapsed()
+            });
+            let mut later = Vec::new();
+            while !waiter.is_finished() && later.len() < 100 {
+                thread::sleep(SOON / 20);
+                later.push(departing.expect());
+            }
+            waiter.join().unwrap()
+        });
+        assert!(waited < 3 * SOON, "{waited:?}");
+    }
+
+    #[test]
     fn what_is_held_is_not_waited_for() {
         let departing = Arc::new(Departing::default());
         let _held = departing.expect();
@@ -128,7 +150,7 @@ mod tests {
                 thread::yield_now();
             }
             assert!(!departing.wait());
-            assert!(departing.state.lock().due().is_some(), "it came back without waiting");
+            assert!(departing.state.lock().due(u64::MAX).is_some(), "it came back without waiting");
         });
     }
 }

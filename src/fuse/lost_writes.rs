@@ -213,10 +213,14 @@ impl LostWrites {
             thread.spawn(move || mender.run(&receiver)).ok().map(|_| sender)
         });
         // The thread ends with the process alone.
-        let lost = Lost { inode, offset: lost.start, held: fs.keep_open(inode) };
+        let held = fs.keep_open(inode);
+        let lost = Lost { inode, offset: lost.start, held };
         let sent = sender.as_ref().is_some_and(|sender| sender.send(lost).is_ok());
         if !sent {
             self.pending.done(inode, 1);
+            if held && let Err(error) = fs.release(inode) {
+                log::debug!("{error}");
+            }
         }
     }
 

@@ -182,7 +182,7 @@ impl Vault {
         }
         let newest = watch.as_ref().map_or(Epoch(0), Watch::newest).max(known_to_trail);
         let record = record.unwrap_or_else(|| EpochRecord::in_place_of_lost(newest));
-        let mut watched = Watched { watch, marks, failing: None };
+        let mut watched = Watched { watch, marks, failing: None, in_force: 0, ended: false };
         let mut lacks = Vec::new();
         let record = match access {
             Access::ReadOnly => {

@@ -21,6 +21,10 @@ pub(super) struct Watched {
     pub marks: Marks,
     /// Why this machine can't keep what it knows.
     pub failing: Option<String>,
+    /// The newest state of the key file whose keys are in force.
+    pub in_force: u64,
+    /// The mount has ended cleanly: nothing more is written of it.
+    pub ended: bool,
 }
 
 impl Watched {
@@ -112,13 +116,28 @@ impl Vault {
         }
         state::write(&self.own, &self.keys().state, &ended, marks)?;
         watched.note(&ended);
+        watched.ended = true;
         Ok(())
+    }
+
+    /// Goes on with the keys that a state of the key file holds; does nothing where a later state is in
+    /// force, which another command has brought meanwhile.
+    pub fn go_on_with(&self, mark: &KeyFileMark, ring: KeyRing) {
+        let mut watched = self.watched.lock();
+        if mark.generation >= watched.in_force {
+            watched.in_force = mark.generation;
+            self.note_mark(&mut watched, mark);
+            self.context.replace_ring(ring);
+        }
     }
 
     /// The key file is of this state by now: what is older is not to be used with the vault again.
     pub fn note_key_file(&self, mark: &KeyFileMark) {
-        let mut watched = self.watched.lock();
-        if mark.generation > watched.marks.key_file.generation {
+        self.note_mark(&mut self.watched.lock(), mark);
+    }
+
+    fn note_mark(&self, watched: &mut Watched, mark: &KeyFileMark) {
+        if mark.generation > watched.marks.key_file.generation && !watched.ended {
             watched.marks.key_file = mark.clone();
             // A vault that is read alone learns of it in its next mount.
             let (state, epochs) = (self.keys().state, self.context.epochs_now());
