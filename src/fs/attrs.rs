@@ -225,52 +225,66 @@ impl Fs {
         Ok(())
     }
 
-    /// Gives what was just made at `place`, or open as `fd`, to the caller: the owner, and the group
-    /// unless the directory passes its own on. Returns whether that changed anything.
+    /// Gives the file that was just made at `place` and is open as `fd` to its owner. Returns whether
+    /// that changed anything.
     ///
     /// # Errors
-    /// [`FsError::Stale`] where something else lies there by now; what the backing filesystem says.
+    /// What the backing filesystem says.
     pub(super) fn give_to(
         &self,
         caller: &Caller,
-        (place, fd): (&Place, Option<BorrowedFd<'_>>),
+        (place, fd): (&Place, BorrowedFd<'_>),
         made: &Stat,
     ) -> Result<bool, FsError> {
-        let kind = FileType::from_raw_mode(made.st_mode);
-        // The vault's own directory passes nothing on for the mount's root.
-        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
-        let root = root.filter(|root| root.mode & 0o2000 != 0);
-        if root.is_none() && caller.uid == self.euid && caller.gid == self.egid {
+        let Some(owner) = self.owner_of_new(place, caller)? else { return Ok(false) };
+        let uid = (made.st_uid != owner.uid).then_some(owner.uid);
+        let gid = (made.st_gid != owner.gid).then_some(owner.gid);
+        if uid.is_none() && gid.is_none() {
             return Ok(false);
         }
-        let inherits = root.is_none() && rustix::fs::fstat(place.dir())?.st_mode & 0o2000 != 0;
-        let group = root.map_or(caller.gid, |root| root.gid);
-        let passed_on = if root.is_some() && kind == FileType::Directory { 0o2000 } else { 0 };
-        let uid = (made.st_uid != caller.uid).then_some(caller.uid);
-        let gid = (!inherits && made.st_gid != group).then_some(group);
-        if uid.is_none() && gid.is_none() && passed_on == 0 {
-            return Ok(false);
-        }
-        let found;
-        let target = match fd {
-            Some(fd) => Target::File(fd),
-            None => {
-                // Nobody else's file is given away that was put there meanwhile.
-                let is_new =
-                    made.st_uid == self.euid && (kind == FileType::Directory || made.st_nlink == 1);
-                found = self.itself(self.places.inode(made)?, place.clone())?;
-                if !is_new {
-                    return Err(FsError::Stale);
-                }
-                Target::Place(&found)
-            }
-        };
+        let target = Target::File(fd);
         target.chown(uid, gid)?;
-        if (made.st_mode | passed_on) & 0o6000 != 0 && kind != FileType::Symlink {
-            target.chmod((made.st_mode | passed_on) & 0o7777)?;
+        // That takes suid and sgid off.
+        if made.st_mode & 0o6000 != 0 {
+            target.chmod(made.st_mode & 0o7777)?;
         }
         Ok(true)
     }
+
+    /// To whom belongs what `caller` makes at `place`, where that is another than the kernel below
+    /// gives it to.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub(super) fn owner_of_new(
+        &self,
+        place: &Place,
+        caller: &Caller,
+    ) -> rustix::io::Result<Option<Owner>> {
+        let uid = caller.uid;
+        // The vault's own directory passes nothing on for the mount's root.
+        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
+        if let Some(root) = root.filter(|root| root.mode & 0o2000 != 0) {
+            return Ok(Some(Owner { uid, gid: root.gid, passes_on: true }));
+        }
+        if uid == self.euid && caller.gid == self.egid {
+            return Ok(None);
+        }
+        let dir = rustix::fs::fstat(place.dir())?;
+        Ok(Some(match dir.st_mode & 0o2000 {
+            0 => Owner { uid, gid: caller.gid, passes_on: false },
+            _ => Owner { uid, gid: dir.st_gid, passes_on: true },
+        }))
+    }
+}
+
+/// To whom something new belongs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    /// The group is the directory's, which directories below pass on too.
+    pub passes_on: bool,
 }
 
 impl Target<'_> {

@@ -4,14 +4,15 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
+use super::attrs::Owner;
 use super::descriptors;
 use super::key_locks::KeyLock;
 use super::lookup::Entry;
 use super::nodes::{Link, Pin};
-use super::place::Place;
+use super::place::{self, Place};
 use super::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
 
 impl Fs {
@@ -46,7 +47,12 @@ impl Fs {
         match created {
             Ok(fd) => {
                 let made = Made::new(&place, AtFlags::empty());
-                let (stat, backing) = self.settle(&place, Some(fd.as_fd()), caller)?;
+                let stat = || self.places.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
+                let mut found = stat()?;
+                if self.give_to(caller, (&place, fd.as_fd()), &found.0)? {
+                    found = stat()?;
+                }
+                let (stat, backing) = found;
                 let mut attr = self.attr(&place, &stat)?;
                 let file = self.open.adopt(attr.inode, fd, &stat)?;
                 if wanted.write {
@@ -95,9 +101,9 @@ impl Fs {
             let may = self.may_create(parent, name, key, unopened, caller);
             self.record_refused("mknod", || self.path_in(parent, name), || caller.who(), may)?;
         }
-        self.make(parent, name, caller, AtFlags::empty(), |place| {
+        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
-            rustix::fs::mknodat(place.dir(), place.name(), kind, mode, rdev.into())
+            rustix::fs::mknodat(dir, name, kind, mode, rdev.into())
         })
     }
 
@@ -112,9 +118,9 @@ impl Fs {
         mode: u32,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, AtFlags::REMOVEDIR, |place| {
+        self.make(parent, name, caller, AtFlags::REMOVEDIR, |dir, name| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
-            rustix::fs::mkdirat(place.dir(), place.name(), mode)
+            rustix::fs::mkdirat(dir, name, mode)
         })
     }
 
@@ -129,8 +135,8 @@ impl Fs {
         target: &OsStr,
         caller: &Caller,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, AtFlags::empty(), |place| {
-            rustix::fs::symlinkat(target, place.dir(), place.name())
+        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
+            rustix::fs::symlinkat(target, dir, name)
         })
     }
 
@@ -178,41 +184,47 @@ impl Fs {
         self.remove(parent, name, AtFlags::REMOVEDIR)
     }
 
-    /// Makes a name; `undo` are the flags of the unlinkat(2) that takes it away again.
+    /// Makes a name by `make`, in the directory and under the name that it is given; `undo` are the
+    /// flags of the unlinkat(2) that takes it away again.
     fn make(
         &self,
         parent: Inode,
         name: &OsStr,
         caller: &Caller,
         undo: AtFlags,
-        make: impl FnOnce(&Place) -> rustix::io::Result<()>,
+        make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
     ) -> Result<Entry, FsError> {
         let place = self.place(parent, name)?;
         let _held = self.hold_alone(parent, &place);
-        make(&place)?;
+        match self.owner_of_new(&place, caller)? {
+            None => make(place.dir(), place.name())?,
+            Some(owner) => self.make_for(owner, &place, undo, make)?,
+        }
         let made = Made::new(&place, undo);
-        let (stat, backing) = self.settle(&place, None, caller)?;
+        let (stat, backing) = self.places.stat(&place)?;
         let attr = self.attr(&place, &stat)?;
         made.keep();
         let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &place));
         Ok(Entry { attr, generation })
     }
 
-    /// Gives what was just made at `place`, or open as `fd`, to its caller; returns what it then is,
-    /// with its generation.
-    fn settle(
+    /// Makes what is to belong to `owner` where nobody else reaches it, and moves it to its place when
+    /// it does: there, it might be another's file by the call that gives it away.
+    fn make_for(
         &self,
+        owner: Owner,
         place: &Place,
-        fd: Option<BorrowedFd<'_>>,
-        caller: &Caller,
-    ) -> Result<(Stat, u32), FsError> {
-        let stat = || match fd {
-            Some(fd) => self.places.stat_at(fd, OsStr::new(""), AtFlags::EMPTY_PATH),
-            None => self.places.stat(place),
-        };
-        let made = stat()?;
-        let is_changed = self.give_to(caller, (place, fd), &made.0)?;
-        Ok(if is_changed { stat()? } else { made })
+        undo: AtFlags,
+        make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
+    ) -> Result<(), FsError> {
+        let (dir, name) = self.vault.staging().map_err(place::backing)?;
+        make(dir, OsStr::new(&name))?;
+        let moved = settle_in(dir, &name, owner).and_then(|()| move_to(place, dir, &name));
+        if moved.is_err() {
+            // What is told is why it could not be kept.
+            let _ = rustix::fs::unlinkat(dir, &name, undo);
+        }
+        Ok(moved?)
     }
 
     fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<Inode, FsError> {
@@ -343,6 +355,35 @@ pub(super) struct Going<'a> {
 
 /// Bytes of a file whose space is worth waiting for.
 const LARGE: i64 = 256 * 1024;
+
+/// Gives the name in `dir`, which nobody else reaches, to its owner.
+fn settle_in(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let made = rustix::fs::statat(dir, name, flags)?;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    rustix::fs::chownat(dir, name, Some(uid), Some(gid), flags)?;
+    let kind = FileType::from_raw_mode(made.st_mode);
+    let passed_on = if owner.passes_on && kind == FileType::Directory { 0o2000 } else { 0 };
+    let mode = (made.st_mode | passed_on) & 0o7777;
+    // After the owner: changing that takes suid and sgid off.
+    if mode & 0o6000 != 0 && kind != FileType::Symlink {
+        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Moves the name in `dir` to `place`, where there is none.
+fn move_to(place: &Place, dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(dir, name, place.dir(), place.name(), flags) {
+        // A filesystem without the flag. The name is held: nothing of the mount's comes in between.
+        Err(Errno::INVAL | Errno::NOSYS) => match place.stat() {
+            Ok(_) => Err(Errno::EXIST),
+            Err(_) => rustix::fs::renameat(dir, name, place.dir(), place.name()),
+        },
+        moved => moved,
+    }
+}
 
 fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -347,8 +347,8 @@ impl Fs {
                 return Ok(file);
             }
             let (place, _held) = self.held_place(inode)?;
-            let is_inode = |stat: &Stat| Ok(self.places.inode(stat)? == inode);
-            self.open.acquire(inode, &place, for_writing, is_inode)
+            let stat = |fd: BorrowedFd<'_>| self.places.stat_of(inode, &place, fd);
+            self.open.acquire(inode, &place, for_writing, stat)
         };
         let acquired = match acquire() {
             Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {

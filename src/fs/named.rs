@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -84,8 +84,8 @@ impl Fs {
                 found => return Ok((nameless_place(found)?, None)),
             };
             let held = self.names.read(self.name_key(link.parent, &link.name));
-            if self.nodes.has_link(inode, &link) {
-                return Ok((Place::of_name(self.dir(link.parent)?, link.name), Some(held)));
+            if let Some(born) = self.nodes.born(inode, &link) {
+                return Ok((Place::of_name(self.dir(link.parent)?, link.name, born), Some(held)));
             }
         }
     }
@@ -115,8 +115,8 @@ impl Fs {
             }
             opened => opened,
         }?;
-        let is_it = self.places.inode(&rustix::fs::fstat(&fd)?)? == inode;
-        is_it.then(|| Place::itself(Arc::new(fd))).ok_or(FsError::Stale)
+        self.places.stat_of(inode, &place, fd.as_fd())?;
+        Ok(Place::itself(Arc::new(fd)))
     }
 
     /// [`Fs::held_place`] of `inode`, while the name at `to` in `parent` is held alone.
@@ -135,8 +135,8 @@ impl Fs {
                 found => return Ok((nameless_place(found)?, (self.names.write(to.0), None))),
             };
             let held = self.names.both((self.name_key(link.parent, &link.name), Mode::Read), to);
-            if self.nodes.has_link(inode, &link) {
-                return Ok((Place::of_name(self.dir(link.parent)?, link.name), held));
+            if let Some(born) = self.nodes.born(inode, &link) {
+                return Ok((Place::of_name(self.dir(link.parent)?, link.name, born), held));
             }
         }
     }

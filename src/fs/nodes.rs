@@ -36,6 +36,8 @@ struct Node {
     children: u64,
     /// Told to the kernel with the number, which alone may come to mean another file.
     generation: u32,
+    /// The generation that the backing filesystem gives the file that was found last.
+    born: u32,
     kind: FileType,
     /// Names that are known; the first is as good as any.
     links: Vec<Link>,
@@ -94,7 +96,7 @@ impl Pin {
 impl Node {
     fn new(kind: FileType, generation: u32) -> Self {
         let links = Vec::with_capacity(1);
-        Self { lookups: 0, children: 0, generation, kind, links, nameless: None }
+        Self { lookups: 0, children: 0, generation, born: generation, kind, links, nameless: None }
     }
 
     /// The generation to tell of `attr`: another one than the node's own where the number was given
@@ -189,6 +191,8 @@ impl Nodes {
             dropped = std::mem::replace(&mut *node, new).links;
         }
         node.lookups += 1;
+        // What it is now is told to the kernel, too.
+        node.born = backing;
         self.relink(node, link, dropped);
         generation
     }
@@ -278,9 +282,9 @@ impl Nodes {
         self.0.get(&inode).map_or_else(Vec::new, |node| node.links.clone())
     }
 
-    /// Whether `link` is a name of the inode.
-    pub fn has_link(&self, inode: Inode, link: &Link) -> bool {
-        self.0.get(&inode).is_some_and(|node| node.links.contains(link))
+    /// The generation that the backing filesystem gives the file, if `link` is a name of the inode.
+    pub fn born(&self, inode: Inode, link: &Link) -> Option<u32> {
+        self.0.get(&inode).filter(|node| node.links.contains(link)).map(|node| node.born)
     }
 
     /// Whether no name of the inode but `link` is known.

@@ -5,7 +5,7 @@
 //! end of the mount.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -123,7 +123,8 @@ impl OpenFiles {
         self.files.insert(inode, shared);
     }
 
-    /// Opens the file for one more user, from `place` if it is not open yet.
+    /// Opens the file for one more user, from `place` if it is not open yet. `stat` shows what was
+    /// opened there, if it is the file.
     ///
     /// # Errors
     /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
@@ -132,7 +133,7 @@ impl OpenFiles {
         inode: Inode,
         place: &Place,
         for_writing: bool,
-        is_inode: impl FnOnce(&rustix::fs::Stat) -> Result<bool, FsError>,
+        stat: impl FnOnce(BorrowedFd<'_>) -> Result<Stat, FsError>,
     ) -> Result<Arc<OpenFile>, FsError> {
         let _opening = self.opening.write(inode.0);
         if let Some(file) = self.acquire_open(inode, for_writing)? {
@@ -140,8 +141,8 @@ impl OpenFiles {
         }
         let (fd, writable) = self.open_backing(place, self.access, for_writing)?;
         let fd = for_program(fd)?;
-        let stat = rustix::fs::fstat(&fd)?;
-        if !is_inode(&stat)? {
+        let stat = stat(fd.as_fd())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(FsError::Stale);
         }
         let file = self.seal(inode, fd, (writable, false), &stat)?;

@@ -25,22 +25,24 @@ pub struct Place {
     dir: Arc<OwnedFd>,
     /// Empty where `dir` is the inode itself.
     name: Box<OsStr>,
+    /// The [`generation`] of what is to be found there, where that is known.
+    born: Option<u32>,
 }
 
 impl Place {
     /// A stored name in an open directory.
     pub fn new(dir: Arc<OwnedFd>, stored: &OsStr) -> Self {
-        Self { dir, name: OsString::from(stored).into_boxed_os_str() }
+        Self { dir, name: OsString::from(stored).into_boxed_os_str(), born: None }
     }
 
-    /// [`Place::new`] of a name that is the caller's.
-    pub fn of_name(dir: Arc<OwnedFd>, name: Box<OsStr>) -> Self {
-        Self { dir, name }
+    /// [`Place::new`] of a name that is the caller's, and of the [`generation`] of what has it.
+    pub fn of_name(dir: Arc<OwnedFd>, name: Box<OsStr>, born: u32) -> Self {
+        Self { dir, name, born: Some(born) }
     }
 
     /// What `fd` is open on, of any kind; `O_PATH` is enough.
     pub fn itself(fd: Arc<OwnedFd>) -> Self {
-        Self { dir: fd, name: Box::default() }
+        Self { dir: fd, name: Box::default(), born: None }
     }
 
     /// Whether [`Place::dir`] is the inode itself, and [`Place::name`] empty. Calls with a directory
@@ -127,6 +129,8 @@ pub struct Places {
     numbers: InodeNumbers,
     /// What stat said of the vault's directory.
     root_stat: Stat,
+    /// Whether a file keeps the time of its birth.
+    keeps_births: bool,
     names: Names,
     /// Directories lately used. Where there are too many every second one is closed: of a deep
     /// chain of them some stay at every depth, and what is missing is near to one that stays.
@@ -142,10 +146,12 @@ impl Places {
     pub fn new(vault: &Vault, most_dirs: usize) -> Result<Self, FsError> {
         let root = open_dir(vault.as_fd(), OsStr::new("."))?;
         let stat = rustix::fs::fstat(&root)?;
+        let filesystem = rustix::fs::fstatfs(&root)?.f_type as u64;
         Ok(Self {
             root: Arc::new(root),
             numbers: InodeNumbers::new(stat.st_ino),
             root_stat: stat,
+            keeps_births: filesystem != OVERLAYFS,
             names: vault.names(),
             dirs: DashMap::new(),
             most_dirs,
@@ -213,6 +219,23 @@ impl Places {
             return Err(FsError::Unsupported);
         }
         Ok(self.numbers.of_backing(stat.st_ino))
+    }
+
+    /// What stat says of the file that was found at `place` and is open as `fd`, if it is `inode`. The
+    /// number alone does not say so: the next file that is made may get it.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] where it is another; what the backing filesystem says.
+    pub fn stat_of(
+        &self,
+        inode: Inode,
+        place: &Place,
+        fd: BorrowedFd<'_>,
+    ) -> Result<Stat, FsError> {
+        let (stat, born) = self.stat_at(fd, OsStr::new(""), AtFlags::EMPTY_PATH)?;
+        let is_born = !self.keeps_births || place.born.is_none_or(|known| known == born);
+        let is_it = self.inode(&stat)? == inode && is_born;
+        is_it.then_some(stat).ok_or(FsError::Stale)
     }
 
     /// The mount's number for a backing inode number.
@@ -370,6 +393,9 @@ fn generation(seconds: i64, nanoseconds: u32) -> u32 {
     // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper half depends on all bits.
     (born.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
 }
+
+/// linux/magic.h: there a file has another birth, and the same number, once it is written to.
+const OVERLAYFS: u64 = 0x794c_7630;
 
 /// What the backing filesystem said by `error`.
 pub fn backing(error: std::io::Error) -> FsError {

@@ -23,6 +23,7 @@ mod range_lock;
 mod records;
 mod root_attrs;
 mod sealed;
+mod staging;
 mod state;
 mod trail_seal;
 mod vault;

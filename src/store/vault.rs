@@ -16,6 +16,7 @@ use super::freshness::{Claim, Evidence, Freshness, Watch};
 use super::marks::Marks;
 use super::own_files::OwnFiles;
 use super::probe::{Lack, probe};
+use super::staging::Staging;
 use super::vault_age::{Watched, trail_mark};
 use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
 use crate::crypto::{Secret, VaultKeys};
@@ -42,6 +43,7 @@ pub enum Access {
 pub struct Vault {
     root: OwnedFd,
     pub(super) own: OwnFiles,
+    staging: Staging,
     lock: File,
     pub(super) access: Access,
     lacks: Vec<Lack>,
@@ -79,6 +81,15 @@ impl Vault {
             let _ = std::fs::remove_dir(dir);
         }
         created
+    }
+
+    /// A directory that nobody else reaches, and a free name in it, to make something that is then
+    /// moved to its place.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn staging(&self) -> io::Result<(BorrowedFd<'_>, String)> {
+        self.staging.place(&self.own)
     }
 
     /// Reads a vault's description, which needs no key and is not authenticated.
@@ -208,6 +219,7 @@ impl Vault {
         Ok(Self {
             root,
             own,
+            staging: Staging::default(),
             lock,
             access,
             lacks,

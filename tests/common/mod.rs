@@ -26,6 +26,7 @@ pub mod campaign;
 pub mod clock;
 pub mod cluster;
 pub mod files;
+pub mod injector;
 pub mod mapping;
 pub mod mounted;
 pub mod process;

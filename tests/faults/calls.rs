@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::injector::{Fault, Injector, Plan};
 use crate::common::mounted::{daemons_of, is_mounted};
 use crate::common::{Allow, Campaign, Mounted, Vault, require_root, run_within, wait_until};
-use crate::injector::{Fault, Injector, Plan};
 use crate::workload::{prepare, rotate, work};
 
 pub const LIMIT: Duration = Duration::from_secs(120);

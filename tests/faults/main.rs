@@ -1,6 +1,6 @@
 //! What is left after something failed below the daemon: a system call, or a disk. Root only.
 //!
-//! [`injector`] lets the n-th system call of a real daemon fail; [`disk`] makes real disks that are
+//! [`common::injector`] lets the n-th system call of a real daemon fail; [`disk`] makes real disks that are
 //! small, full, or broken.
 
 #[path = "../common/mod.rs"]
@@ -12,7 +12,6 @@ mod disk;
 mod disks;
 mod hammer;
 mod history;
-mod injector;
 mod syncs;
 mod workload;
 mod world;

@@ -4,9 +4,9 @@ use std::fs::{self, File};
 
 use crate::calls::{LIMIT, mount};
 use crate::common::files::errno;
+use crate::common::injector::{Fault, Injector, Plan};
 use crate::common::mounted::is_mounted;
 use crate::common::{Vault, pattern, require_root, wait_until};
-use crate::injector::{Fault, Injector, Plan};
 
 #[test]
 fn a_failed_sync_within_a_cut_is_told_to_each_descriptor() {

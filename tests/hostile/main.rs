@@ -17,6 +17,7 @@ mod record;
 mod renamed;
 mod rollback;
 mod stated;
+mod stepping;
 mod tampering;
 
 use common::User;

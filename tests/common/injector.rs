@@ -1,6 +1,7 @@
-//! Lets system calls of a daemon fail: each that touches the test's scratch directory is counted,
-//! and the n-th one gets an error, is cut short, or takes its time. By seccomp's user notification
-//! (seccomp_unotify(2)), which no library or runtime of the daemon can pass by.
+//! Lets system calls of a daemon fail, or something happen before them: each that touches the test's
+//! scratch directory is counted, and the n-th one gets an error, is cut short, takes its time, or finds
+//! the vault changed. By seccomp's user notification (seccomp_unotify(2)), which no library or runtime
+//! of the daemon can pass by.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -41,7 +42,11 @@ pub struct Plan {
     pub times: usize,
 }
 
-/// The calls that are looked at, and which of their arguments names a file by descriptor.
+/// What is done in the daemon's place while it waits in a call.
+type Step = Box<dyn FnOnce() + Send>;
+
+/// The calls that can fail. Their first argument names a file by descriptor, or a directory from
+/// which their second one leads.
 const CALLS: &[(&str, i64)] = &[
     ("pread64", libc::SYS_pread64),
     ("pwrite64", libc::SYS_pwrite64),
@@ -79,6 +84,18 @@ const CALLS: &[(&str, i64)] = &[
     ("fremovexattr", libc::SYS_fremovexattr),
 ];
 
+/// More calls that [`Injector::step`] stops at: their first argument is a path.
+const CALLS_BY_PATH: &[(&str, i64)] = &[
+    ("setxattr", libc::SYS_setxattr),
+    ("lsetxattr", libc::SYS_lsetxattr),
+    ("getxattr", libc::SYS_getxattr),
+    ("lgetxattr", libc::SYS_lgetxattr),
+    ("listxattr", libc::SYS_listxattr),
+    ("llistxattr", libc::SYS_llistxattr),
+    ("removexattr", libc::SYS_removexattr),
+    ("lremovexattr", libc::SYS_lremovexattr),
+];
+
 #[derive(Clone)]
 pub struct Injector(Arc<Shared>);
 
@@ -90,6 +107,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     plan: Option<Plan>,
+    /// Before which call something is done, and what.
+    step: Option<(usize, Option<Step>)>,
     seen: usize,
     /// The descriptor's file on which a write was cut short, and the error that follows.
     owed: Option<(PathBuf, i32)>,
@@ -106,6 +125,13 @@ impl Injector {
     /// From here on calls are counted and fail.
     pub fn arm(&self, plan: Plan) {
         *self.0.state.lock() = State { plan: Some(plan), ..State::default() };
+    }
+
+    /// From here on calls are counted, by path and through /proc too. Before the one with number
+    /// `at`, from 0 on, `act` is done, while its thread waits.
+    pub fn step(&self, at: usize, act: impl FnOnce() + Send + 'static) {
+        let step = Some((at, Some(Box::new(act) as Step)));
+        *self.0.state.lock() = State { step, ..State::default() };
     }
 
     /// All succeeds again. How many calls there were, and those that failed.
@@ -174,6 +200,17 @@ impl Injector {
             flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         };
         let mut state = self.0.state.lock();
+        if state.step.is_some() && self.stepped_path(notice).is_some() {
+            let number = state.seen;
+            state.seen += 1;
+            let act = state.step.as_mut().and_then(|(at, act)| act.take_if(|_| *at == number));
+            // Under the lock: calls of other threads wait as well.
+            act.into_iter().for_each(|act| act());
+            return Answer::Now(response);
+        }
+        if is_by_path(notice) {
+            return Answer::Now(response);
+        }
         let (Some(plan), Some(path)) = (state.plan, self.path_of(notice)) else {
             return Answer::Now(response);
         };
@@ -227,18 +264,46 @@ impl Injector {
     fn path_of(&self, notice: &libc::seccomp_notif) -> Option<PathBuf> {
         let arguments = &notice.data.args;
         let path = match arguments[0] as i32 {
-            libc::AT_FDCWD => {
-                let memory = File::open(format!("/proc/{}/mem", notice.pid)).ok()?;
-                let mut text = [0; 512];
-                let read = memory.read_at(&mut text, arguments[1]).ok()?;
-                let text = text[..read].split(|byte| *byte == 0).next()?;
-                PathBuf::from(OsStr::from_bytes(text))
-            }
+            libc::AT_FDCWD => path_at(notice, arguments[1])?,
             fd => fs::read_link(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?,
         };
-        let below = path.strip_prefix(&self.0.root).ok()?;
-        (!below.starts_with("log") && !below.starts_with("mnt")).then_some(path)
+        self.is_ours(&path).then_some(path)
     }
+
+    /// [`Injector::path_of`], also of a call that has only a path, and through `/proc/self/fd`.
+    fn stepped_path(&self, notice: &libc::seccomp_notif) -> Option<PathBuf> {
+        let arguments = &notice.data.args;
+        let path = match arguments[0] as i32 {
+            _ if is_by_path(notice) => path_at(notice, arguments[0])?,
+            libc::AT_FDCWD => path_at(notice, arguments[1])?,
+            fd => fs::read_link(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?,
+        };
+        let path = match path.strip_prefix("/proc/self/fd") {
+            Ok(fd) => {
+                fs::read_link(Path::new(&format!("/proc/{}/fd", notice.pid)).join(fd)).ok()?
+            }
+            Err(_) => path,
+        };
+        self.is_ours(&path).then_some(path)
+    }
+
+    fn is_ours(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(&self.0.root);
+        below.is_ok_and(|below| !below.starts_with("log") && !below.starts_with("mnt"))
+    }
+}
+
+fn is_by_path(notice: &libc::seccomp_notif) -> bool {
+    CALLS_BY_PATH.iter().any(|(_, number)| *number == i64::from(notice.data.nr))
+}
+
+/// The path that lies in the caller's memory.
+fn path_at(notice: &libc::seccomp_notif, address: u64) -> Option<PathBuf> {
+    let memory = File::open(format!("/proc/{}/mem", notice.pid)).ok()?;
+    let mut text = [0; 512];
+    let read = memory.read_at(&mut text, address).ok()?;
+    let text = text[..read].split(|byte| *byte == 0).next()?;
+    Some(PathBuf::from(OsStr::from_bytes(text)))
 }
 
 enum Answer {
@@ -287,7 +352,7 @@ fn respond(listener: RawFd, mut response: libc::seccomp_notif_resp) {
 fn filter() -> Vec<libc::sock_filter> {
     let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
-    for (_, number) in CALLS {
+    for (_, number) in CALLS.iter().chain(CALLS_BY_PATH) {
         let jump = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         program.push(statement(jump, 0, 1, *number as u32));
         program.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF));
