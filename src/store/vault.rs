@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 use super::description::{Description, NameMode};
 use super::freshness::{Claim, Evidence, Freshness, Watch};
@@ -173,6 +174,11 @@ impl Vault {
         };
         let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
         let root_attrs = RootAttrs::read(&own, &keys.root).unwrap_or(own_attrs);
+        let root_attrs = match geteuid().is_root() {
+            true => root_attrs,
+            // Whoever else was its owner, as before it came to this machine, can't be any more.
+            false => RootAttrs { uid: own_attrs.uid, gid: own_attrs.gid, ..root_attrs },
+        };
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
             let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);

@@ -68,6 +68,15 @@ impl Vault {
         vault.inited()
     }
 
+    /// Another user has it from now on, and all that belongs to it. Root only.
+    pub fn given_to(mut self, user: &User) -> Vault {
+        let shared = Arc::get_mut(&mut self.shared).expect("one owner so far");
+        let owner = format!("{}:{}", user.uid, user.gid);
+        run(Command::new("chown").args(["-R", &owner]).arg(shared.scratch.path())).ok();
+        shared.user = Some(user.clone());
+        self
+    }
+
     fn inited(self) -> Vault {
         if !bare() {
             run(self.command(&["init"]).arg(self.path()).arg("--key-file").arg(self.key_file()))

@@ -52,6 +52,19 @@ fn a_user_mounts_works_and_unmounts() {
     }
 }
 
+#[test]
+fn the_root_of_a_mount_is_the_users_who_has_the_vault_now() {
+    // One whom /etc/passwd knows, since fusermount3 asks for the name.
+    let (vault, user) = (Vault::init_as(&bob()).given_to(&nobody()), nobody());
+    let mount = vault.mount(&[]);
+    user.run(|| {
+        assert_eq!(owner(mount.path()), (user.uid, user.gid));
+        fs::write(mount.join("file"), b"x").unwrap();
+        fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    mount.unmount();
+}
+
 /// With the writeback cache the kernel's own flusher writes as nobody in particular, and the
 /// request may carry another uid than the mount's owner.
 #[test]
