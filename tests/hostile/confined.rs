@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::mounted::{is_dead, is_mounted};
+use crate::common::mounted::{daemons_of, is_dead, is_mounted};
 use crate::common::{Allow, Mounted, Vault, pattern, require, require_root, run, wait_until};
 use crate::nobody;
 
@@ -232,6 +232,34 @@ fn without_its_monitor_a_daemon_serves_and_is_unmounted_by_the_command() {
         };
         assert_eq!(user.as_ref().map_or_else(read, |user| user.run(read)), [true; 2]);
     }
+}
+
+/// Which its daemon tells the monitor, that unmounts it.
+#[test]
+fn a_mount_of_very_long_paths_goes_with_its_daemon() {
+    require_root();
+    let vault = Vault::prepare();
+    let deep = |name: &str| {
+        let mut path = vault.scratch().join(name);
+        while path.as_os_str().len() < 3800 {
+            path.push(name.repeat(200));
+        }
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (directory, mountpoint) = (deep("v"), deep("m"));
+    let key_file = vault.key_file();
+    run(vault.command(&["init", "--key-file"]).arg(key_file).arg(&directory)).ok();
+    run(vault.command(&["mount"]).arg(&directory).arg(&mountpoint)).ok();
+    let daemons = daemons_of(&mountpoint);
+    assert_eq!(daemons.len(), 1, "{daemons:?}");
+    signal(daemons[0], Signal::TERM);
+    let gone = wait_until(Duration::from_secs(20), || (!is_mounted(&mountpoint)).then_some(()));
+    if gone.is_none() {
+        run(vault.command(&["umount"]).arg(&mountpoint)).ok();
+    }
+    assert!(gone.is_some(), "SIGTERM does not unmount it");
+    ends(Pid::from_raw(daemons[0].cast_signed()).unwrap(), "the daemon outlives SIGTERM");
 }
 
 /// As where its monitor has ended.
