@@ -106,24 +106,8 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let fs = Arc::new(opened?);
     // Not before it is open: whether it is a copy shows in directories where it was.
     let reach = reach(start.plan, &start.keys, mount.device());
-    sys::confine_files(&reach).map_err(not_confined).inspect_err(|_| mount.leave())?;
-    for lack in fs.vault().lacks() {
-        let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
-        log::info!("{sentence}");
-        tell(&sentence);
-    }
-    if start.plan.options.strict {
-        fs.be_strict();
-    }
-    fs.keep_access_times(start.plan.options.access_times);
-    if !start.plan.options.no_writeback {
-        fs.kernel_keeps_times();
-    }
-    let served = vault::reread(&start.keys, &fs).and_then(|()| {
-        let kept = trail::for_mount(start.plan, &start.keys, &fs)?;
-        kept.into_iter().for_each(|kept| fs.keep_trail(kept));
-        serve(start, &fs, mount)
-    });
+    let confined = sys::confine_files(&reach).map_err(not_confined);
+    let served = confined.and_then(|()| serve_opened(start, &fs, mount));
     // Half a session leaves a mount that would keep waiting for answers.
     mount.leave();
     // Before the vault, whose record of mounts says how far the trail has come.
@@ -138,6 +122,26 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
         }
     }
     served.and(closed)
+}
+
+fn serve_opened(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Failure> {
+    let vault = &start.plan.vault;
+    for lack in fs.vault().lacks() {
+        let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
+        log::info!("{sentence}");
+        tell(&sentence);
+    }
+    if start.plan.options.strict {
+        fs.be_strict();
+    }
+    fs.keep_access_times(start.plan.options.access_times);
+    if !start.plan.options.no_writeback {
+        fs.kernel_keeps_times();
+    }
+    vault::reread(&start.keys, fs)?;
+    let kept = trail::for_mount(start.plan, &start.keys, fs)?;
+    kept.into_iter().for_each(|kept| fs.keep_trail(kept));
+    serve(start, fs, mount)
 }
 
 /// Says what is known of the vault's age, unless all is as it was.
@@ -297,6 +301,7 @@ fn end_mounted(error: &NotUnmounted, served: &Served) -> ! {
     if let Err(error) = served.write_back() {
         log::error!("what was written may not be durable: {error}");
     }
+    served.end_trail();
     log::logger().flush();
     std::process::exit(Exit::Failed as i32)
 }

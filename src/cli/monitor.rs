@@ -2,21 +2,34 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::sys::{self, Device, MountTable, UnmountError};
 
 use super::exit::{Context, Exit, Failure};
-use super::umount::{list, look};
 
 /// A mount, as the one who made it knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     mountpoint: OsString,
+    #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
     vault: OsString,
     device: (u32, u32),
+}
+
+/// Of any bytes, and in few: serde makes a list of numbers of them.
+fn write_path<S: Serializer>(path: &OsString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64_STANDARD.encode(path.as_bytes()))
+}
+
+fn read_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OsString, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    BASE64_STANDARD.decode(text).map(OsString::from_vec).map_err(de::Error::custom)
 }
 
 impl Made {
@@ -67,6 +80,19 @@ enum Answer {
     Holders(String),
 }
 
+impl Answer {
+    /// With no more text than a message holds: paths make a list of holders as long as they like.
+    fn cut(self) -> Self {
+        const MOST: usize = 4096;
+        let cut = |said: String| said.chars().take(MOST).collect();
+        match self {
+            Self::Failed(said) => Self::Failed(cut(said)),
+            Self::Holders(said) => Self::Holders(cut(said)),
+            other => other,
+        }
+    }
+}
+
 /// The daemon's side.
 #[derive(Debug)]
 pub struct Monitor(sys::Monitor);
@@ -86,9 +112,12 @@ impl Monitor {
     /// Tells it which mount it is about.
     ///
     /// # Errors
-    /// When it has ended.
+    /// When it has ended, or does not understand.
     pub fn tell(&self, made: &Made) -> io::Result<()> {
-        self.ask(&Question::Made(made.clone())).map(drop)
+        match self.ask(&Question::Made(made.clone()))? {
+            Answer::Done => Ok(()),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
     }
 
     /// Has the mount taken away.
@@ -155,7 +184,7 @@ pub fn run() -> Result<Exit, Failure> {
             Ok(question) => answer(question, &mut made),
             Err(error) => Answer::Failed(error.to_string()),
         };
-        serde_json::to_vec(&answer).unwrap_or_default()
+        serde_json::to_vec(&answer.cut()).unwrap_or_default()
     });
     // Where the daemon has ended there is nobody to be told.
     served.map(|()| Exit::Done).or_fail(Exit::Failed, || "the monitor".to_owned())
@@ -182,11 +211,14 @@ fn answer(question: Question, made: &mut Option<Made>) -> Answer {
             Err(UnmountError::NotMounted) => Answer::NotMounted,
             Err(error) => Answer::Failed(error.to_string()),
         },
-        Question::Holders => Answer::Holders(list(&look(move || sys::holders(&at, device)))),
+        Question::Holders => {
+            let found = sys::look_for_holders(move || sys::holders(&at, device));
+            Answer::Holders(sys::list_holders(&found))
+        }
         Question::HoldersElsewhere => {
-            let elsewhere = look(move || sys::holders_elsewhere(&vault, device));
+            let elsewhere = sys::look_for_holders(move || sys::holders_elsewhere(&vault, device));
             let none = elsewhere.is_empty();
-            Answer::Holders(if none { String::new() } else { list(&elsewhere) })
+            Answer::Holders(if none { String::new() } else { sys::list_holders(&elsewhere) })
         }
     }
 }
@@ -194,6 +226,20 @@ fn answer(question: Question, made: &mut Option<Made>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whatever their bytes are.
+    #[test]
+    fn the_longest_paths_of_the_kernel_fit_into_a_question() {
+        let longest = |byte| PathBuf::from(OsString::from_vec(vec![byte; 4095]));
+        let device = Device { major: 0, minor: 1 };
+        let made = Made::new(longest(b'\xff'), longest(b'\n'), device);
+        let question = serde_json::to_vec(&Question::Made(made.clone())).unwrap();
+        assert!(question.len() < 16 << 10, "{}", question.len());
+        let Ok(Question::Made(told)) = serde_json::from_slice(&question) else { panic!() };
+        assert_eq!(told, made);
+        let holders = Answer::Holders("\\".repeat(100_000)).cut();
+        assert!(serde_json::to_vec(&holders).unwrap().len() < 16 << 10);
+    }
 
     fn made(mountpoint: &str) -> Made {
         let device = Device { major: 4095, minor: 1 };

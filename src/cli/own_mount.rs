@@ -81,7 +81,7 @@ impl OwnMount {
     /// Unmounts; if somebody is inside, takes the mount point away and lets them finish.
     ///
     /// # Errors
-    /// Where the monitor has ended, and only this process's end frees those who use the mount.
+    /// Where it can't be, and only this process's end frees those who use the mount.
     pub fn take_away(&self) -> Result<(), NotUnmounted> {
         if !self.made.is_there() {
             log::info!("unmounted already; waiting for those who are still inside");
@@ -96,15 +96,16 @@ impl OwnMount {
                     log::warn!("{shown} is unmounted here, and goes on for {holders}");
                 }
             }
-            Err(error @ NotUnmounted::NoMonitor(_)) => return Err(error),
-            Err(error) => {
-                let holders = match error {
-                    NotUnmounted::Busy => self.monitor.holders(),
-                    error => error.to_string(),
-                };
+            Err(NotUnmounted::Busy) => {
+                let holders = self.monitor.holders();
                 log::warn!("{shown} is in use by {holders}: unmounted as soon as they leave");
                 self.detach()?;
             }
+            Err(error @ NotUnmounted::Failed(_)) => {
+                log::warn!("{shown} can't be unmounted at once: {error}");
+                self.detach()?;
+            }
+            Err(error @ NotUnmounted::NoMonitor(_)) => return Err(error),
         }
         Ok(())
     }
@@ -120,12 +121,8 @@ impl OwnMount {
 
     fn detach(&self) -> Result<(), NotUnmounted> {
         match self.monitor.unmount(true) {
-            Err(error @ NotUnmounted::NoMonitor(_)) => Err(error),
-            Err(error) => {
-                log::error!("{} can't be unmounted: {error}", self.made.mountpoint().shown());
-                Ok(())
-            }
-            Ok(()) => Ok(()),
+            Ok(()) | Err(NotUnmounted::NotMounted) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

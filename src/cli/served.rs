@@ -12,7 +12,7 @@ use crate::fuse::Connection;
 use crate::keys::policy::{Action, Asker};
 use crate::keys::trail::{EventName, Who};
 use crate::keys::{KeyFileMark, MasterKey, Timestamp};
-use crate::store::Access;
+use crate::store::{Access, VaultError};
 use crate::sys::{self, Show};
 
 use super::control::{Answers, Peer, Request};
@@ -122,9 +122,16 @@ impl Served {
     ///
     /// # Errors
     /// Those of syncfs(2).
-    pub fn write_back(&self) -> std::io::Result<()> {
+    pub fn write_back(&self) -> Result<(), VaultError> {
         self.connection.drop_cached(&self.fs.known_files());
-        Ok(rustix::fs::syncfs(std::fs::File::open(&self.vault)?)?)
+        self.fs.vault().sync()
+    }
+
+    /// Writes what there is of the trail, and ends it.
+    pub fn end_trail(&self) {
+        if let Some(kept) = self.fs.trail() {
+            kept.end();
+        }
     }
 
     fn record_rotations(&self, keys: &[String]) {

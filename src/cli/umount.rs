@@ -1,7 +1,6 @@
 //! `atrest umount`: returns when the vault is quiet.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,8 +19,6 @@ const NOTICE: Duration = Duration::from_secs(5);
 /// How long a daemon may run whose vault's lock is free, before it counts as another's: its number may
 /// be one of another PID namespace.
 const END: Duration = Duration::from_secs(10);
-/// How long a search through /proc may take.
-const SEARCH: Duration = Duration::from_secs(5);
 /// How often to look who else may keep it from ending.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a mount may be busy without anybody to be found who holds it: one who just left.
@@ -106,43 +103,17 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         }
         let waited = started.elapsed();
         let (at, device) = (mounted.mountpoint.clone(), mounted.device);
-        let mut holders = look(move || sys::holders(&at, device));
+        let mut holders = sys::look_for_holders(move || sys::holders(&at, device));
         // The daemon itself is there for a moment alone, to cut a file to what was written of it.
         holders.retain(
             |holder| !matches!(holder, Holder::Process { pid, .. } if Some(*pid) == daemon),
         );
         if !holders.is_empty() || waited > FLEETING {
-            let sentence = format!("{mountpoint} is in use by {}", list(&holders));
+            let sentence = format!("{mountpoint} is in use by {}", sys::list_holders(&holders));
             return Err(Failure::new(Exit::Busy, sentence));
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Looks for holders, for a while: a process that is stuck keeps waiting who reads of it in /proc,
-/// and is not to keep a mount from going.
-pub fn look(search: impl FnOnce() -> Vec<Holder> + Send + 'static) -> Vec<Holder> {
-    let (found, finds) = mpsc::channel();
-    // A search that comes too late tells nobody.
-    let search = move || drop(found.send(search()));
-    match thread::Builder::new().name("holders".to_owned()).spawn(search) {
-        Ok(_) => finds.recv_timeout(SEARCH).unwrap_or_default(),
-        Err(_) => Vec::new(),
-    }
-}
-
-/// Holders as they are told to a person.
-pub fn list(holders: &[Holder]) -> String {
-    /// More than a sentence bears.
-    const SHOWN: usize = 8;
-    if holders.is_empty() {
-        return "somebody whom only root can see".to_owned();
-    }
-    let mut shown: Vec<_> = holders.iter().take(SHOWN).map(ToString::to_string).collect();
-    if holders.len() > SHOWN {
-        shown.push(format!("{} more", holders.len() - SHOWN));
-    }
-    shown.join(", ")
 }
 
 /// Waits as long as the daemon lives: on a slow disk it takes what it takes, and whoever is told
@@ -171,11 +142,11 @@ fn wait_until_free(
         if started.elapsed() > next_look {
             next_look += LOOK;
             let (of, device) = (mounted.vault.clone(), mounted.device);
-            let elsewhere = look(move || sys::holders_elsewhere(&of, device));
+            let elsewhere = sys::look_for_holders(move || sys::holders_elsewhere(&of, device));
             if !elsewhere.is_empty() {
                 let sentence = format!(
                     "unmounted here, but the vault {vault} is still mounted for {}",
-                    list(&elsewhere)
+                    sys::list_holders(&elsewhere)
                 );
                 return Err(Failure::new(Exit::Busy, sentence));
             }
@@ -189,19 +160,5 @@ fn wait_until_free(
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_crowd_is_cut_short() {
-        let holder = |pid| Holder::Process { pid, command: "sh".to_owned() };
-        assert_eq!(list(&[holder(1), holder(2)]), "sh (process 1), sh (process 2)");
-        let crowd: Vec<_> = (0..10).map(holder).collect();
-        assert!(list(&crowd).ends_with("sh (process 7), 2 more"));
-        assert!(list(&[]).contains("only root"));
     }
 }

@@ -4,8 +4,10 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
@@ -16,11 +18,19 @@ use super::channel::{self, Channel};
 /// answering the one request and taking the next, and an execve(2) of the smallest program alone takes
 /// 22 us (where this was measured), most of them after the program's own file was opened.
 const SOON: Duration = Duration::from_micros(12);
-/// A program's file may get another name while it runs, which is told after so long at most.
-const STALE: Duration = Duration::from_millis(10);
+/// What [`Proof::Name`] does not show is noticed after so long at most: that a thread runs another program
+/// under the same name, or that the program's file has another.
+const STALE: Duration = Duration::from_millis(2);
+/// How long an answer of the monitor's is waited for, which takes 20 us where a processor is free.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Who is asked instead of /proc.
 static MONITOR: OnceLock<Channel> = OnceLock::new();
+
+/// A channel on which [`answer_daemon`] is asked.
+pub(super) fn channel() -> std::io::Result<(Channel, OwnedFd)> {
+    Channel::new(Some(PATIENCE))
+}
 
 /// From now on this process asks there.
 pub(super) fn ask_monitor(channel: Channel) {
@@ -38,17 +48,21 @@ struct Looked {
     program: Arc<str>,
 }
 
-/// What tells that a thread still runs the program.
+/// What tells that a thread still runs the program. Reading it takes no lock that a program can hold, as
+/// that of its memory, and keeps none of its memory: it could make the daemon wait for itself, or for ever.
 enum Proof {
     /// The link in /proc. It says at each reading what the thread runs then, and goes with the
     /// thread: another of its number has another.
     Link(OwnedFd),
-    /// /proc/PID/maps, which a thread that ended no longer has, and which is empty once the memory
-    /// that it had at the open is given up: by execve(2).
-    Memory(OwnedFd),
-    /// Nothing: it shares its memory with another process.
+    /// /proc/PID/comm, and what it said before the program was asked for: execve(2) has it say the name
+    /// of the new program's file. It goes with the thread, too.
+    Name(OwnedFd, Name),
+    /// Nothing: it may not be seen here (proc(5), hidepid).
     Nothing,
 }
+
+/// The name of a thread and a line feed, in the kernel's limits (linux/sched.h, TASK_COMM_LEN).
+type Name = [u8; 32];
 
 /// The program that a thread runs now, as far as /proc tells.
 pub fn program_of(thread: u32) -> Option<Arc<str>> {
@@ -74,13 +88,8 @@ impl Looked {
     fn again(mut self, now: Instant) -> Option<Self> {
         match &self.proof {
             Proof::Link(link) => (self.program, self.read) = (read_link(link)?, now),
-            Proof::Memory(maps) if now - self.read < STALE => {
-                let mut byte = [0];
-                if rustix::io::pread(maps, &mut byte, 0) != Ok(1) {
-                    return None;
-                }
-            }
-            Proof::Memory(_) | Proof::Nothing => return None,
+            Proof::Name(comm, name) if now - self.read < STALE && read_name(comm)? == *name => {}
+            Proof::Name(..) | Proof::Nothing => return None,
         }
         Some(self)
     }
@@ -89,9 +98,12 @@ impl Looked {
 fn look(thread: u32) -> Option<Looked> {
     let (program, proof) = match MONITOR.get() {
         Some(monitor) => {
+            // First, so that a thread that execs meanwhile has another name than it tells of.
+            let comm = open(thread, "comm", OFlags::RDONLY);
+            let name = comm.and_then(|comm| read_name(&comm).map(|name| (comm, name)));
             let answer = monitor.ask(&question(PROGRAM, thread)).ok()?;
-            let [KNOWN, program @ ..] = answer.bytes.as_slice() else { return None };
-            let proof = answer.descriptor.map_or(Proof::Nothing, Proof::Memory);
+            let [KNOWN, program @ ..] = answer.as_slice() else { return None };
+            let proof = name.map_or(Proof::Nothing, |(comm, name)| Proof::Name(comm, name));
             (String::from_utf8_lossy(program).into(), proof)
         }
         None => {
@@ -112,6 +124,11 @@ fn read_link(link: &OwnedFd) -> Option<Arc<str>> {
     Some(Arc::from(path.to_string_lossy()))
 }
 
+fn read_name(comm: &OwnedFd) -> Option<Name> {
+    let mut name = Name::default();
+    rustix::io::pread(comm, &mut name, 0).ok().map(|_| name)
+}
+
 /// Whether a thread waits in an open(2) for writing that empties the file.
 ///
 /// The numbers are those with which the thread entered the kernel, and it can't change them (proc(5),
@@ -121,7 +138,7 @@ pub fn is_emptying(thread: u32) -> bool {
     match MONITOR.get() {
         Some(monitor) => {
             let answer = monitor.ask(&question(EMPTIES, thread));
-            answer.is_ok_and(|answer| answer.bytes == [KNOWN])
+            answer.is_ok_and(|answer| answer == [KNOWN])
         }
         None => waits_in_emptying(thread),
     }
@@ -161,54 +178,80 @@ fn question(kind: u8, thread: u32) -> [u8; 5] {
     [kind, a, b, c, d]
 }
 
-/// Answers the questions of a daemon until it ends.
-pub(super) fn answer_daemon(socket: BorrowedFd<'_>) {
-    let answer = |question: &[u8]| {
-        let nothing = (vec![UNKNOWN], None);
+/// The most threads that answer.
+const MOST: usize = 8;
+
+/// The threads that answer a daemon. Where one waits for a process that it looks at, which may be for
+/// ever, another takes the next question.
+struct Answering<S> {
+    socket: S,
+    threads: AtomicUsize,
+    /// How many of them are free.
+    free: AtomicUsize,
+    empties: fn(u32) -> bool,
+    /// Called when nobody asks any more, by each thread.
+    ended: fn(),
+}
+
+/// Answers the questions of a daemon until it ends; then `ended` is called, whatever other threads are at.
+pub(super) fn answer_daemon(socket: impl AsFd + Send + Sync + 'static, ended: fn()) {
+    answer(socket, waits_in_emptying, ended);
+}
+
+fn answer(socket: impl AsFd + Send + Sync + 'static, empties: fn(u32) -> bool, ended: fn()) {
+    let (threads, free) = (AtomicUsize::new(1), AtomicUsize::new(1));
+    Arc::new(Answering { socket, threads, free, empties, ended }).answer();
+}
+
+impl<S: AsFd + Send + Sync + 'static> Answering<S> {
+    fn answer(self: Arc<Self>) {
+        // Either end comes with the daemon's.
+        let _ = channel::answer_all(self.socket.as_fd(), |question| {
+            let is_last = self.free.fetch_sub(1, Ordering::Relaxed) == 1;
+            let may_wait = !is_last || self.has_another();
+            let answer = self.answer_one(question, may_wait);
+            self.free.fetch_add(1, Ordering::Relaxed);
+            answer
+        });
+        (self.ended)();
+    }
+
+    /// Starts one more thread, unless there are too many.
+    fn has_another(self: &Arc<Self>) -> bool {
+        if self.threads.fetch_add(1, Ordering::Relaxed) < MOST {
+            self.free.fetch_add(1, Ordering::Relaxed);
+            let more = Arc::clone(self);
+            let name = "callers".to_owned();
+            if thread::Builder::new().name(name).spawn(move || more.answer()).is_ok() {
+                return true;
+            }
+            self.free.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    /// Neither file can be read while the process execs, which may be for ever, as while its
+    /// descriptors are closed on a FUSE mount: kernels hold exec_update_lock until then.
+    fn answer_one(&self, question: &[u8], may_wait: bool) -> Vec<u8> {
+        let nothing = vec![UNKNOWN];
         let Ok([kind, number @ ..]) = <[u8; 5]>::try_from(question) else { return nothing };
         let thread = u32::from_ne_bytes(number);
         match kind {
+            _ if !may_wait => nothing,
             PROGRAM => {
-                // First, so that a thread that execs meanwhile has another memory than it tells of.
-                let maps = open(thread, "maps", OFlags::RDONLY);
                 let link = open(thread, "exe", OFlags::PATH | OFlags::NOFOLLOW);
                 let Some(program) = link.and_then(|link| read_link(&link)) else { return nothing };
-                let mut answer = vec![KNOWN];
-                answer.extend_from_slice(program.as_bytes());
-                (answer, maps.filter(|_| !shares_memory(thread)))
+                [&[KNOWN], program.as_bytes()].concat()
             }
-            EMPTIES if waits_in_emptying(thread) => (vec![KNOWN], None),
+            EMPTIES if (self.empties)(thread) => vec![KNOWN],
             _ => nothing,
         }
-    };
-    // Either end comes with the daemon's.
-    let _ = channel::answer_all(socket, answer);
-}
-
-/// Whether a process that has not run a program of its own yet has the memory of its parent, as
-/// after vfork(2): that memory outlives its execve(2).
-fn shares_memory(thread: u32) -> bool {
-    /// Of the flags in /proc/PID/stat (linux/sched.h).
-    const PF_FORKNOEXEC: u64 = 0x40;
-    /// Of kcmp(2).
-    const KCMP_VM: libc::c_int = 1;
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).unwrap_or_default();
-    let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
-    let parent = fields.nth(1).and_then(|field| field.parse::<u32>().ok());
-    let flags = fields.nth(4).and_then(|field| field.parse::<u64>().ok());
-    let (Some(parent), Some(flags)) = (parent, flags) else { return true };
-    if flags & PF_FORKNOEXEC == 0 {
-        return false;
     }
-    // SAFETY: the call takes numbers alone.
-    let order = unsafe { libc::syscall(libc::SYS_kcmp, thread, parent, KCMP_VM, 0, 0) };
-    // Where it can't be told, it may.
-    !matches!(order, 1..=3)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
     use std::process::Command;
 
     use super::*;
@@ -237,14 +280,14 @@ mod tests {
         }
     }
 
-    /// What the monitor passes on says at once that the program is another, or gone.
+    /// What tells of a program says at once that it is another, or gone.
     #[test]
-    fn the_memory_of_a_program_goes_with_it() {
+    fn the_name_of_a_program_goes_with_it() {
         use std::io::{BufRead, BufReader, Write};
         use std::process::Stdio;
 
-        let (channel, answers) = Channel::new().unwrap();
-        let served = std::thread::spawn(move || answer_daemon(answers.as_fd()));
+        let (channel, answers) = channel().unwrap();
+        let served = thread::spawn(move || answer_daemon(answers, || ()));
         let mut child = Command::new("sh")
             .args(["-c", "echo ready; read line; exec cat"])
             .stdin(Stdio::piped())
@@ -254,31 +297,50 @@ mod tests {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         let asked = question(PROGRAM, child.id());
-        let ask = || channel.ask(&asked).unwrap();
-        let program = |bytes: &[u8]| String::from_utf8(bytes[1..].to_vec()).unwrap();
-        let before = ask();
-        assert!(before.bytes[0] == KNOWN && !program(&before.bytes).ends_with("/cat"));
-        let reads = |maps: &OwnedFd| rustix::io::pread(maps, &mut [0], 0);
-        let maps = before.descriptor.expect("a child that ran a program shares no memory");
-        assert_eq!(reads(&maps), Ok(1));
+        let program = || {
+            let answer = channel.ask(&asked).unwrap();
+            assert_eq!(answer[0], KNOWN);
+            String::from_utf8(answer[1..].to_vec()).unwrap()
+        };
+        assert!(!program().ends_with("/cat"));
+        let comm = open(child.id(), "comm", OFlags::RDONLY).unwrap();
+        let before = read_name(&comm).unwrap();
+        assert_eq!(read_name(&comm), Some(before));
         child.stdin.as_mut().unwrap().write_all(b"go\nagain\n").unwrap();
         assert_eq!(lines.next().unwrap().unwrap(), "again");
-        assert_eq!(reads(&maps), Ok(0));
-        let after = ask();
-        assert!(program(&after.bytes).ends_with("cat"), "{after:?}");
-        let maps = after.descriptor.unwrap();
-        assert_eq!(reads(&maps), Ok(1));
+        assert_ne!(read_name(&comm).unwrap(), before);
+        assert!(program().ends_with("cat"));
         drop(child.stdin.take());
         child.wait().unwrap();
-        assert_ne!(reads(&maps), Ok(1));
-        assert_eq!(channel.ask(&question(PROGRAM, u32::MAX)).unwrap().bytes, [UNKNOWN]);
+        assert_eq!(read_name(&comm), None);
+        assert_eq!(channel.ask(&question(PROGRAM, u32::MAX)).unwrap(), [UNKNOWN]);
         drop(channel);
         served.join().unwrap();
     }
 
+    /// A process that can't be looked at keeps no answer about others from coming.
     #[test]
-    fn a_thread_shares_no_memory_with_the_parent_of_its_process() {
-        assert!(!shares_memory(rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned()));
-        assert!(shares_memory(u32::MAX));
+    fn a_look_that_never_ends_is_left_alone() {
+        const STUCK: u32 = 1;
+        let empties = |thread| {
+            while thread == STUCK {
+                thread::park();
+            }
+            true
+        };
+        let (channel, answers) = Channel::new(Some(Duration::from_millis(300))).unwrap();
+        thread::spawn(move || answer(answers, empties, || ()));
+        // On a busy machine a thread may not come to it in time.
+        let ask = |kind, thread| {
+            (0..100).find_map(|_| channel.ask(&question(kind, thread)).ok()).unwrap()
+        };
+        for _ in 1..MOST {
+            assert_eq!(ask(EMPTIES, 2), [KNOWN]);
+            channel.ask(&question(EMPTIES, STUCK)).unwrap_err();
+        }
+        let own = std::process::id();
+        for (kind, thread) in [(EMPTIES, STUCK), (EMPTIES, 2), (PROGRAM, own)] {
+            assert_eq!(ask(kind, thread), [UNKNOWN]);
+        }
     }
 }

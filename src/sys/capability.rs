@@ -1,9 +1,22 @@
-//! The capability that lets root pass quotas and take a filesystem's reserved blocks.
+//! Which capabilities this thread has, and which it uses (capabilities(7)).
 
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use std::io;
 
-/// What passes them (capabilities(7)): not for the daemon to use when it writes for somebody else.
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+
+/// What passes quotas and takes a filesystem's reserved blocks: not for the daemon to use when it writes for somebody else.
 const PASSES_LIMITS: CapabilitySet = CapabilitySet::SYS_RESOURCE;
+
+/// Gives up all but `kept`, for good, and lets programs inherit none.
+///
+/// # Errors
+/// Those of capset(2).
+pub(super) fn keep_only(kept: CapabilitySet) -> io::Result<()> {
+    let sets = capabilities(None)?;
+    let (permitted, effective) = (sets.permitted & kept, sets.effective & kept);
+    let inheritable = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+}
 
 /// From now on this thread, and each that it starts, is bound by quotas as users are.
 pub fn obey_limits() {

@@ -1,123 +1,172 @@
-//! Questions and answers between the daemon and its monitor: datagrams on a pair of Unix sockets, each
-//! answer with at most one descriptor. (unix(7), SOCK_SEQPACKET)
+//! Questions and answers between the daemon and its monitor: datagrams on a pair of Unix sockets
+//! (unix(7), SOCK_SEQPACKET). Each begins with the question's number, so that an answer that comes too
+//! late is taken for no other.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType, recv,
+    sendmsg, socketpair,
 };
 
-/// Longer no message is: a path of the kernel's, and what is said beside it.
-const LONGEST: usize = 8192;
+/// Longer no message is, nor is one received: some paths of the kernel's, and what is said beside them.
+const LONGEST: usize = 64 << 10;
+
+const NUMBER: usize = size_of::<u32>();
 
 /// The end that asks. One thread at a time: the others wait.
 #[derive(Debug)]
-pub struct Channel(Mutex<OwnedFd>);
+pub struct Channel {
+    asks: Mutex<Asks>,
+    patience: Option<Duration>,
+}
 
-/// A message, and the descriptor that came with it.
 #[derive(Debug)]
-pub struct Message {
-    /// What was said.
-    pub bytes: Vec<u8>,
-    /// The descriptor.
-    pub descriptor: Option<OwnedFd>,
+struct Asks {
+    socket: OwnedFd,
+    /// Of the last question.
+    number: u32,
 }
 
 impl Channel {
-    /// A channel, and the end that answers.
+    /// A channel, and the end that answers; for an answer, and for the turn to ask, a thread waits as
+    /// long as `patience`, or for ever.
     ///
     /// # Errors
     /// Those of socketpair(2).
-    pub fn new() -> io::Result<(Self, OwnedFd)> {
+    pub fn new(patience: Option<Duration>) -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
-        let (asks, answers) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok((Self(Mutex::new(asks)), answers))
+        let (socket, answers) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        for timeout in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, timeout, patience)?;
+        }
+        Ok((Self { asks: Mutex::new(Asks { socket, number: 0 }), patience }, answers))
     }
 
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// EPIPE or ECONNRESET when nobody answers any more.
-    pub fn ask(&self, question: &[u8]) -> io::Result<Message> {
-        let socket = self.0.lock();
-        send(socket.as_fd(), question, None)?;
-        receive(socket.as_fd())?.ok_or_else(|| Errno::PIPE.into())
+    /// EPIPE or ECONNRESET when nobody answers any more; EAGAIN when the answer takes too long; EMSGSIZE.
+    pub fn ask(&self, question: &[u8]) -> io::Result<Vec<u8>> {
+        let mut asks = match self.patience {
+            Some(patience) => self.asks.try_lock_for(patience).ok_or(Errno::AGAIN)?,
+            None => self.asks.lock(),
+        };
+        asks.number = asks.number.wrapping_add(1);
+        let number = asks.number.to_ne_bytes();
+        send(asks.socket.as_fd(), number, question)?;
+        loop {
+            let (answered, answer) = receive(asks.socket.as_fd())?.ok_or(Errno::PIPE)?;
+            if answered == number {
+                return Ok(answer);
+            }
+        }
     }
 }
 
-/// Answers each question until nobody can ask any more.
+/// Answers each question until nobody can ask any more. Several threads may share a socket.
 ///
 /// # Errors
-/// Those of recvmsg(2) and sendmsg(2).
+/// Those of recv(2) and sendmsg(2).
 pub fn answer_all(
     socket: BorrowedFd<'_>,
-    mut answer: impl FnMut(&[u8]) -> (Vec<u8>, Option<OwnedFd>),
+    mut answer: impl FnMut(&[u8]) -> Vec<u8>,
 ) -> io::Result<()> {
-    while let Some(question) = receive(socket)? {
-        let (bytes, descriptor) = answer(&question.bytes);
-        send(socket, &bytes, descriptor.as_ref())?;
+    while let Some((number, question)) = receive(socket)? {
+        send(socket, number, &answer(&question))?;
     }
     Ok(())
 }
 
-fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: Option<&OwnedFd>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = descriptor.map(|descriptor| [descriptor.as_fd()]);
-    if let Some(descriptors) = &descriptors {
-        control.push(SendAncillaryMessage::ScmRights(descriptors));
+fn send(socket: BorrowedFd<'_>, number: [u8; NUMBER], bytes: &[u8]) -> io::Result<()> {
+    if NUMBER + bytes.len() > LONGEST {
+        return Err(Errno::MSGSIZE.into());
     }
+    let parts = [IoSlice::new(&number), IoSlice::new(bytes)];
     loop {
-        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+        let mut control = SendAncillaryBuffer::default();
+        match sendmsg(socket, &parts, &mut control, SendFlags::NOSIGNAL) {
             Err(Errno::INTR) => {}
             sent => return Ok(sent.map(drop)?),
         }
     }
 }
 
-/// The next message; `None` at the end. An empty one is the end, too.
-fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<Message>> {
-    let mut bytes = [0; LONGEST];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
+/// The next message; `None` at the end.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<([u8; NUMBER], Vec<u8>)>> {
+    let mut bytes = Vec::with_capacity(LONGEST);
     let len = loop {
-        let mut data = [IoSliceMut::new(&mut bytes)];
-        match recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC) {
+        // The length is that of the message, whatever was cut off of it.
+        match recv(socket, spare_capacity(&mut bytes), RecvFlags::TRUNC) {
             Err(Errno::INTR) => {}
-            received => break received?.bytes,
+            received => break received?.1,
         }
     };
-    let descriptor = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    Ok((len > 0).then(|| Message { bytes: bytes[..len].to_vec(), descriptor }))
+    match bytes.split_first_chunk() {
+        _ if len == 0 => Ok(None),
+        Some((number, rest)) if len == bytes.len() => Ok(Some((*number, rest.to_vec()))),
+        _ => Err(Errno::MSGSIZE.into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
     fn a_question_is_answered_and_the_end_is_noticed_on_both_sides() {
-        let (channel, answers) = Channel::new().unwrap();
+        let (channel, answers) = Channel::new(None).unwrap();
         let served = std::thread::spawn(move || {
-            answer_all(answers.as_fd(), |question| {
-                let file = std::fs::File::open("/dev/null").unwrap();
-                (question.iter().rev().copied().collect(), Some(file.into()))
-            })
+            answer_all(answers.as_fd(), |question| question.iter().rev().copied().collect())
         });
-        let answer = channel.ask(b"abc").unwrap();
-        assert!(answer.bytes == b"cba" && answer.descriptor.is_some());
+        assert_eq!(channel.ask(b"abc").unwrap(), b"cba");
+        assert_eq!(channel.ask(b"").unwrap(), b"");
+        let long: Vec<u8> = (0..LONGEST - NUMBER).map(|at| at as u8).collect();
+        assert!(channel.ask(&long).unwrap().into_iter().rev().eq(long.iter().copied()));
+        channel.ask(&vec![0; LONGEST]).unwrap_err();
         drop(channel);
         served.join().unwrap().unwrap();
-        let (channel, answers) = Channel::new().unwrap();
+        let (channel, answers) = Channel::new(None).unwrap();
         drop(answers);
         channel.ask(b"abc").unwrap_err();
+    }
+
+    #[test]
+    fn a_message_that_was_cut_is_an_error() {
+        let (channel, answers) = Channel::new(None).unwrap();
+        let socket = channel.asks.into_inner().socket;
+        rustix::net::send(&socket, &vec![0; LONGEST + 1], rustix::net::SendFlags::empty()).unwrap();
+        assert_eq!(receive(answers.as_fd()).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+    }
+
+    #[test]
+    fn an_answer_that_is_late_answers_no_other_question() {
+        let (channel, answers) = Channel::new(Some(Duration::from_millis(50))).unwrap();
+        let (go_on, goes_on) = mpsc::channel();
+        let served = std::thread::spawn(move || {
+            answer_all(answers.as_fd(), |question| {
+                if question == b"late" {
+                    goes_on.recv().unwrap();
+                }
+                question.to_vec()
+            })
+        });
+        let error = channel.ask(b"late").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        go_on.send(()).unwrap();
+        // On a busy machine the thread that answers may not come to it in time.
+        let answer = (0..100).find_map(|_| channel.ask(b"next").ok());
+        assert_eq!(answer.as_deref(), Some(b"next".as_slice()));
+        drop(channel);
+        served.join().unwrap().unwrap();
     }
 }

@@ -8,15 +8,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, no_new_privs,
-    remove_capability_from_bounding_set, secure_computing_mode, set_capabilities, set_no_new_privs,
+    CapabilitySet, capabilities, clear_ambient_capability_set, no_new_privs,
+    remove_capability_from_bounding_set, secure_computing_mode, set_no_new_privs,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 use serde::{Deserialize, Serialize};
 
+use super::capability::keep_only;
 use super::landlock::{self, Reach};
 use super::process::require_one_thread;
 
@@ -104,9 +105,10 @@ const REFUSED_ON_X86: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_ON_X86: &[libc::c_long] = &[libc::SYS_kexec_file_load];
 
-/// The numbers of the x32 interface, which a kernel may have beside that of x86-64
-/// (arch/x86/include/uapi/asm/unistd.h: __X32_SYSCALL_BIT).
-const X32: i64 = 0x4000_0000;
+/// Of the numbers of the x32 interface, which a kernel may have beside that of x86-64 under the same
+/// architecture (arch/x86/include/uapi/asm/unistd.h: __X32_SYSCALL_BIT). Some calls have a number of
+/// their own there.
+const X32: u32 = 0x4000_0000;
 
 /// What a process has given up.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -130,7 +132,7 @@ static LANDLOCK: AtomicU32 = AtomicU32::new(0);
 /// # Errors
 /// What the kernel says; some of it may be in force then.
 pub fn confine() -> io::Result<()> {
-    give_up_capabilities(capabilities(None)?)?;
+    give_up_capabilities()?;
     set_no_new_privs(true)?;
     match filter_calls() {
         // A kernel without filters, or a processor that the library does not know.
@@ -150,7 +152,11 @@ pub fn confine_files(reach: &Reach) -> io::Result<()> {
 }
 
 fn filter_calls() -> io::Result<()> {
-    install(&program(SeccompAction::Errno(libc::EPERM as u32), refused()?)?)?;
+    let mut refusing = program(SeccompAction::Errno(libc::EPERM as u32), refused()?)?;
+    if cfg!(target_arch = "x86_64") {
+        refusing.splice(0..0, refuse_x32());
+    }
+    install(&refusing)?;
     // The C library then starts threads by clone(2), whose flags a filter can see.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     install(&program(SeccompAction::Errno(libc::ENOSYS as u32), clone3)?)
@@ -173,7 +179,7 @@ fn has_filter() -> bool {
     secure_computing_mode().is_ok_and(|mode| mode == SecureComputingMode::Filter)
 }
 
-fn give_up_capabilities(sets: CapabilitySets) -> io::Result<()> {
+fn give_up_capabilities() -> io::Result<()> {
     // Where the kernel knows no ambient set there is none.
     let _ = clear_ambient_capability_set();
     for bit in 0..64 {
@@ -190,9 +196,7 @@ fn give_up_capabilities(sets: CapabilitySets) -> io::Result<()> {
             Err(errno) => return Err(errno.into()),
         }
     }
-    let (permitted, effective) = (sets.permitted & KEPT, sets.effective & KEPT);
-    let inheritable = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+    keep_only(KEPT)
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -208,11 +212,19 @@ fn refused() -> io::Result<Rules> {
     let is_thread = libc::CLONE_THREAD as u64;
     rules.insert(libc::SYS_clone, vec![only(SeccompCmpOp::MaskedEq(is_thread), 0)?]);
     rules.insert(libc::SYS_socket, vec![only(SeccompCmpOp::Ne, libc::AF_UNIX as u64)?]);
-    if cfg!(target_arch = "x86_64") {
-        let again: Vec<_> = rules.iter().map(|(call, rule)| (call | X32, rule.clone())).collect();
-        rules.extend(again);
-    }
     Ok(rules)
+}
+
+/// What refuses all of the x32 interface, before a filter goes on as it is.
+fn refuse_x32() -> [sock_filter; 3] {
+    let instruction = |code: u32, jf, k| sock_filter { code: code as u16, jt: 0, jf, k };
+    let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let number = std::mem::offset_of!(libc::seccomp_data, nr) as u32;
+    [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, number),
+        instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, 1, X32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, refusal),
+    ]
 }
 
 fn program(action: SeccompAction, rules: Rules) -> io::Result<BpfProgram> {
@@ -278,6 +290,14 @@ mod tests {
             denied(rustix::mount::mount_bind("/", "/nowhere").map_err(Into::into));
             denied(rustix::process::chroot("/").map_err(Into::into));
             denied(rustix::mount::unmount("/", UnmountFlags::DETACH).map_err(Into::into));
+            // execve and process_vm_readv of x32, and its getpid: ENOSYS where the kernel has no x32.
+            #[cfg(target_arch = "x86_64")]
+            for call in [520, 539, 39] {
+                // SAFETY: it is refused; else there is no program, and no memory, at 0.
+                let called = unsafe { libc::syscall(call | libc::c_long::from(X32), 0, 0, 0, 0) };
+                assert_eq!(called, -1);
+                denied(Err(io::Error::last_os_error()));
+            }
             fs::write(scratch.path().join("file"), b"x").unwrap();
             UnixStream::pair().unwrap();
             thread::spawn(|| ()).join().unwrap();

@@ -4,11 +4,17 @@ use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::mountinfo::{Device, MountTable};
 use super::shown::Show;
+
+/// How long a search through /proc may take.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// Something that keeps a mount from being unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +62,32 @@ pub fn holders(mountpoint: &Path, device: Device) -> Vec<Holder> {
         }
     }
     holders
+}
+
+/// Looks for holders, for a while: a process that is stuck keeps waiting who reads of it in /proc,
+/// and is not to keep a mount from going.
+pub fn look_for_holders(search: impl FnOnce() -> Vec<Holder> + Send + 'static) -> Vec<Holder> {
+    let (found, finds) = mpsc::channel();
+    // A search that comes too late tells nobody.
+    let search = move || drop(found.send(search()));
+    match thread::Builder::new().name("holders".to_owned()).spawn(search) {
+        Ok(_) => finds.recv_timeout(SEARCH).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Holders as they are told to a person.
+pub fn list_holders(holders: &[Holder]) -> String {
+    /// More than a sentence bears.
+    const SHOWN: usize = 8;
+    if holders.is_empty() {
+        return "somebody whom only root can see".to_owned();
+    }
+    let mut shown: Vec<_> = holders.iter().take(SHOWN).map(ToString::to_string).collect();
+    if holders.len() > SHOWN {
+        shown.push(format!("{} more", holders.len() - SHOWN));
+    }
+    shown.join(", ")
 }
 
 /// Who has a vault's mount in another mount namespace, one process for each: there it stays when it
@@ -125,5 +157,14 @@ mod tests {
         assert!(holders(shared, device).iter().any(me));
         let nowhere = Device { major: 4095, minor: 1 };
         assert!(holders(Path::new("/nowhere"), nowhere).is_empty());
+    }
+
+    #[test]
+    fn a_crowd_is_cut_short() {
+        let holder = |pid| Holder::Process { pid, command: "sh".to_owned() };
+        assert_eq!(list_holders(&[holder(1), holder(2)]), "sh (process 1), sh (process 2)");
+        let crowd: Vec<_> = (0..10).map(holder).collect();
+        assert!(list_holders(&crowd).ends_with("sh (process 7), 2 more"));
+        assert!(list_holders(&[]).contains("only root"));
     }
 }

@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::shown::Show;
 
 const EXECUTE: u64 = 1;
 const WRITE_FILE: u64 = 1 << 1;
@@ -12,7 +15,7 @@ const READ_FILE: u64 = 1 << 2;
 const READ_DIR: u64 = 1 << 3;
 const REMOVE_FILE: u64 = 1 << 5;
 const MAKE_SOCK: u64 = 1 << 9;
-/// From reading directories to links between directories: all of version 2.
+/// All of version 2: from running programs to links and renames between directories.
 const TREE: u64 = (1 << 14) - 1;
 /// Since version 3.
 const TRUNCATE: u64 = 1 << 14;
@@ -66,7 +69,7 @@ pub fn version() -> u32 {
 }
 
 /// Keeps this thread, and those that it starts, from all files but those of `reach`: paths that are not
-/// there give nothing. Returns the version of the interface, 0 where the kernel has none that does.
+/// there give nothing, nor do those that this user can't get at, which is logged. Returns the version of the interface, 0 where the kernel has none that does.
 ///
 /// # Errors
 /// What the kernel says.
@@ -112,7 +115,13 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
 }
 
 fn open(path: &Path) -> Option<OwnedFd> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+    let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let tell = |errno: &Errno| {
+        if *errno != Errno::NOENT {
+            log::warn!("{} is out of the daemon's reach: {errno}", path.shown());
+        }
+    };
+    opened.inspect_err(tell).ok()
 }
 
 fn allow(ruleset: &OwnedFd, path: &Path, access: u64) -> io::Result<()> {

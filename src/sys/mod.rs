@@ -42,7 +42,7 @@ pub use callers::{is_emptying, program_of};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use confine::{Confinement, confine, confine_files, confinement};
-pub use holders::{Holder, holders, holders_elsewhere};
+pub use holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use kernel_random::fill_from_kernel;
 pub use landlock::Reach;

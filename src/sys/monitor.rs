@@ -8,9 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::setsid;
-use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
+use rustix::thread::CapabilitySet;
 
 use super::callers;
+use super::capability::keep_only;
 use super::channel::{self, Channel};
 use super::inherited::ignore;
 
@@ -38,8 +39,9 @@ impl Monitor {
     /// # Errors
     /// Those of socketpair(2), fork(2) and execve(2).
     pub fn start() -> io::Result<Self> {
-        let (looks, looks_end) = Channel::new()?;
-        let (channel, end) = Channel::new()?;
+        let (looks, looks_end) = callers::channel()?;
+        // An unmount takes as long as the write-back of what was written.
+        let (channel, end) = Channel::new(None)?;
         let process = Command::new(PROGRAM)
             .arg0(NAME)
             .arg(ARGUMENT)
@@ -57,7 +59,7 @@ impl Monitor {
     /// # Errors
     /// When it has ended.
     pub fn ask(&self, question: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(self.channel.ask(question)?.bytes)
+        self.channel.ask(question)
     }
 
     /// Its process.
@@ -72,28 +74,20 @@ impl Monitor {
 ///
 /// # Errors
 /// What keeps it from beginning.
-pub fn serve_daemon(mut answer: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
+pub fn serve_daemon(answer: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
     // It ends when the daemon does: not by a signal to the daemon's group, its terminal or its service.
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].into_iter().for_each(ignore);
     let _ = setsid();
     // SAFETY: nothing in this process owns a descriptor yet.
     unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-    give_up_capabilities()?;
+    keep_only(KEPT)?;
     std::thread::Builder::new().name("callers".to_owned()).spawn(serve_callers)?;
-    channel::answer_all(io::stdout().as_fd(), |question| (answer(question), None))
+    channel::answer_all(io::stdout().as_fd(), answer)
 }
 
 /// While the daemon's end may be busy elsewhere: an umount2(2) waits until what the kernel has of
 /// the mount is written, by a daemon that asks here who wrote it.
 fn serve_callers() {
-    callers::answer_daemon(io::stdin().as_fd());
-    // Nobody is left to be answered, whatever the other thread is at.
-    std::process::exit(0);
-}
-
-fn give_up_capabilities() -> io::Result<()> {
-    let sets = capabilities(None)?;
-    let (permitted, effective) = (sets.permitted & KEPT, sets.effective & KEPT);
-    let inheritable = CapabilitySet::empty();
-    Ok(set_capabilities(None, CapabilitySets { effective, permitted, inheritable })?)
+    // Nobody is left to be answered, whatever the other threads are at.
+    callers::answer_daemon(io::stdin(), || std::process::exit(0));
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::mounted::{is_dead, is_mounted};
-use crate::common::{Allow, Mounted, Vault, pattern, require_root, wait_until};
+use crate::common::mounted::{daemons_of, is_dead, is_mounted};
+use crate::common::{Allow, Mounted, Vault, pattern, require, require_root, run, wait_until};
 use crate::nobody;
 
 /// The capabilities that the threat model names, by their numbers in capabilities(7).
@@ -210,10 +212,17 @@ fn without_its_monitor_a_daemon_serves_and_is_unmounted_by_the_command() {
             None => write("then"),
         }
         mount.allow(Allow::Errors);
+        // Wherever the vault lies by then.
+        let elsewhere = vault.scratch().path().join("renamed");
+        fs::rename(vault.path(), &elsewhere).unwrap();
         signal(daemon, Signal::TERM);
         ends(Pid::from_raw(daemon.cast_signed()).unwrap(), "the daemon outlives SIGTERM");
+        fs::rename(&elsewhere, vault.path()).unwrap();
         let log = mount.log();
         assert!(log.contains("monitor, which unmounts for it, has ended"), "{log}");
+        assert!(!log.contains("may not be durable"), "{log}");
+        let trail = vault.run(&["trail", "query"]).ok().stdout;
+        assert!(trail.contains("then"), "{trail}");
         assert!(is_mounted(mount.path()));
         mount.try_unmount().ok();
         let mut mount = vault.mount(&[]);
@@ -223,6 +232,116 @@ fn without_its_monitor_a_daemon_serves_and_is_unmounted_by_the_command() {
         };
         assert_eq!(user.as_ref().map_or_else(read, |user| user.run(read)), [true; 2]);
     }
+}
+
+/// Which its daemon tells the monitor, that unmounts it.
+#[test]
+fn a_mount_of_very_long_paths_goes_with_its_daemon() {
+    require_root();
+    let vault = Vault::prepare();
+    let deep = |name: &str| {
+        let mut path = vault.scratch().join(name);
+        while path.as_os_str().len() < 3800 {
+            path.push(name.repeat(200));
+        }
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let (directory, mountpoint) = (deep("v"), deep("m"));
+    let key_file = vault.key_file();
+    run(vault.command(&["init", "--key-file"]).arg(key_file).arg(&directory)).ok();
+    run(vault.command(&["mount"]).arg(&directory).arg(&mountpoint)).ok();
+    let daemons = daemons_of(&mountpoint);
+    assert_eq!(daemons.len(), 1, "{daemons:?}");
+    signal(daemons[0], Signal::TERM);
+    let gone = wait_until(Duration::from_secs(20), || (!is_mounted(&mountpoint)).then_some(()));
+    if gone.is_none() {
+        run(vault.command(&["umount"]).arg(&mountpoint)).ok();
+    }
+    assert!(gone.is_some(), "SIGTERM does not unmount it");
+    ends(Pid::from_raw(daemons[0].cast_signed()).unwrap(), "the daemon outlives SIGTERM");
+}
+
+/// As where its monitor has ended.
+#[test]
+fn a_daemon_that_may_not_unmount_ends() {
+    require_root();
+    let helper = require("fusermount3");
+    let vault = Vault::init_as(&nobody());
+    let programs = vault.scratch().path().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let script = programs.join("fusermount3");
+    let refuses = "[ \"$1\" = -u ] && { echo fusermount3: not today >&2; exit 1; }";
+    fs::write(&script, format!("#!/bin/sh\n{refuses}\nexec {} \"$@\"\n", helper.display()))
+        .unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let with_path = |mut command: Command| run(command.env("PATH", path));
+    let mut mount = Mounted::try_mount_with(&vault, &[], with_path).unwrap();
+    let content = pattern(0, 100_000);
+    nobody().run(|| fs::write(mount.join("file"), &content).unwrap());
+    mount.allow(Allow::Errors);
+    let daemon = mount.pid();
+    signal(daemon, Signal::TERM);
+    ends(Pid::from_raw(daemon.cast_signed()).unwrap(), "the daemon outlives SIGTERM");
+    let log = mount.log();
+    assert!(log.contains("can't be unmounted at once: fusermount3: not today"), "{log}");
+    assert!(log.contains("not today: the daemon ends and leaves its mount"), "{log}");
+    mount.try_unmount().ok();
+    let mut mount = vault.mount(&[]);
+    mount.allow(Allow::Warnings);
+    assert!(nobody().run(|| fs::read(mount.join("file")).unwrap()) == content);
+}
+
+/// Where Landlock can't be, for a reason that nobody has thought of.
+#[test]
+fn a_mount_that_can_not_be_confined_ends_cleanly() {
+    if landlock() < 2 {
+        return;
+    }
+    require_root();
+    let vault = Vault::init();
+    let refuse_landlock = || {
+        let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+        let mut filter = [
+            instruction((libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, 0, 0),
+            instruction(
+                (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+                1,
+                libc::SYS_landlock_restrict_self as u32,
+            ),
+            instruction(libc::BPF_RET as u16, 0, libc::SECCOMP_RET_ERRNO | libc::ENOMEM as u32),
+            instruction(libc::BPF_RET as u16, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: the program has that many instructions, and the kernel only reads it.
+        let refused = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+                | libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+        };
+        if refused == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    let without_landlock = |mut command: Command| {
+        // SAFETY: it only makes system calls.
+        unsafe { command.pre_exec(refuse_landlock) };
+        run(&mut command)
+    };
+    let Err(refused) = Mounted::try_mount_with(&vault, &[], without_landlock) else {
+        panic!("it is mounted without Landlock");
+    };
+    assert!(refused.stderr.contains("can't be confined"), "{refused}");
+    assert!(!is_mounted(&vault.mountpoint()));
+    // The next one says nothing of an end that was not clean.
+    let mount = vault.mount(&[]);
+    let status = mount.log();
+    assert!(!status.contains("clean"), "{status}");
+    mount.unmount();
+    let trail = vault.run(&["trail", "query", "--json"]).ok().stdout;
+    let mounts: Vec<_> = trail.lines().filter(|line| line.contains("afterCleanEnd")).collect();
+    assert!(
+        !mounts.is_empty() && mounts.iter().all(|line| line.contains("\"afterCleanEnd\":true")),
+        "{trail}"
+    );
 }
 
 /// What the daemon is made to open by the key file's name becoming a link.
