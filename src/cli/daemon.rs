@@ -105,7 +105,8 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let opened = vault::open(vault, &start.keys, access, age).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
     // Not before it is open: whether it is a copy shows in directories where it was.
-    let reach = reach(start.plan, &start.keys, mount.device());
+    let foreign = fs.vault().foreign_trail();
+    let reach = reach(start.plan, &start.keys, foreign.as_deref(), mount.device());
     sys::confine_files(&reach).map_err(not_confined).inspect_err(|_| mount.leave())?;
     for lack in fs.vault().lacks() {
         let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
@@ -218,6 +219,21 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Resu
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;
+    record_begin(fs, plan)?;
+    let ended =
+        answer((turn, background, log_is_kept, signals), (fs, mount), plan, (session, served));
+    record(fs, EventName::Unmount, plan);
+    ended
+}
+
+/// Answers until the vault is unmounted.
+fn answer(
+    (turn, background, log_is_kept, signals): (Turn, Option<Background>, bool, BlockedSignals),
+    (fs, mount): (&Arc<Fs>, &Arc<OwnMount>),
+    plan: &Plan,
+    (session, served): (Session, Arc<Served>),
+) -> Result<(), Failure> {
+    let mountpoint = plan.mountpoint.path.shown();
     let server = listen(plan, Arc::clone(&served));
     unmount_on_signal(signals, Arc::clone(mount), served)?;
     if !log_is_kept {
@@ -242,6 +258,24 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Resu
         recovery.finish();
     }
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())
+}
+
+/// Records that the mount begins.
+///
+/// # Errors
+/// [`Exit::Trail`] where that can't be written, and no key may be used then.
+fn record_begin(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
+    record(fs, EventName::Mount, plan);
+    if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
+        record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
+    }
+    match fs.trail() {
+        Some(kept) if plan.options.trail.fails_closed() => {
+            kept.flush();
+            Ok(kept.admit()?)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Records that the mount begins or ends, by whoever runs the daemon.

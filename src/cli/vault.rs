@@ -263,11 +263,11 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
 }
 
 /// Makes sure that a vault that nobody has open, and its key file, were not put back: a command that
-/// changes the key file would make it the newest.
+/// changes the key file would make it the newest. Returns [`Vault::foreign_trail`].
 ///
 /// # Errors
 /// [`Exit::Rollback`], [`Exit::KeyFile`].
-pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
+pub fn require_newest(vault: &Path, keys: &Keys) -> Result<Option<String>, Failure> {
     let file = keys.read()?;
     let evidence = Evidence::new(file.mark().clone());
     match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
@@ -275,7 +275,8 @@ pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
             error @ (VaultError::SetBack(_) | VaultError::Unproven(_) | VaultError::KeysApart(_)),
         ) => Err(failure(vault, error)),
         // What else is wrong is told by what needs the vault. Who has it open has looked.
-        Ok(_) | Err(_) => Ok(()),
+        Ok(opened) => Ok(opened.foreign_trail()),
+        Err(_) => Ok(None),
     }
 }
 
@@ -328,12 +329,12 @@ pub fn owner(vault: &Path, keys: &Keys) -> Result<u32, Failure> {
         .map_err(|error| failure(vault, error))
 }
 
-/// Makes sure that a vault that nobody has open opens with these keys; returns how often its key file
-/// had been written when last seen.
+/// Makes sure that a vault that nobody has open opens with these keys; returns the newest state of its
+/// key file that is known.
 ///
 /// # Errors
 /// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.
-pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<u64, Failure> {
+pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<KeyFileMark, Failure> {
     Vault::open(vault, ring.clone(), Access::ReadOnly)
         .map(|vault| vault.key_file_seen())
         .map_err(|error| failure(vault, error))

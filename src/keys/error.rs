@@ -56,7 +56,7 @@ pub enum KeyError {
     Destroyed(String),
     /// The wrapped key does not open under the version that it names.
     #[error(
-        "a data key does not open under version {version} of master key `{key}`: its file or the key file was changed"
+        "a data key does not open under version {version} of master key `{key}`: its file or the key file was changed, or the key file is of an older or another backup"
     )]
     Forged {
         /// The master key's name.

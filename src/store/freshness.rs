@@ -208,6 +208,9 @@ impl Watch {
             open: claim.epochs.is_none_or(|epochs| epochs.open),
             key_file: evidence.key_file.clone(),
             trail: None,
+            foreign_trail: matches!(seen, Freshness::FirstSeen)
+                .then(|| claim.trail.map(|(mark, _)| mark.directory.clone()))
+                .flatten(),
             copy: matches!(seen, Freshness::Copy(_)),
             moved: matches!(seen, Freshness::Moved(_)),
         });
@@ -220,6 +223,16 @@ impl Watch {
     /// The record's id, and the mount that it is known to have been told of.
     pub fn told(&self) -> Option<(RecordId, Epoch)> {
         self.is_kept.then_some((self.own.id, self.own.epoch))
+    }
+
+    /// Where the trail was by the vault when this machine first saw it.
+    pub fn foreign_trail(&self) -> Option<&str> {
+        self.own.foreign_trail.as_deref()
+    }
+
+    /// Whoever mounts it names the place of its trail.
+    pub fn trust_trail(&mut self) {
+        self.own.foreign_trail = None;
     }
 
     /// The newest mount that this machine knows of.
@@ -274,10 +287,10 @@ pub fn path_of_record(vault: &VolumeId) -> Option<PathBuf> {
     default_place().map(|place| file_of(&place, vault)).filter(|path| path.exists())
 }
 
-/// How often the key file of a vault had been written, by the records in `place`.
-pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> u64 {
+/// The newest state of a vault's key file, by the records in `place`.
+pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> Option<KeyFileMark> {
     let records = read(place, vault, key).unwrap_or_default();
-    records.iter().map(|record| record.key_file.generation).max().unwrap_or(0)
+    records.into_iter().map(|record| record.key_file).max_by_key(|mark| mark.generation)
 }
 
 /// What is wrong with a vault's age.

@@ -166,12 +166,25 @@ impl Vault {
         state::write(&self.own, &key, &record, &marks)
     }
 
-    /// How often its key file had been written, by the vault and by what this machine knows of it.
-    pub fn key_file_seen(&self) -> u64 {
-        let known = default_place().map_or(0, |place| {
+    /// The newest state of its key file, by the vault and by what this machine knows of it.
+    pub fn key_file_seen(&self) -> KeyFileMark {
+        let known = default_place().and_then(|place| {
             newest_key_file(&place, &self.context.volume(), &self.keys().freshness)
         });
-        self.watched.lock().marks.key_file.generation.max(known)
+        let told = self.watched.lock().marks.key_file.clone();
+        known.filter(|known| known.generation > told.generation).unwrap_or(told)
+    }
+
+    /// Where its trail was when this machine first saw it: no directory is made there, unless whoever
+    /// mounts it names it.
+    pub fn foreign_trail(&self) -> Option<String> {
+        let watched = self.watched.lock();
+        watched.watch.as_ref().and_then(Watch::foreign_trail).map(str::to_owned)
+    }
+
+    /// Whoever mounts it names the place of its trail.
+    pub fn trust_trail(&self) {
+        self.watched.lock().watch.iter_mut().for_each(Watch::trust_trail);
     }
 
     /// What the mount's root shows.

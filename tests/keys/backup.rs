@@ -176,3 +176,40 @@ fn what_is_no_backup_of_this_vault_restores_nothing() {
     assert_eq!(busy.code(), 7, "{busy}");
     mount.unmount();
 }
+
+#[test]
+fn a_backup_of_before_a_rotation_is_told_and_refused() {
+    let vault = Vault::init();
+    key(&vault, &["backup"], &["older.txt"]).ok();
+    let rotated = key(&vault, &["rotate"], &[]).ok();
+    let again = "Back up the keys again: older backups do not open what is written from now on.";
+    assert!(rotated.stdout.contains(again), "{rotated}");
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("new"), b"new").unwrap();
+    mount.unmount();
+    lose_key_file(&vault);
+    let restored = key(&vault, &["restore"], &["older.txt"]).ok();
+    assert!(restored.stderr.contains("this backup is older than the key file"), "{restored}");
+    assert!(restored.stdout.contains("Grants and policies are not in a backup"), "{restored}");
+    // No second version 2 comes of it.
+    for refused in [vault.try_mount(&[]).err().expect("no mount"), key(&vault, &["rotate"], &[])] {
+        assert_eq!(refused.code(), 11, "{refused}");
+        assert!(refused.stderr.contains("lacks versions that it had"), "{refused}");
+    }
+    let mount = vault.mount(&["--accept-rollback"]).allow(crate::common::Allow::Warnings);
+    assert!(fs::read(mount.join("new")).is_err());
+    mount.unmount();
+}
+
+#[test]
+fn a_new_key_wants_a_new_backup_too() {
+    let vault = Vault::init();
+    key(&vault, &["backup"], &["older.txt"]).ok();
+    let created = key(&vault, &["create"], &["second"]).ok();
+    assert!(created.stdout.contains("Back up the keys again"), "{created}");
+    lose_key_file(&vault);
+    let restored = key(&vault, &["restore"], &["older.txt", "--json"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&restored.stdout).unwrap();
+    assert_eq!(json["older"], true, "{restored}");
+    assert_eq!(vault.try_mount(&[]).err().expect("no mount").code(), 11);
+}

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{KeyDescription, KeyError, KeyRing, Timestamp, policy};
 
+/// What a new version means for the backups there are.
+const BACK_UP: &str =
+    "Back up the keys again: older backups do not open what is written from now on.";
+
 /// A change of one master key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
@@ -102,11 +106,11 @@ impl KeyChange {
         let name = &key.name;
         let sentence = match self.action {
             Action::Create { .. } => format!(
-                "Made the master key `{name}`. `atrest key assign` gives it to a directory."
+                "Made the master key `{name}`. `atrest key assign` gives it to a directory. {BACK_UP}"
             ),
             Action::Rotate { .. } => format!(
                 "The master key `{name}` is at version {} now. \
-                 `atrest key rewrap` brings the files there are to it.",
+                 `atrest key rewrap` brings the files there are to it. {BACK_UP}",
                 key.current_version
             ),
             Action::Enable => format!("The master key `{name}` may be used."),

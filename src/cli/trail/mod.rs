@@ -27,7 +27,7 @@ use super::target::Target;
 use super::verify::within;
 
 pub use events::{event, keep as keep_events, leaves_trail, of_key};
-pub use keep::{claimed_directory, for_mount, note, place, recorded};
+pub use keep::{claimed_directory, for_mount, note, note_restore, place, recorded};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
 pub use source::{TrailRequest, answer};
@@ -36,6 +36,10 @@ use source::Source;
 
 /// How often `tail -f` looks.
 const RHYTHM: Duration = Duration::from_millis(250);
+
+/// What becomes of findings.
+const CLOSE: &str =
+    "once the cause is known, `atrest trail acknowledge VAULT --reason TEXT` closes that";
 
 /// Who used the master keys, and whether the record of it is whole.
 #[derive(Debug, clap::Subcommand)]
@@ -176,7 +180,7 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let places = show::counted(report.findings.len() as u64, "place");
-    tell(&format!("the trail was changed in {places}"));
+    tell(&format!("the trail was changed in {places}: {CLOSE}"));
     Ok(Exit::Damage)
 }
 
@@ -201,7 +205,7 @@ fn head(args: &TrailOf) -> Result<Exit, Failure> {
     let report = args.verified(None)?;
     // One that does not hold is not to be kept as if it did.
     if !report.findings.is_empty() {
-        tell("the trail was changed; `atrest trail verify` says how");
+        tell(&format!("the trail was changed, `atrest trail verify` says how: {CLOSE}"));
         return Ok(Exit::Damage);
     }
     match args.vault.json {
