@@ -263,11 +263,11 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
 }
 
 /// Makes sure that a vault that nobody has open, and its key file, were not put back: a command that
-/// changes the key file would make it the newest. Returns [`Vault::foreign_trail`].
+/// changes the key file would make it the newest.
 ///
 /// # Errors
 /// [`Exit::Rollback`], [`Exit::KeyFile`].
-pub fn require_newest(vault: &Path, keys: &Keys) -> Result<Option<String>, Failure> {
+pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
     let file = keys.read()?;
     let evidence = Evidence::new(file.mark().clone());
     match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
@@ -275,8 +275,7 @@ pub fn require_newest(vault: &Path, keys: &Keys) -> Result<Option<String>, Failu
             error @ (VaultError::SetBack(_) | VaultError::Unproven(_) | VaultError::KeysApart(_)),
         ) => Err(failure(vault, error)),
         // What else is wrong is told by what needs the vault. Who has it open has looked.
-        Ok(opened) => Ok(opened.foreign_trail()),
-        Err(_) => Ok(None),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

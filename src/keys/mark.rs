@@ -60,17 +60,17 @@ impl KeyFileMark {
                 "its key file is of state {state}, and was of state {seen} when last used with it"
             ));
         }
+        if state == seen && differ(&self.digest, &now.digest) {
+            return Some(format!(
+                "its key file is another one of state {state} than was last used with it"
+            ));
+        }
         if self.has_more_versions(now.versions) {
             return Some(
                 "its key file lacks versions that it had when last used with it: it was restored \
                  from an older backup"
                     .to_owned(),
             );
-        }
-        if state == seen && differ(&self.digest, &now.digest) {
-            return Some(format!(
-                "its key file is another one of state {state} than was last used with it"
-            ));
         }
         differ(&self.anchor, &now.anchor).then(|| {
             "its key file was made anew: it has another anchor than the one last used with it"

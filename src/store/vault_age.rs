@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::description::Description;
-use super::freshness::{Freshness, Watch, default_place, newest_key_file};
+use super::freshness::{Freshness, Watch, default_place, foreign_trail_in, newest_key_file};
 use super::marks::{Marks, TrailMark};
+use super::records::file_of;
 use super::vault::open_own_files;
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
@@ -180,6 +181,20 @@ impl Vault {
     pub fn foreign_trail(&self) -> Option<String> {
         let watched = self.watched.lock();
         watched.watch.as_ref().and_then(Watch::foreign_trail).map(str::to_owned)
+    }
+
+    /// The same of the vault in `dir`, whoever has it open; `None` where that can't be known.
+    pub fn foreign_trail_of(dir: &Path, ring: &KeyRing) -> Option<String> {
+        let (description, mac) = Description::read(&open_own_files(dir).ok()?).ok()?;
+        let key = description.unlock(&mac, ring).ok()?;
+        let keys = VaultKeys::derive(&key, description.vault.as_bytes());
+        let place = default_place()?;
+        if !file_of(&place, &description.vault).exists() {
+            // It was never seen here.
+            let (mark, _) = trail_mark(&TrailSeal::of(dir, Access::ReadOnly).ok()?, ring)?;
+            return Some(mark.directory).filter(|directory| !Path::new(directory).is_dir());
+        }
+        foreign_trail_in(&place, dir, &description.vault, &keys.freshness)
     }
 
     /// Whoever mounts it names the place of its trail.

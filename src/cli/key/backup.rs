@@ -32,17 +32,18 @@ const NO_GRANTS: &str = "Grants and policies are not in a backup: they are the d
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("form").required(true)))]
 pub struct BackupArgs {
     #[command(flatten)]
     vault: VaultArgs,
     /// Where the recovery text goes; `-` prints it
-    #[arg(required_unless_present_any = ["words", "qr"])]
+    #[arg(group = "form")]
     file: Option<PathBuf>,
     /// Print it as words instead, to be copied by hand
-    #[arg(long, conflicts_with_all = ["file", "qr", "json"])]
+    #[arg(long, group = "form", conflicts_with = "json")]
     words: bool,
     /// Print it as a QR code instead
-    #[arg(long, conflicts_with_all = ["file", "json"])]
+    #[arg(long, group = "form", conflicts_with = "json")]
     qr: bool,
 }
 
@@ -120,8 +121,11 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
     if ring.volume_id() != id {
-        let error =
-            KeyError::OtherVault { path: args.file.clone(), found: ring.volume_id(), wanted: id };
+        let error = KeyError::BackupOfOther {
+            path: args.file.clone(),
+            found: ring.volume_id(),
+            wanted: id,
+        };
         return Err(error.into());
     }
     let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;

@@ -101,6 +101,23 @@ impl KeyChange {
         }
     }
 
+    /// Whether what the key wraps is to be told: it opens no more then, for some time or for good.
+    pub fn ends_use(&self) -> bool {
+        matches!(self.action, Action::ScheduleDeletion { .. } | Action::Destroy)
+    }
+
+    /// What that means for all that the key wraps, as a sentence.
+    pub fn what_ends(&self, wrapped: &str) -> String {
+        match (self.action, self.dry_run) {
+            (Action::Destroy, false) => format!("It wrapped the keys of {wrapped}."),
+            (Action::Destroy, true) => format!("It wraps the keys of {wrapped}."),
+            _ => format!(
+                "It wraps the keys of {wrapped}: nothing of that can be opened until the key is kept \
+                 and enabled again."
+            ),
+        }
+    }
+
     /// What was done, as a sentence.
     pub fn done(&self, key: &KeyDescription) -> String {
         let name = &key.name;

@@ -122,20 +122,20 @@ pub fn recorded<T>(
     request: &Request,
     act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
 ) -> Result<T, Failure> {
-    let foreign = vault::require_newest(vault, keys)?;
-    recorded_whatever_its_age(vault, (keys, foreign), request, act)
+    vault::require_newest(vault, keys)?;
+    recorded_whatever_its_age(vault, keys, request, act)
 }
 
 fn recorded_whatever_its_age<T>(
     vault: &Path,
-    (keys, foreign): (&Keys, Option<String>),
+    keys: &Keys,
     request: &Request,
     act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
 ) -> Result<T, Failure> {
     if !events::leaves_trail(request) {
         return act(None).map(|(done, _)| done);
     }
-    let (trail, before) = for_command(vault, keys, foreign)?;
+    let (trail, before) = for_command(vault, keys)?;
     let done = act(trail.as_ref());
     if let Some(trail) = &trail {
         let ring = done.as_ref().map_or(&before, |(_, after)| after);
@@ -163,17 +163,11 @@ pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
 /// [`Exit::Trail`] where the trail can't be kept and is to fail closed.
 pub fn note_restore(vault: &Path, keys: &Keys) -> Result<(), Failure> {
     let request = Request::Note(Note::Restore, keys.read()?.mark().clone());
-    // One that this machine knows no better keeps its trail where it was.
-    let foreign = vault::require_newest(vault, keys).ok().flatten();
-    recorded_whatever_its_age(vault, (keys, foreign), &request, |_| Ok(((), keys.read()?.ring)))
+    recorded_whatever_its_age(vault, keys, &request, |_| Ok(((), keys.read()?.ring)))
 }
 
 /// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.
-fn for_command(
-    vault: &Path,
-    keys: &Keys,
-    foreign: Option<String>,
-) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
+fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
     let keeper =
         TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault::failure(vault, error))?;
     let ring = keys.read()?.ring;
@@ -188,6 +182,7 @@ fn for_command(
             added?.1.ring
         }
     };
+    let foreign = Vault::foreign_trail_of(vault, &ring);
     let wanted = Wanted { volume: ring.volume_id(), mounts, options: None, foreign };
     let mut closed = false;
     let kept = wanted.start(keeper, &ring).and_then(|start| {

@@ -306,7 +306,10 @@ impl<'a> Check<'a> {
         let Report { first, last, files, .. } = self.report;
         self.report.unsealed = last.saturating_sub(seal.head.sequence);
         self.report.without_trail = seal.passed_over;
-        self.report.lost += seal.gap.map_or(0, |gap| gap.lost);
+        if let Some(gap) = seal.gap {
+            self.report.lost += gap.lost;
+            self.ended = self.ended.max(gap.epoch);
+        }
         if first > seal.first || (files == 0 && seal.head.sequence > 0) {
             self.find(format!("the first lines, from {}, are missing", seal.first));
         }
