@@ -196,6 +196,10 @@ fn begin_service(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
     if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
         record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
     }
+    // Where no key may be used without a line, there is no mount without its own.
+    if let Some(kept) = fs.trail().filter(|_| plan.options.trail.fails_closed()) {
+        kept.admit()?;
+    }
     let noted = fs.vault().note_served(!plan.options.trail.off);
     noted.map_err(|error| vault::failure(&plan.vault, error))?;
     tell_age(fs, &plan.vault);
@@ -219,21 +223,6 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Resu
     let served = Served::new(plan, Arc::clone(fs), keys, Arc::clone(session.connection()));
     let served = Arc::new(served);
     served.keep_schedule()?;
-    record_begin(fs, plan)?;
-    let ended =
-        answer((turn, background, log_is_kept, signals), (fs, mount), plan, (session, served));
-    record(fs, EventName::Unmount, plan);
-    ended
-}
-
-/// Answers until the vault is unmounted.
-fn answer(
-    (turn, background, log_is_kept, signals): (Turn, Option<Background>, bool, BlockedSignals),
-    (fs, mount): (&Arc<Fs>, &Arc<OwnMount>),
-    plan: &Plan,
-    (session, served): (Session, Arc<Served>),
-) -> Result<(), Failure> {
-    let mountpoint = plan.mountpoint.path.shown();
     let server = listen(plan, Arc::clone(&served));
     unmount_on_signal(signals, Arc::clone(mount), served)?;
     if !log_is_kept {
@@ -258,24 +247,6 @@ fn answer(
         recovery.finish();
     }
     ended.or_fail(Exit::Failed, || "the FUSE session".to_owned())
-}
-
-/// Records that the mount begins.
-///
-/// # Errors
-/// [`Exit::Trail`] where that can't be written, and no key may be used then.
-fn record_begin(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
-    record(fs, EventName::Mount, plan);
-    if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
-        record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
-    }
-    match fs.trail() {
-        Some(kept) if plan.options.trail.fails_closed() => {
-            kept.flush();
-            Ok(kept.admit()?)
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// Records that the mount begins or ends, by whoever runs the daemon.
