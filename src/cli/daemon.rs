@@ -105,7 +105,8 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<OwnMount>) -> Result<(), Failure
     let opened = vault::open(vault, &start.keys, access, age).inspect_err(|_| mount.leave());
     let fs = Arc::new(opened?);
     // Not before it is open: whether it is a copy shows in directories where it was.
-    let reach = reach(start.plan, &start.keys, mount.device());
+    let foreign = fs.vault().foreign_trail();
+    let reach = reach(start.plan, &start.keys, foreign.as_deref(), mount.device());
     let confined = sys::confine_files(&reach).map_err(not_confined);
     let served = confined.and_then(|()| serve_opened(start, &fs, mount));
     // Half a session leaves a mount that would keep waiting for answers.
@@ -198,6 +199,10 @@ fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<OwnMount>) -> Result<(), Fa
 fn begin_service(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
     if let Some(Freshness::Accepted(findings)) = fs.vault().freshness() {
         record_with(fs, EventName::AcceptRollback, json!({ "findings": findings }));
+    }
+    // Where no key may be used without a line, there is no mount without its own.
+    if let Some(kept) = fs.trail().filter(|_| plan.options.trail.fails_closed()) {
+        kept.admit()?;
     }
     let noted = fs.vault().note_served(!plan.options.trail.off);
     noted.map_err(|error| vault::failure(&plan.vault, error))?;

@@ -1,6 +1,7 @@
 //! Whether a vault may be mounted on a directory.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +25,18 @@ impl Mountpoint {
     /// [`Exit::Mount`] when it can't be one for this vault, [`Exit::Busy`] when a vault is
     /// mounted there.
     pub fn check(path: &Path, vault: &Path) -> Result<Self, Failure> {
-        let path = resolve(path)
-            .or_fail(Exit::Mount, || format!("the mount point {} can't be used", path.shown()))?;
+        let path = resolve(path).map_err(|error| {
+            let shown = path.shown();
+            Failure::new(
+                Exit::Mount,
+                match error.kind() {
+                    io::ErrorKind::NotFound => {
+                        format!("there is no mount point {shown}: make it first: mkdir {shown}")
+                    }
+                    _ => format!("the mount point {shown} can't be used: {error}"),
+                },
+            )
+        })?;
         let on_it = mount_table()?.vault_at(&path);
         let stale = on_it.is_some() && sys::is_stale(&path);
         if let Some(mounted) = on_it.filter(|_| !stale) {

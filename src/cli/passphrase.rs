@@ -38,7 +38,9 @@ impl Unlock for UnlockArgs {
         match (&self.passphrase_file, &self.passphrase_command) {
             (Some(path), _) => from_file(path),
             (None, Some(command)) => from_command(command),
-            (None, None) => from_terminal("Passphrase of the key file: "),
+            (None, None) => {
+                from_terminal("Passphrase of the key file: ", KeyError::PassphraseNeeded)
+            }
         }
     }
 
@@ -80,8 +82,9 @@ impl NewPassphraseArgs {
             (Some(path), _) => from_file(path)?,
             (None, Some(command)) => from_command(command)?,
             (None, None) => {
-                let first = from_terminal("New passphrase: ")?;
-                if from_terminal("The same again: ")? != first {
+                let first = from_terminal("New passphrase: ", KeyError::NewPassphraseNeeded)?;
+                let again = from_terminal("The same again: ", KeyError::NewPassphraseNeeded)?;
+                if again != first {
                     return Err(KeyError::PassphrasesDiffer);
                 }
                 first
@@ -124,8 +127,9 @@ fn from_command(command: &str) -> Result<Passphrase, KeyError> {
     Passphrase::from_line(printed.map_err(failed)?)
 }
 
-fn from_terminal(prompt: &str) -> Result<Passphrase, KeyError> {
-    let line = rpassword::prompt_password(prompt).map_err(|_| KeyError::PassphraseNeeded)?;
+/// Asks for it, or fails for want of a terminal.
+fn from_terminal(prompt: &str, needed: KeyError) -> Result<Passphrase, KeyError> {
+    let line = rpassword::prompt_password(prompt).map_err(|_| needed)?;
     Passphrase::new(line.into_bytes())
 }
 

@@ -13,14 +13,14 @@ use super::trail;
 use super::vault::Keys;
 
 /// What the daemon of a plan opens by path from now on. Directories that it would make are made: what
-/// is not there can't be reached later.
-pub fn reach(plan: &Plan, keys: &Keys, device: Device) -> Reach {
+/// is not there can't be reached later. No trail is made where it was `foreign`.
+pub fn reach(plan: &Plan, keys: &Keys, foreign: Option<&str>, device: Device) -> Reach {
     let mut trees = vec![plan.vault.clone()];
     // Where a link leads to a key file in another directory, that is written.
     let real = keys.path.canonicalize().ok();
     let key_files = [Some(keys.path.as_path()), real.as_deref()].into_iter().flatten();
     trees.extend(key_files.filter_map(Path::parent).map(Path::to_owned));
-    trees.extend(default_place().into_iter().chain(trail::place(plan, keys)).map(made));
+    trees.extend(default_place().into_iter().chain(trail::place(plan, keys, foreign)).map(made));
     let user = rustix::process::geteuid().as_raw();
     let place = Place::of(&plan.vault, user).ok().filter(|place| {
         // Who listens there says why it can't be.

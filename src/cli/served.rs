@@ -37,6 +37,8 @@ pub struct Served {
     connection: Arc<Connection>,
     spin: Spin,
     trail_readers: trail::Readers,
+    /// Why no trail is kept, where none is.
+    no_trail: &'static str,
 }
 
 impl Served {
@@ -45,7 +47,8 @@ impl Served {
         let (vault, mountpoint) = (plan.vault.clone(), plan.mountpoint.path.clone());
         let spin = plan.options.spin;
         let trail_readers = trail::Readers::default();
-        Self { vault, mountpoint, fs, keys, connection, spin, trail_readers }
+        let no_trail = if plan.options.trail.off { "--no-trail" } else { "could not be kept" };
+        Self { vault, mountpoint, fs, keys, connection, spin, trail_readers, no_trail }
     }
 
     /// Rotates the keys whose time has come, now and as long as the process lives; says once when keys
@@ -168,6 +171,7 @@ impl Served {
             spin_us: self.connection.spins_for().as_micros() as u64,
             confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
+            no_trail: self.fs.trail().is_none().then(|| self.no_trail.to_owned()),
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault(), &description).with_keys(&self.keys.path, &ring)
         }
@@ -255,6 +259,9 @@ impl Served {
             Request::Work(FileWork::Rewrap { .. }) => (Action::Rewrap, ring.keys().collect()),
             Request::Work(FileWork::Retire { name, .. }) => (Action::Retire, vec![ring.key(name)?]),
             Request::Work(FileWork::Assign { name, .. }) => (Action::Assign, vec![ring.key(name)?]),
+            Request::Work(FileWork::Count { name }) => {
+                (Action::ScheduleDeletion, vec![ring.key(name)?])
+            }
             // It hides what others would be told.
             Request::Trail(TrailRequest::Acknowledge(_)) => {
                 (Action::PutPolicy, vec![ring.default_key()])

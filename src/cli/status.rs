@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::keys::trail::Condition;
-use crate::keys::{KeyRing, NoPassphrase, Timestamp};
+use crate::keys::{KeyError, KeyFile, KeyRing, NoPassphrase, Timestamp};
 use crate::store::{Description, path_of_record};
 use crate::sys::{self, Confinement, Show};
 
 use super::control::{Client, Request};
 use super::exit::{Context, Exit, Failure, print, print_json};
 use super::target::Target;
-use super::vault::{self, Keys};
+use super::vault;
 
 /// Show whether a vault is mounted, and how.
 #[derive(Debug, clap::Args)]
@@ -58,6 +58,9 @@ pub struct Status {
     pub next_rotation: Option<Timestamp>,
     /// The key file in use; null if there is none that opens.
     pub key_file: Option<String>,
+    /// Why there is none that opens; null where there is.
+    #[serde(default)]
+    pub key_problem: Option<String>,
     /// Files that were given a data key since the mount.
     pub files_sealed: u64,
     /// Plaintext bytes sealed since the mount.
@@ -68,6 +71,9 @@ pub struct Status {
     pub confinement: Option<Confinement>,
     /// The trail; null where none is kept.
     pub trail: Option<Condition>,
+    /// Why the mount keeps none; null where it does, and where there is no mount.
+    #[serde(default)]
+    pub no_trail: Option<String>,
     /// What is known of the vault's age.
     pub freshness: FreshnessStatus,
     /// How often each FUSE operation was asked for since the mount.
@@ -122,10 +128,20 @@ impl Status {
         let description = vault::describe(&target.vault)?;
         let mut status = Self::at_rest(&target.vault, &description);
         // Without its keys there is less to tell, and nothing wrong.
-        if let Ok(keys) = Keys::open(&description.vault, key_file, &NoPassphrase)
-            && let Ok(file) = keys.read()
-        {
-            status = status.with_keys(&keys.path, &file.ring);
+        let opened = KeyFile::locate(&description.vault, key_file).and_then(|path| {
+            let file = KeyFile::open(&path, &description.vault, &NoPassphrase)?;
+            Ok((path, file))
+        });
+        match opened {
+            Ok((path, file)) => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                status = status.with_keys(&path, &file.ring);
+            }
+            Err(KeyError::PassphraseNeeded) => {
+                let problem = "the key file takes a passphrase, which status does not ask for";
+                status.key_problem = Some(problem.to_owned());
+            }
+            Err(error) => status.key_problem = Some(error.to_string()),
         }
         if let Some(mounted) = &target.mounted {
             status.stale = sys::is_stale(&mounted.mountpoint);
@@ -178,7 +194,10 @@ impl Status {
             (Some(mountpoint), _) if self.stale => {
                 format!("{}, stale: its daemon died", mountpoint.shown())
             }
-            (Some(mountpoint), Some(pid)) => format!("{}, by process {pid}", mountpoint.shown()),
+            (Some(mountpoint), Some(pid)) => {
+                let how = if self.read_only { ", read-only" } else { "" };
+                format!("{}, by process {pid}{how}", mountpoint.shown())
+            }
             (Some(mountpoint), None) => mountpoint.shown().to_string(),
             (None, Some(pid)) => format!("no; in use by process {pid}"),
             (None, None) => "no".to_owned(),
@@ -187,7 +206,7 @@ impl Status {
             (Some(key), Some(version), Some(file)) => {
                 format!("{key}, version {version}, in {}", file.shown())
             }
-            _ => "no key file at hand".to_owned(),
+            _ => self.key_problem.clone().unwrap_or_else(|| "no key file at hand".to_owned()),
         };
         let mut text = format!(
             "vault    {} ({})\nmounted  {mount}\nformat   {}, names {}\nkey      {key}",
@@ -212,6 +231,9 @@ impl Status {
             if let Some(reason) = &trail.failing {
                 let _ = write!(text, "; it can't be written: {reason}");
             }
+        }
+        if let Some(reason) = &self.no_trail {
+            let _ = write!(text, "\ntrail    none ({reason})");
         }
         if let Some(confinement) = &self.confinement {
             let _ = write!(text, "\nconfined {}", in_words(confinement));

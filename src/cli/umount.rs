@@ -11,7 +11,7 @@ use crate::sys::{self, Holder, MountedVault, Show, UnmountError};
 
 use super::exit::{Context, Exit, Failure, tell};
 use super::status::Status;
-use super::target::{Target, clear_socket};
+use super::target::{Target, clear_socket, mount_table};
 use super::vault::{self, Turn};
 
 /// After how long a daemon that still writes back the last of it is spoken of.
@@ -94,6 +94,17 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         match sys::unmount(&mounted.mountpoint, false) {
             Ok(()) => return Ok(()),
             Err(UnmountError::Busy) => {}
+            // fusermount3 knows no mounts but those of who asks.
+            Err(UnmountError::NotMounted)
+                if mount_table()?.vault_at(&mounted.mountpoint).is_some()
+                    && mounted.user_id != rustix::process::geteuid().as_raw() =>
+            {
+                let sentence = format!(
+                    "{mountpoint} was mounted by user {}: only that user or root can unmount it",
+                    mounted.user_id
+                );
+                return Err(Failure::new(Exit::Failed, sentence));
+            }
             Err(error @ UnmountError::NotMounted) => {
                 return Err(Failure::new(Exit::Mount, format!("{mountpoint}: {error}")));
             }

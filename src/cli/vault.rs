@@ -328,12 +328,12 @@ pub fn owner(vault: &Path, keys: &Keys) -> Result<u32, Failure> {
         .map_err(|error| failure(vault, error))
 }
 
-/// Makes sure that a vault that nobody has open opens with these keys; returns how often its key file
-/// had been written when last seen.
+/// Makes sure that a vault that nobody has open opens with these keys; returns the newest state of its
+/// key file that is known.
 ///
 /// # Errors
 /// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.
-pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<u64, Failure> {
+pub fn check_keys(vault: &Path, ring: &KeyRing) -> Result<KeyFileMark, Failure> {
     Vault::open(vault, ring.clone(), Access::ReadOnly)
         .map(|vault| vault.key_file_seen())
         .map_err(|error| failure(vault, error))

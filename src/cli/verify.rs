@@ -11,7 +11,7 @@ use super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::key::VaultArgs;
 use super::progress::Bar;
 use super::target::{Daemon, Target, resolve};
-use super::trail::recorded;
+use super::trail::{counted, recorded};
 use super::vault::{self, Age, Keys};
 
 /// Check every block of every file.
@@ -73,17 +73,17 @@ fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
     }
     let VerifySummary { files, blocks, bytes, damaged, unguarded_blocks, .. } = found;
     if *unguarded_blocks > 0 {
-        print(&format!(
-            "{unguarded_blocks} blocks lie among holes: zeroing them would go unnoticed"
-        ))?;
+        let blocks = counted(*unguarded_blocks, "block");
+        print(&format!("{blocks} among holes: zeroing there would go unnoticed"))?;
     }
     let verdict = match damaged.len() {
         0 => "no damage".to_owned(),
-        places => format!("{places} places are damaged"),
+        places => format!("damaged in {}", counted(places as u64, "place")),
     };
-    print(&format!("{files} files, {blocks} blocks, {bytes} bytes: {verdict}."))?;
+    let (files, blocks) = (counted(*files, "file"), counted(*blocks, "block"));
+    print(&format!("{files}, {blocks}, {}: {verdict}.", counted(*bytes, "byte")))?;
     if !damaged.is_empty() {
-        tell(&format!("the vault is damaged in {} places", damaged.len()));
+        tell(&format!("the vault is damaged in {}", counted(damaged.len() as u64, "place")));
     }
     Ok(())
 }

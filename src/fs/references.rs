@@ -34,7 +34,7 @@ impl References {
 }
 
 impl Fs {
-    /// Counts what a version of a master key wraps, by the headers. For a version that is not the
+    /// Counts what a version of a master key wraps, or all of its versions, by the headers. For a version that is not the
     /// current one, and so wraps nothing new, the answer stays true; where it is that there is
     /// nothing, the headers that say so are durable.
     ///
@@ -44,16 +44,16 @@ impl Fs {
     pub fn references(
         &self,
         key: &MasterKeyId,
-        version: KeyVersion,
+        version: impl Into<Option<KeyVersion>>,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<References, VaultError> {
         let mut tally = Tally {
-            wanted: (*key, version),
+            wanted: (*key, version.into()),
             found: References::default(),
             counted: HashSet::new(),
         };
         let description = self.vault.description();
-        if (description.key, description.key_version) == tally.wanted {
+        if tally.is_wanted((description.key, description.key_version)) {
             tally.note(|| PathBuf::from(OWN_DIR));
         }
         let tally = Mutex::new(tally);
@@ -95,13 +95,19 @@ impl Fs {
 
 /// What was found so far.
 struct Tally {
-    wanted: WrappedBy,
+    /// Which version of which key; all of them where none is named.
+    wanted: (MasterKeyId, Option<KeyVersion>),
     found: References,
     /// Inodes that were counted: a file may have several names, and may be come by twice.
     counted: HashSet<u64>,
 }
 
 impl Tally {
+    fn is_wanted(&self, (key, version): WrappedBy) -> bool {
+        let (wanted, of) = self.wanted;
+        key == wanted && of.is_none_or(|of| of == version)
+    }
+
     fn add(
         &mut self,
         by: Result<(u64, Option<WrappedBy>), FsError>,
@@ -109,7 +115,7 @@ impl Tally {
     ) {
         match by {
             Ok((inode, by)) => {
-                if by == Some(self.wanted) && self.counted.insert(inode) {
+                if by.is_some_and(|by| self.is_wanted(by)) && self.counted.insert(inode) {
                     self.note(path);
                 }
             }

@@ -76,14 +76,20 @@ impl Envelope {
         ring_from_json(self.vault, &json)
     }
 
-    /// Which state of the file it is, for who has opened it.
-    pub(super) fn mark(&self, key: &FileKey) -> KeyFileMark {
-        KeyFileMark::of(self.generation, &to_secret_json(self), &key.anchor)
+    /// Which state of the file it is, for who has opened it: of its content in one line, with what
+    /// that holds.
+    pub(super) fn mark(&self, content: &[u8], key: &FileKey, ring: &KeyRing) -> KeyFileMark {
+        KeyFileMark::of(self.generation, content, &key.anchor, ring.version_count())
     }
 
-    /// The file's bytes: one line of JSON.
+    /// Its content: one line of JSON, without the end of the line.
+    pub(super) fn to_content(&self) -> Zeroizing<Vec<u8>> {
+        to_secret_json(self)
+    }
+
+    /// The file's bytes.
     pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let json = to_secret_json(self);
+        let json = self.to_content();
         let mut bytes = Zeroizing::new(Vec::with_capacity(json.len() + 1));
         bytes.extend_from_slice(&json);
         bytes.push(b'\n');

@@ -56,7 +56,7 @@ pub enum KeyError {
     Destroyed(String),
     /// The wrapped key does not open under the version that it names.
     #[error(
-        "a data key does not open under version {version} of master key `{key}`: its file or the key file was changed"
+        "a data key does not open under version {version} of master key `{key}`: its file or the key file was changed, or the key file is of an older or another backup"
     )]
     Forged {
         /// The master key's name.
@@ -109,6 +109,19 @@ pub enum KeyError {
     /// There is no deletion to cancel.
     #[error("master key `{0}` is not pending deletion, there is nothing to cancel")]
     NotPendingDeletion(String),
+    /// There is no deletion whose time could be up.
+    #[error(
+        "the deletion of master key `{0}` is not scheduled; run `atrest key schedule-deletion` first"
+    )]
+    NotScheduled(String),
+    /// It can't be destroyed yet.
+    #[error("master key `{key}` can be destroyed from {until} on")]
+    TooEarly {
+        /// The master key's name.
+        key: String,
+        /// From when on.
+        until: Timestamp,
+    },
     /// There is no more room for what was to be added.
     #[error("the key file is full: it takes at most {limit} {what}")]
     Full {
@@ -206,11 +219,26 @@ pub enum KeyError {
         /// The vault at hand.
         wanted: VolumeId,
     },
+    /// A backup of another vault's keys.
+    #[error("the backup {} is of vault {found}, not of vault {wanted}", .path.shown())]
+    BackupOfOther {
+        /// The backup.
+        path: PathBuf,
+        /// The vault that it is of.
+        found: VolumeId,
+        /// The vault at hand.
+        wanted: VolumeId,
+    },
     /// It takes a passphrase, and none was given.
     #[error(
         "the key file is protected by a passphrase; give it with --passphrase-file or --passphrase-command, or run at a terminal"
     )]
     PassphraseNeeded,
+    /// There is nobody to ask for a passphrase to be set.
+    #[error(
+        "there is no terminal to ask for the new passphrase: give it with --new-passphrase-file or --new-passphrase-command"
+    )]
+    NewPassphraseNeeded,
     /// The passphrase opens none of the protectors.
     #[error("the passphrase does not open key file {}; nothing was changed", .0.shown())]
     WrongPassphrase(PathBuf),
@@ -302,6 +330,8 @@ impl KeyError {
             | Self::CurrentVersion { .. }
             | Self::BadWaitingPeriod(_)
             | Self::NotPendingDeletion(_)
+            | Self::NotScheduled(_)
+            | Self::TooEarly { .. }
             | Self::PastGrant(_)
             | Self::BadGrant
             | Self::LocksOut { .. }
@@ -322,7 +352,9 @@ impl KeyError {
             | Self::Damaged(_)
             | Self::FromTheFuture { .. }
             | Self::OtherVault { .. }
+            | Self::BackupOfOther { .. }
             | Self::PassphraseNeeded
+            | Self::NewPassphraseNeeded
             | Self::WrongPassphrase(_)
             | Self::ProtectorGone(_)
             | Self::EmptyPassphrase

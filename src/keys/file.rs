@@ -199,9 +199,10 @@ fn open_bytes(
     }
     let slots = envelope.protectors.clone();
     let (protectors, key) = scrubbed_deep(|| Protectors::open(path, *vault, slots, unlock))?;
-    let mark = scrubbed_deep(|| envelope.mark(&key));
+    let content = scrubbed_deep(|| envelope.to_content());
     let ring = scrubbed_deep(|| envelope.open(&key));
     let ring = ring.ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
+    let mark = scrubbed_deep(|| envelope.mark(&content, &key, &ring));
     Ok(OpenKeyFile { ring, protectors, mark })
 }
 
@@ -216,7 +217,7 @@ fn write(
     let (bytes, mark) = scrubbed_deep(|| {
         let key = protectors.rekey();
         let envelope = Envelope::seal(ring, generation, protectors.slots(), &key);
-        (envelope.to_bytes(), envelope.mark(&key))
+        (envelope.to_bytes(), envelope.mark(&envelope.to_content(), &key, ring))
     });
     if bytes.len() as u64 > MAX_LEN {
         return Err(KeyError::Full { what: "bytes", limit: MAX_LEN as usize });

@@ -130,16 +130,19 @@ impl KeyRing {
     /// `now`. Nothing but a command does: a clock that jumped destroys no key.
     ///
     /// # Errors
-    /// [`KeyError::NoSuchKey`], [`KeyError::PendingDeletion`] before its time,
-    /// [`KeyError::NotPendingDeletion`], [`KeyError::Destroyed`].
+    /// [`KeyError::NoSuchKey`], [`KeyError::TooEarly`], [`KeyError::NotScheduled`],
+    /// [`KeyError::Destroyed`].
     pub fn destroy(&mut self, name: &str, now: Timestamp) -> Result<(), KeyError> {
         let at = whole_seconds(now);
         let key = self.key_mut(name)?;
         match key.state {
             KeyState::PendingDeletion(until) if until <= now => {}
-            KeyState::PendingDeletion(_) | KeyState::Destroyed => return key.require_enabled(),
+            KeyState::PendingDeletion(until) => {
+                return Err(KeyError::TooEarly { key: key.name.clone(), until });
+            }
+            KeyState::Destroyed => return Err(KeyError::Destroyed(key.name.clone())),
             KeyState::Enabled | KeyState::Disabled => {
-                return Err(KeyError::NotPendingDeletion(key.name.clone()));
+                return Err(KeyError::NotScheduled(key.name.clone()));
             }
         }
         key.state = KeyState::Destroyed;

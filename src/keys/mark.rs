@@ -21,17 +21,27 @@ pub struct KeyFileMark {
     /// Of the secret that stays while the passphrases do, in base64.
     #[serde(rename = "key_file_anchor", default, skip_serializing_if = "String::is_empty")]
     anchor: String,
+    /// How many versions all its keys had had, with those that were retired: they never get fewer.
+    /// 0 where that was not noted.
+    #[serde(rename = "key_file_versions", default, skip_serializing_if = "is_zero")]
+    versions: u64,
 }
 
 impl KeyFileMark {
     /// Of the file with this content, as the program writes it.
-    pub(super) fn of(generation: u64, content: &[u8], anchor: &Secret) -> Self {
+    pub(super) fn of(generation: u64, content: &[u8], anchor: &Secret, versions: u64) -> Self {
         let short = |digest: [u8; 32]| STANDARD.encode(&digest[..DIGEST_LEN]);
         Self {
             generation,
             digest: short(crypto::digest(anchor, content)),
             anchor: short(crypto::fingerprint(anchor)),
+            versions,
         }
+    }
+
+    /// Whether a ring with so many versions in all is older than this state.
+    pub fn has_more_versions(&self, versions: u64) -> bool {
+        versions < self.versions
     }
 
     /// Whether it is one that this program makes: 16 bytes each, in base64.
@@ -55,6 +65,13 @@ impl KeyFileMark {
                 "its key file is another one of state {state} than was last used with it"
             ));
         }
+        if self.has_more_versions(now.versions) {
+            return Some(
+                "its key file lacks versions that it had when last used with it: it was restored \
+                 from an older backup"
+                    .to_owned(),
+            );
+        }
         differ(&self.anchor, &now.anchor).then(|| {
             "its key file was made anew: it has another anchor than the one last used with it"
                 .to_owned()
@@ -73,14 +90,15 @@ mod tests {
     #[test]
     fn a_later_state_with_the_same_anchor_is_the_only_one_to_follow() {
         let (anchor, other) = (Secret::random(), Secret::random());
-        let mark = KeyFileMark::of(7, b"content", &anchor);
-        for later in [mark.clone(), KeyFileMark::of(8, b"more", &anchor)] {
+        let mark = KeyFileMark::of(7, b"content", &anchor, 3);
+        for later in [mark.clone(), KeyFileMark::of(8, b"more", &anchor, 4)] {
             assert_eq!(mark.contradicts(&later), None);
         }
         let refused = [
-            (KeyFileMark::of(6, b"content", &anchor), "is of state 6"),
-            (KeyFileMark::of(7, b"more", &anchor), "is another one of state 7"),
-            (KeyFileMark::of(8, b"more", &other), "has another anchor"),
+            (KeyFileMark::of(6, b"content", &anchor, 3), "is of state 6"),
+            (KeyFileMark::of(7, b"more", &anchor, 3), "is another one of state 7"),
+            (KeyFileMark::of(8, b"more", &other, 3), "has another anchor"),
+            (KeyFileMark::of(8, b"more", &other, 2), "lacks versions"),
         ];
         for (mark_now, what) in refused {
             let told = mark.contradicts(&mark_now).unwrap();

@@ -94,6 +94,11 @@ impl KeyRing {
         Some(TrailKeys::derive(key, self.volume.as_bytes()))
     }
 
+    /// How many versions all its keys have had, with those that were retired.
+    pub fn version_count(&self) -> u64 {
+        self.keys.iter().map(|key| key.versions.len() as u64).sum()
+    }
+
     /// Gives a ring of before there was a trail what authenticates one.
     pub fn ensure_trail_key(&mut self) {
         self.trail.get_or_insert_with(Secret::random);

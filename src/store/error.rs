@@ -46,7 +46,9 @@ pub enum IntegrityError {
     #[error("the file belongs to vault {0}")]
     OtherVault(VolumeId),
     /// The wrapped data key does not open.
-    #[error("the file's wrapped key fails its authentication")]
+    #[error(
+        "the file's wrapped key fails its authentication: the header was changed, or the key file is of an older or another backup"
+    )]
     WrappedKey,
     /// The header names a key that the vault never had, or not in this copy of the key file.
     #[error(

@@ -106,6 +106,8 @@ pub struct Watch {
     is_silent: bool,
     /// The file could not be authenticated, and is replaced.
     is_damaged: bool,
+    /// Whoever mounts it says that it is the vault, and the others are copies of it.
+    is_named: bool,
 }
 
 /// What the vault says of itself.
@@ -181,11 +183,21 @@ impl Watch {
             }
             (None, None) => (None, Freshness::FirstSeen),
         };
+        let mut is_named = false;
         if let Freshness::Copy(original) = &seen
             && written
             && !evidence.own_trail
         {
-            return Err(VaultError::IsCopy(original.clone()));
+            if !evidence.accept_rollback {
+                return Err(VaultError::IsCopy(original.clone()));
+            }
+            // Of the two the one that was seen first counts as the vault, and need not be it.
+            findings.set_back([format!(
+                "this machine took it for a copy of the vault in {}; it is the vault from now on, and \
+                 that one a copy of it",
+                original.shown()
+            )]);
+            is_named = true;
         }
         findings.set_back(key_file_set_back(claim, known.as_ref(), evidence));
         if let Some(record) = &known {
@@ -208,18 +220,34 @@ impl Watch {
             open: claim.epochs.is_none_or(|epochs| epochs.open),
             key_file: evidence.key_file.clone(),
             trail: None,
-            copy: matches!(seen, Freshness::Copy(_)),
+            foreign_trail: matches!(seen, Freshness::FirstSeen)
+                .then(|| claim.trail.map(|(mark, _)| mark.directory.clone()))
+                .flatten(),
+            copy: matches!(seen, Freshness::Copy(_)) && !is_named,
             moved: matches!(seen, Freshness::Moved(_)),
         });
         (own.directory, own.inode) = (here.into_owned(), inode);
+        if is_named {
+            (own.copy, own.moved) = (false, false);
+        }
         let seen = judged(findings, seen, evidence)?;
-        let watch = Self { place, key, vault, own, is_kept, is_silent, is_damaged };
+        let watch = Self { place, key, vault, own, is_kept, is_silent, is_damaged, is_named };
         Ok((Some(watch), seen))
     }
 
     /// The record's id, and the mount that it is known to have been told of.
     pub fn told(&self) -> Option<(RecordId, Epoch)> {
         self.is_kept.then_some((self.own.id, self.own.epoch))
+    }
+
+    /// Where the trail was by the vault when this machine first saw it.
+    pub fn foreign_trail(&self) -> Option<&str> {
+        self.own.foreign_trail.as_deref()
+    }
+
+    /// Whoever mounts it names the place of its trail.
+    pub fn trust_trail(&mut self) {
+        self.own.foreign_trail = None;
     }
 
     /// The newest mount that this machine knows of.
@@ -256,6 +284,7 @@ impl Watch {
         };
         // Another vault's place can't be this one's at the same time.
         records.retain(|record| record.id != own.id && record.directory != own.directory);
+        records.iter_mut().for_each(|other| other.copy |= self.is_named);
         records.push(own.clone());
         let bytes = Records { vault: self.vault, records }.into_bytes(&self.key)?;
         files.replace(&name_of(&self.vault), &bytes)?;
@@ -274,10 +303,23 @@ pub fn path_of_record(vault: &VolumeId) -> Option<PathBuf> {
     default_place().map(|place| file_of(&place, vault)).filter(|path| path.exists())
 }
 
-/// How often the key file of a vault had been written, by the records in `place`.
-pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> u64 {
+/// Where the trail of the vault in `dir` was when this machine first saw it, by the records in `place`.
+pub(super) fn foreign_trail_in(
+    place: &Path,
+    dir: &Path,
+    vault: &VolumeId,
+    key: &MacKey,
+) -> Option<String> {
+    let here = std::fs::canonicalize(dir).ok()?;
+    let here = here.to_string_lossy();
+    let records = read(place, vault, key).ok()?;
+    records.into_iter().find(|record| record.directory == here)?.foreign_trail
+}
+
+/// The newest state of a vault's key file, by the records in `place`.
+pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> Option<KeyFileMark> {
     let records = read(place, vault, key).unwrap_or_default();
-    records.iter().map(|record| record.key_file.generation).max().unwrap_or(0)
+    records.into_iter().map(|record| record.key_file).max_by_key(|mark| mark.generation)
 }
 
 /// What is wrong with a vault's age.

@@ -29,6 +29,10 @@ pub(super) struct Record {
     pub key_file: KeyFileMark,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trail: Option<TrailMark>,
+    /// Where the trail was by the vault when this machine first saw it: another machine's place, or
+    /// another user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_trail: Option<String>,
     /// It was made for a copy of a vault that lay elsewhere.
     #[serde(default)]
     pub copy: bool,

@@ -4,8 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::description::Description;
-use super::freshness::{Freshness, Watch, default_place, newest_key_file};
+use super::freshness::{Freshness, Watch, default_place, foreign_trail_in, newest_key_file};
 use super::marks::{Marks, TrailMark};
+use super::records::file_of;
 use super::vault::open_own_files;
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
@@ -166,12 +167,39 @@ impl Vault {
         state::write(&self.own, &key, &record, &marks)
     }
 
-    /// How often its key file had been written, by the vault and by what this machine knows of it.
-    pub fn key_file_seen(&self) -> u64 {
-        let known = default_place().map_or(0, |place| {
+    /// The newest state of its key file, by the vault and by what this machine knows of it.
+    pub fn key_file_seen(&self) -> KeyFileMark {
+        let known = default_place().and_then(|place| {
             newest_key_file(&place, &self.context.volume(), &self.keys().freshness)
         });
-        self.watched.lock().marks.key_file.generation.max(known)
+        let told = self.watched.lock().marks.key_file.clone();
+        known.filter(|known| known.generation > told.generation).unwrap_or(told)
+    }
+
+    /// Where its trail was when this machine first saw it: no directory is made there, unless whoever
+    /// mounts it names it.
+    pub fn foreign_trail(&self) -> Option<String> {
+        let watched = self.watched.lock();
+        watched.watch.as_ref().and_then(Watch::foreign_trail).map(str::to_owned)
+    }
+
+    /// The same of the vault in `dir`, whoever has it open; `None` where that can't be known.
+    pub fn foreign_trail_of(dir: &Path, ring: &KeyRing) -> Option<String> {
+        let (description, mac) = Description::read(&open_own_files(dir).ok()?).ok()?;
+        let key = description.unlock(&mac, ring).ok()?;
+        let keys = VaultKeys::derive(&key, description.vault.as_bytes());
+        let place = default_place()?;
+        if !file_of(&place, &description.vault).exists() {
+            // It was never seen here.
+            let (mark, _) = trail_mark(&TrailSeal::of(dir, Access::ReadOnly).ok()?, ring)?;
+            return Some(mark.directory).filter(|directory| !Path::new(directory).is_dir());
+        }
+        foreign_trail_in(&place, dir, &description.vault, &keys.freshness)
+    }
+
+    /// Whoever mounts it names the place of its trail.
+    pub fn trust_trail(&self) {
+        self.watched.lock().watch.iter_mut().for_each(Watch::trust_trail);
     }
 
     /// What the mount's root shows.

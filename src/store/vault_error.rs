@@ -68,7 +68,8 @@ pub enum VaultError {
     /// It is a copy of one that lies there still.
     #[error(
         "it is a copy of the vault in {}: mount it with --read-only, or with a trail of its own \
-         (--trail DIR, or --no-trail)",
+         (--trail DIR, or --no-trail); if it is the vault and that one the copy, --accept-rollback \
+         says so",
         .0.shown()
     )]
     IsCopy(PathBuf),

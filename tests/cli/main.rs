@@ -134,7 +134,7 @@ fn mount_points_that_can_not_be() {
     let place = Place::new();
     let key = ["--key-file", "key.json"];
     let mount = |point| [&["mount", "vault", point][..], &key].concat();
-    place.refused(&mount("missing"), 6, "missing");
+    place.refused(&mount("missing"), 6, "make it first: mkdir missing");
     fs::write(place.path("mnt/file"), "x").unwrap();
     place.refused(&mount("mnt"), 6, "empty");
     fs::create_dir(place.path("vault/inside")).unwrap();
@@ -172,4 +172,62 @@ fn the_life_of_an_unmounted_vault() {
     for key in ["files_sealed", "bytes_sealed", "operations"] {
         assert!(status.get(key).is_some(), "{key}: {status}");
     }
+}
+
+/// Why a key file does not open is told, not that there is none.
+#[test]
+fn status_says_what_is_wrong_with_the_key_file() {
+    let place = Place::new();
+    let status = |word: &str| {
+        let told = place.run(&["status", "vault", "--key-file", "key.json"]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains(word), "{word} does not stand in: {told}");
+        let json = place.run(&["status", "vault", "--key-file", "key.json", "--json"]);
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        assert!(json["key_problem"].as_str().is_some_and(|it| it.contains(word)), "{json}");
+    };
+    let key = place.path("key.json");
+    let mode = |mode| fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o644);
+    status("open to others");
+    mode(0o600);
+    let whole = fs::read(&key).unwrap();
+    fs::write(&key, &whole[..whole.len() / 2]).unwrap();
+    status("is damaged");
+    fs::remove_file(&key).unwrap();
+    status("there is no key file");
+    fs::write(&key, whole).unwrap();
+    mode(0o600);
+    fs::write(place.path("passphrase"), "for this test\n").unwrap();
+    fs::set_permissions(place.path("passphrase"), PermissionsExt::from_mode(0o600)).unwrap();
+    let add = ["key", "protector", "add", "vault", "--key-file", "key.json"];
+    let new = ["--new-passphrase-file", "passphrase", "--argon2-memory", "1"];
+    assert!(place.run(&[&add[..], &new].concat()).status.success());
+    status("takes a passphrase");
+}
+
+#[test]
+fn a_new_passphrase_without_a_terminal() {
+    let place = Place::new();
+    // A session of its own has no terminal.
+    let refused = |args: &[&str]| {
+        let mut command = Command::new("setsid");
+        command.arg("-w").arg(env!("CARGO_BIN_EXE_atrest")).args(args);
+        let output = command.current_dir(place.dir.path()).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{told}");
+        assert!(told.contains("give it with --new-passphrase-file"), "{told}");
+    };
+    refused(&["key", "protector", "add", "vault", "--key-file", "key.json"]);
+    refused(&["init", "fresh", "--passphrase", "--key-file", "fresh.json"]);
+}
+
+#[test]
+fn the_three_forms_of_a_backup_are_in_its_usage() {
+    let place = Place::new();
+    let help = place.run(&["key", "backup", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(help.contains("<FILE|--words|--qr>"), "{help}");
+    place.refused(&["key", "backup", "vault"], 2, "<FILE|--words|--qr>");
+    place.refused(&["key", "backup", "vault", "--words", "--qr"], 2, "--qr");
 }

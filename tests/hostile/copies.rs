@@ -126,3 +126,36 @@ fn an_original_that_comes_back_is_the_original() {
     assert_eq!(refused.code(), 11, "{refused}");
     assert!(refused.stderr.contains("it is a copy of the vault in"), "{refused}");
 }
+
+/// A machine that lost what it knew takes for the vault what it sees first.
+#[test]
+fn the_original_is_named_the_vault_again() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let copy = vault.scratch().join("copy");
+    run(Command::new("cp").arg("-a").arg(vault.path()).arg(&copy)).ok();
+    for entry in fs::read_dir(vault.scratch().join("home/state/atrest")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "freshness") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let mount = |options: &[&str]| {
+        run(vault.command(&["mount"]).arg(&copy).arg(vault.mountpoint()).args(options))
+    };
+    mount(&["--read-only"]).ok();
+    run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+    let refused = vault.try_mount(&[]).err().expect("it counts as a copy");
+    assert_eq!(refused.code(), 11, "{refused}");
+    assert!(refused.stderr.contains("--accept-rollback"), "{refused}");
+    let mut mounted = vault.mount(&["--accept-rollback"]);
+    mounted.allow(crate::common::Allow::Warnings);
+    assert_eq!(mounted.status_json()["freshness"]["found"], "accepted-rollback");
+    mounted.unmount();
+    let again = vault.mount(&[]);
+    assert_eq!(again.status_json()["freshness"]["found"], "fresh");
+    again.unmount();
+    let refused = mount(&[]);
+    assert_eq!(refused.code(), 11, "{refused}");
+    assert!(refused.stderr.contains("it is a copy of the vault in"), "{refused}");
+}

@@ -130,11 +130,11 @@ fn with_a_passphrase_at_once() {
 
 #[test]
 fn what_is_no_backup_of_this_vault_restores_nothing() {
-    let (vault, other) = (vault_with_history(), vault_with_history());
+    let (vault, other_vault) = (vault_with_history(), vault_with_history());
     key(&vault, &["backup"], &["backup.txt"]).ok();
     let text = fs::read_to_string(vault.scratch().join("backup.txt")).unwrap();
-    let others = other.scratch().join("backup.txt");
-    key(&other, &["backup"], &["backup.txt"]).ok();
+    let others = other_vault.scratch().join("backup.txt");
+    key(&other_vault, &["backup"], &["backup.txt"]).ok();
     let refused = |file: &Path, code: i32, word: &str| {
         let outcome = key(&vault, &["restore"], &[file.to_str().unwrap()]);
         assert_eq!(outcome.code(), code, "{outcome}");
@@ -147,7 +147,8 @@ fn what_is_no_backup_of_this_vault_restores_nothing() {
     assert_eq!(fs::read(vault.key_file()).unwrap(), before);
 
     lose_key_file(&vault);
-    refused(&others, 5, "vault");
+    let of = atrest::store::Vault::describe(&other_vault.path()).unwrap().vault;
+    refused(&others, 5, &format!("is of vault {of}"));
     let odd = vault.scratch().join("odd");
     // A slip of the pen in the first line of the key's own, past its number.
     let at = text.find("\n\n").unwrap() + 8;
@@ -175,4 +176,49 @@ fn what_is_no_backup_of_this_vault_restores_nothing() {
     ]));
     assert_eq!(busy.code(), 7, "{busy}");
     mount.unmount();
+}
+
+#[test]
+fn a_backup_of_before_a_rotation_is_told_and_refused() {
+    let vault = Vault::init();
+    key(&vault, &["backup"], &["older.txt"]).ok();
+    let rotated = key(&vault, &["rotate"], &[]).ok();
+    let again = "Back up the keys again: older backups do not open what is written from now on.";
+    assert!(rotated.stdout.contains(again), "{rotated}");
+    let mount = vault.mount(&[]);
+    fs::write(mount.join("new"), b"new").unwrap();
+    mount.unmount();
+    lose_key_file(&vault);
+    let restored = key(&vault, &["restore"], &["older.txt"]).ok();
+    assert!(restored.stderr.contains("this backup is older than the key file"), "{restored}");
+    assert!(restored.stdout.contains("Grants and policies are not in a backup"), "{restored}");
+    // No second version 2 comes of it.
+    for refused in [vault.try_mount(&[]).err().expect("no mount"), key(&vault, &["rotate"], &[])] {
+        assert_eq!(refused.code(), 11, "{refused}");
+        assert!(refused.stderr.contains("lacks versions that it had"), "{refused}");
+    }
+    let mut mount = vault.mount(&["--accept-rollback"]);
+    mount.allow(crate::common::Allow::Warnings);
+    mount.expect_line("the header names version 2");
+    assert!(fs::read(mount.join("new")).is_err());
+    mount.unmount();
+    // Who goes on all the same has another version 2, and is told of that.
+    key(&vault, &["rotate"], &[]).ok();
+    let verified = vault.run(&["verify"]);
+    assert_eq!(verified.code(), 3, "{verified}");
+    assert!(verified.stdout.contains("of an older or another backup"), "{verified}");
+    assert!(verified.stderr.contains("damaged in 1 place\n"), "{verified}");
+}
+
+#[test]
+fn a_new_key_wants_a_new_backup_too() {
+    let vault = Vault::init();
+    key(&vault, &["backup"], &["older.txt"]).ok();
+    let created = key(&vault, &["create"], &["second"]).ok();
+    assert!(created.stdout.contains("Back up the keys again"), "{created}");
+    lose_key_file(&vault);
+    let restored = key(&vault, &["restore"], &["older.txt", "--json"]).ok();
+    let json: serde_json::Value = serde_json::from_str(&restored.stdout).unwrap();
+    assert_eq!(json["older"], true, "{restored}");
+    assert_eq!(vault.try_mount(&[]).err().expect("no mount").code(), 11);
 }

@@ -106,3 +106,22 @@ fn a_vault_whose_default_key_is_disabled_is_not_mounted_until_it_is_enabled() {
     let mount = vault.mount(&[]);
     assert_eq!(fs::read(mount.join("file")).unwrap(), b"x");
 }
+
+/// How much can't be opened meanwhile is told, mounted or not, of the default key too.
+#[test]
+fn what_a_key_wraps_is_told_where_its_use_ends() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    for name in ["one", "two"] {
+        fs::write(mount.join(name), b"content").unwrap();
+    }
+    let told =
+        "It wraps the keys of 2 files and of the vault itself: nothing of that can be opened";
+    let dry_run = key(&vault, &["schedule-deletion"], &["--dry-run"]).ok();
+    assert!(dry_run.stdout.contains(told), "{dry_run}");
+    mount.unmount();
+    let json = crate::key_json(&vault, &["schedule-deletion"], &["--dry-run"]);
+    assert_eq!((&json["wraps_files"], &json["wraps_vault_key"]), (&2.into(), &true.into()));
+    let said = key(&vault, &["schedule-deletion"], &[]).ok();
+    assert!(said.stdout.contains(told), "{said}");
+}

@@ -36,6 +36,7 @@ fn mounted_or_not() {
         refused(&vault, &["schedule-deletion"], &["--days", "3"], 2, "7..=30");
         refused(&vault, &["schedule-deletion"], &["--days", "31"], 2, "7..=30");
         refused(&vault, &["cancel-deletion"], &[], 8, "not pending");
+        refused(&vault, &["destroy"], &["--yes"], 8, "run `atrest key schedule-deletion` first");
         refused(&vault, &["rewrap"], &["--to", "nobody"], 8, "nobody");
         refused(&vault, &["rewrap"], &["--rate", "0"], 2, "--rate");
         refused(&vault, &["assign"], &["nobody", "/"], 8, "nobody");

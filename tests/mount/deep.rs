@@ -119,9 +119,9 @@ fn a_command_takes_a_path_of_any_length() {
         let mut command = vault.command(&["verify"]);
         run_within(Duration::from_secs(120), command.arg(vault.path()).arg(path)).ok().stdout
     };
-    assert!(verify(deep.clone()).contains("1 files"));
-    assert!(verify(deep.join("d/file")).contains("1 files"));
-    assert!(verify(mount.path().join(&deep)).contains("1 files"));
+    assert!(verify(deep.clone()).contains("1 file,"));
+    assert!(verify(deep.join("d/file")).contains("1 file,"));
+    assert!(verify(mount.path().join(&deep)).contains("1 file,"));
     let mut assign = vault.command(&["key", "assign"]);
     run_within(Duration::from_secs(120), assign.arg(vault.path()).arg("default").arg(&deep)).ok();
     let mount = mount.remount(&[]);

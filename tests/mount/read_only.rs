@@ -33,7 +33,10 @@ fn a_read_only_mount_reads_all_and_changes_nothing() {
     symlink("file", mount.join("dir/link")).unwrap();
     mount.unmount();
     let before = snapshot(&vault.path());
-    let mount = vault.mount(&["--read-only"]);
+    let mount = vault.mount(&["--read-only", "--no-trail"]);
+    let status = vault.run(&["status"]).ok();
+    assert!(status.stdout.contains(", read-only"), "{status}");
+    assert!(status.stdout.contains("none (--no-trail)"), "{status}");
     let file = mount.join("dir/file");
     assert_eq!(fs::read(&file).unwrap(), pattern(0, 20_000));
     assert_eq!(fs::read(mount.join("dir/link")).unwrap(), pattern(0, 20_000));

@@ -243,3 +243,23 @@ fn a_vault_of_somebody_else_is_refused() {
     assert_eq!(outcome.stderr.trim().lines().count(), 1, "{outcome}");
     assert!(!is_mounted(&vault.mountpoint()));
 }
+
+/// fusermount3 knows no mounts of others, which does not mean that there is none.
+#[test]
+fn another_user_is_told_whose_mount_it_is() {
+    require_root();
+    require("fusermount3");
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    let scratch = vault.scratch().path();
+    fs::set_permissions(scratch, PermissionsExt::from_mode(0o755)).unwrap();
+    let copy = scratch.join("atrest");
+    run(std::process::Command::new("cp").arg(crate::common::vault::binary()).arg(&copy)).ok();
+    let mut umount = std::process::Command::new(&copy);
+    umount.arg("umount").arg(mount.path()).current_dir("/");
+    std::os::unix::process::CommandExt::uid(&mut umount, nobody().uid);
+    let told = run(&mut umount);
+    assert!(!told.success(), "{told}");
+    assert!(told.stderr.contains("was mounted by user 0"), "{told}");
+    mount.unmount();
+}

@@ -44,7 +44,7 @@ fn the_oldest_goes_and_the_chain_holds() {
     // One of those kept may not go as those did.
     fs::remove_file(&files[0]).unwrap();
     let said = trail(&vault, "verify", "");
-    crate::one_sentence(&said, 3, "the trail was changed in 1 place\n");
+    crate::one_sentence(&said, 3, "the trail was changed in 1 place:");
     assert!(said.stdout.contains(&format!("the first lines, from {begun}, are missing")), "{said}");
 }
 

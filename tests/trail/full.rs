@@ -185,3 +185,62 @@ fn a_place_where_no_trail_can_be() {
     mount.unmount();
     one_sentence(&trail(&vault, "verify", ""), 10, "there is no trail");
 }
+
+/// Where the room in the trail's last page ends before the line of a mount.
+#[test]
+fn a_mount_whose_line_can_not_be_written_is_none_where_that_was_asked_for() {
+    let (vault, small) = Small::make(false);
+    let place = small.trail();
+    let options = ["--trail", &place, "--trail-fail", "closed"];
+    vault.mount(&options).unmount();
+    let file = crate::files_in(small.0.join("trail").as_path()).pop().unwrap();
+    let end = fs::read_to_string(&file).unwrap().lines().last().unwrap().len() as u64 + 1;
+    let mount = vault.mount(&options);
+    fs::write(mount.join("file"), b"content").unwrap();
+    let is_at_end = || {
+        lines(&vault, "--event Mount");
+        (file.metadata().unwrap().len() + end) % 4096 > 4096 - 500
+    };
+    wait_until(LIMIT, || {
+        File::open(mount.join("file")).unwrap();
+        is_at_end().then_some(())
+    })
+    .expect("a line ends there");
+    mount.unmount();
+    small.fill();
+    let refused = vault.try_mount(&options).err().expect("a mount without a line");
+    one_sentence(&refused, 10, "no key may be used while the trail can't be written");
+    assert!(!is_mounted(&vault.mountpoint()));
+    let status = run(vault.command(&["status"]).arg(vault.path())).ok();
+    assert!(status.stdout.contains("mounted  no"), "{status}");
+    small.make_room();
+    vault.mount(&options).unmount();
+    assert_whole(&vault);
+}
+
+#[test]
+fn what_was_lost_at_the_end_is_told_as_that() {
+    let (vault, small) = Small::make(false);
+    let place = small.trail();
+    let mut mount = vault.mount(&["--trail", &place]);
+    fs::write(mount.join("file"), b"content").unwrap();
+    small.fill();
+    open_until_failing(&mount);
+    mount.expect_line("the trail can't be written, and keys are used all the same");
+    mount.expect_line("events are lost");
+    mount.unmount();
+    let lost = |said: &str| -> u64 {
+        let line = said.lines().find(|line| line.starts_with("Lost while")).expect("it is told");
+        line.split(' ').rev().nth(1).unwrap().parse().unwrap()
+    };
+    let said = trail(&vault, "verify", "").ok();
+    let told = lost(&said.stdout);
+    assert!(told > 1, "{said}");
+    small.make_room();
+    vault.mount(&["--trail", &place]).unmount();
+    let said = trail(&vault, "verify", "").ok();
+    assert_eq!(lost(&said.stdout), told, "{said}");
+    let gaps = lines(&vault, "--event TrailGap");
+    assert_eq!(gaps[0]["requestParameters"]["details"]["lost"], told, "{gaps:?}");
+    assert_whole(&vault);
+}

@@ -214,3 +214,44 @@ fn an_old_key_file_gets_a_key_for_it() {
     assert_eq!(lines(&vault, "--event Decrypt").len(), 1);
     crate::key(&vault, "list", "").ok();
 }
+
+/// The vault's word for a directory makes none for a user who sees the vault for the first time.
+#[test]
+fn another_users_place_is_not_made() {
+    require_root();
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let old = directory(&vault);
+    fs::remove_dir_all(&old).unwrap();
+    let elsewhere = vault.scratch().join("elsewhere");
+    let other = |words: &[&str]| {
+        let mut command = vault.command(words);
+        command.env("XDG_STATE_HOME", &elsewhere).arg(vault.path());
+        command
+    };
+    // Also where another command is the first to see it.
+    let told = run(&mut other(&["verify"])).ok();
+    assert!(told.stderr.contains("from now on it is kept in"), "{told}");
+    let told = run(other(&["mount"]).arg(vault.mountpoint())).ok();
+    run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+    assert!(!told.stderr.contains("from now on"), "{told}");
+    assert!(!old.exists());
+    let new = elsewhere.join("atrest").join(old.file_name().unwrap());
+    assert_eq!(files_in(&new).len(), 1);
+}
+
+#[test]
+fn another_users_place_is_not_made_by_a_mount() {
+    require_root();
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let old = directory(&vault);
+    fs::remove_dir_all(&old).unwrap();
+    let elsewhere = vault.scratch().join("elsewhere");
+    let mut mount = vault.command(&["mount"]);
+    mount.env("XDG_STATE_HOME", &elsewhere).arg(vault.path()).arg(vault.mountpoint());
+    let told = run(&mut mount).ok();
+    run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+    assert!(told.stderr.contains("from now on it is kept in"), "{told}");
+    assert!(!old.exists());
+}

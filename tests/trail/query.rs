@@ -61,7 +61,7 @@ fn by_each_option() {
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let id = listed["keys"][1]["id"].as_str().unwrap();
     assert_eq!(lines(&vault, &format!("--key {id}")), lines(&vault, "--key second"));
-    assert_eq!(lines(&vault, "--key nobodys"), Vec::<Value>::new());
+    crate::one_sentence(&trail(&vault, "query", "--key nobodys"), 8, "no master key `nobodys`");
 
     let all = lines(&vault, "");
     let time = |at: usize| all[at]["eventTime"].as_str().unwrap().to_owned();
@@ -117,8 +117,21 @@ fn who_read_it_under_whichever_name() {
     assert!(readers("first").contains(&(named, 1, 1)), "{:?}", readers("first"));
     let said = trail(&vault, "who-read", mount.join("then").to_str().unwrap()).ok().stdout;
     assert!(said.contains(&people.member.name) && said.contains("opened it 2 times"), "{said}");
-    let said = trail(&vault, "who-read", "never").ok().stdout;
+    let never = "there is no never in the vault, and none in its trail";
+    for (command, args) in [("who-read", "never"), ("query", "--path never")] {
+        crate::one_sentence(&trail(&vault, command, args), 1, never);
+    }
+    crate::one_sentence(
+        &trail(&vault, "query", "--key never"),
+        8,
+        "there is no master key `never`",
+    );
+    // One that is there and was not used is no mistake.
+    fs::create_dir(mount.join("unused")).unwrap();
+    let said = trail(&vault, "who-read", "unused").ok().stdout;
     assert!(said.starts_with("Nobody"), "{said}");
+    key(&vault, "create", "other").ok();
+    trail(&vault, "query", "--key other --denied").ok();
     mount.unmount();
     assert_eq!(readers("then").len(), 2);
 }

@@ -78,10 +78,10 @@ impl Kept {
     #[track_caller]
     fn found(&self, place: &str, what: &str) {
         let said = trail(&self.vault, "verify", "");
-        one_sentence(&said, 3, "the trail was changed");
+        one_sentence(&said, 3, "atrest trail acknowledge");
         let finding = said.stdout.lines().find(|line| line.contains(place) && line.contains(what));
         assert!(finding.is_some(), "no finding {place} … {what}: {said}");
-        one_sentence(&trail(&self.vault, "head", ""), 3, "the trail was changed");
+        one_sentence(&trail(&self.vault, "head", ""), 3, "atrest trail acknowledge");
         self.put_back();
         assert_whole(&self.vault);
     }
@@ -180,12 +180,12 @@ fn an_older_state_is_found_by_a_head() {
     assert_whole(&kept.vault);
     trail(&kept.vault, "verify", &format!("--head {before}")).ok();
     let said = trail(&kept.vault, "verify", &format!("--head {after}"));
-    one_sentence(&said, 3, "the trail was changed");
+    one_sentence(&said, 3, "atrest trail acknowledge");
     assert!(said.stdout.contains("the head that was kept has it"), "{said}");
     // And gone on from there, it is another line.
     key(&kept.vault, "rotate", "").ok();
     let said = trail(&kept.vault, "verify", &format!("--head {after}"));
-    one_sentence(&said, 3, "the trail was changed");
+    one_sentence(&said, 3, "atrest trail acknowledge");
     assert!(said.stdout.contains("not the one that the head that was kept has"), "{said}");
     one_sentence(&trail(&kept.vault, "verify", "--head nonsense"), 2, "");
 }

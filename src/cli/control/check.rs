@@ -37,7 +37,9 @@ impl Request {
             Self::Change(change) => change.check(),
             Self::Policy(change) => change.check(),
             Self::Work(FileWork::Rewrap { to, .. }) => to.as_deref().map_or(Ok(()), name),
-            Self::Work(FileWork::Retire { name: key, .. }) => name(key),
+            Self::Work(FileWork::Retire { name: key, .. } | FileWork::Count { name: key }) => {
+                name(key)
+            }
             Self::Work(FileWork::Assign { name: key, path }) => name(key).and(in_vault(path)),
             Self::Trail(TrailRequest::Flush) => Ok(()),
             Self::Note(_, mark) | Self::KeyFile(mark) => match mark.is_sound() {

@@ -12,7 +12,7 @@ use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, Unlock
 use crate::sys::{self, Show};
 
 use super::super::control::Note;
-use super::super::exit::{Context, Exit, Failure, print, print_json};
+use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::super::passphrase::NewPassphraseArgs;
 use super::super::target::{Daemon, Target};
 use super::super::trail;
@@ -22,19 +22,28 @@ use super::VaultArgs;
 /// Bytes of a recovery text, of which the largest key file gives fewer.
 const LONGEST: u64 = 32 << 20;
 
+/// What to know of a key file from a backup with fewer versions than the vault was used with.
+const OLDER: &str = "this backup is older than the key file that was last used with the vault: it lacks \
+    versions of the master keys, so files written since do not open. If there is a newer backup or \
+    the newer key file, use that. Mounting with this one takes --accept-rollback";
+
+/// What a backup does not hold.
+const NO_GRANTS: &str = "Grants and policies are not in a backup: they are the defaults again.";
+
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("form").required(true)))]
 pub struct BackupArgs {
     #[command(flatten)]
     vault: VaultArgs,
     /// Where the recovery text goes; `-` prints it
-    #[arg(required_unless_present_any = ["words", "qr"])]
+    #[arg(group = "form")]
     file: Option<PathBuf>,
     /// Print it as words instead, to be copied by hand
-    #[arg(long, conflicts_with_all = ["file", "qr", "json"])]
+    #[arg(long, group = "form", conflicts_with = "json")]
     words: bool,
     /// Print it as a QR code instead
-    #[arg(long, conflicts_with_all = ["file", "json"])]
+    #[arg(long, group = "form", conflicts_with = "json")]
     qr: bool,
 }
 
@@ -112,8 +121,11 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
     if ring.volume_id() != id {
-        let error =
-            KeyError::OtherVault { path: args.file.clone(), found: ring.volume_id(), wanted: id };
+        let error = KeyError::BackupOfOther {
+            path: args.file.clone(),
+            found: ring.volume_id(),
+            wanted: id,
+        };
         return Err(error.into());
     }
     let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
@@ -124,20 +136,30 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
         Vec::new()
     };
     // It is no older than the one that was lost.
-    let mark = KeyFile::create_after(&path, &ring, &protectors, seen)?;
-    // Nor is it a forgery: who has all the keys made it.
-    vault::note_change(&target.vault, &ring, &mark);
+    let mark = KeyFile::create_after(&path, &ring, &protectors, seen.generation)?;
+    let is_older = seen.has_more_versions(ring.version_count());
+    if is_older {
+        tell(OLDER);
+    } else {
+        // Nor is it a forgery: who has all the keys made it.
+        vault::note_change(&target.vault, &ring, &mark);
+    }
     let unlock: &dyn Unlock = match protectors.first() {
         Some(NewProtector::Passphrase { passphrase, .. }) => passphrase,
         Some(NewProtector::Raw) | None => &NoPassphrase,
     };
     let keys = Keys::open(&id, Some(&path), unlock)?;
-    trail::note(&target, &keys, Note::Restore)?;
+    trail::note_restore(&target.vault, &keys)?;
     if args.json {
         let key_file = path.to_string_lossy();
-        print_json(&json!({ "vault_id": id, "key_file": key_file, "keys": ring.describe() }))?;
+        print_json(
+            &json!({ "vault_id": id, "key_file": key_file, "keys": ring.describe(), "older": is_older }),
+        )?;
     } else {
-        print(&format!("Made the key file {} of vault {id} from its backup.", path.shown()))?;
+        print(&format!(
+            "Made the key file {} of vault {id} from its backup. {NO_GRANTS}",
+            path.shown()
+        ))?;
     }
     Ok(Exit::Done)
 }

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::{KeyDescription, KeyError, KeyRing, Timestamp, policy};
 
+/// What a new version means for the backups there are.
+const BACK_UP: &str =
+    "Back up the keys again: older backups do not open what is written from now on.";
+
 /// A change of one master key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyChange {
@@ -97,16 +101,33 @@ impl KeyChange {
         }
     }
 
+    /// Whether what the key wraps is to be told: it opens no more then, for some time or for good.
+    pub fn ends_use(&self) -> bool {
+        matches!(self.action, Action::ScheduleDeletion { .. } | Action::Destroy)
+    }
+
+    /// What that means for all that the key wraps, as a sentence.
+    pub fn what_ends(&self, wrapped: &str) -> String {
+        match (self.action, self.dry_run) {
+            (Action::Destroy, false) => format!("It wrapped the keys of {wrapped}."),
+            (Action::Destroy, true) => format!("It wraps the keys of {wrapped}."),
+            _ => format!(
+                "It wraps the keys of {wrapped}: nothing of that can be opened until the key is kept \
+                 and enabled again."
+            ),
+        }
+    }
+
     /// What was done, as a sentence.
     pub fn done(&self, key: &KeyDescription) -> String {
         let name = &key.name;
         let sentence = match self.action {
             Action::Create { .. } => format!(
-                "Made the master key `{name}`. `atrest key assign` gives it to a directory."
+                "Made the master key `{name}`. `atrest key assign` gives it to a directory. {BACK_UP}"
             ),
             Action::Rotate { .. } => format!(
                 "The master key `{name}` is at version {} now. \
-                 `atrest key rewrap` brings the files there are to it.",
+                 `atrest key rewrap` brings the files there are to it. {BACK_UP}",
                 key.current_version
             ),
             Action::Enable => format!("The master key `{name}` may be used."),

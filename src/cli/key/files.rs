@@ -8,17 +8,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::format::KeyVersion;
+use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::{Fs, Progress, References, Rewrap, RewrapSummary};
 use crate::keys::trail::Who;
-use crate::store::Access;
+use crate::store::{Access, OWN_DIR, Vault};
 use crate::sys::Show;
 
-use super::super::control::Request;
+use super::super::control::{Client, Request};
 use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
 use super::super::progress::Bar;
 use super::super::target::{Daemon, Target};
-use super::super::trail::recorded;
+use super::super::trail::{counted, recorded};
 use super::super::vault::{self, Age, Keys};
 use super::super::verify::within;
 use super::{KeyArgs, VaultArgs};
@@ -85,6 +85,11 @@ pub enum FileWork {
         /// Only counts.
         dry_run: bool,
     },
+    /// What a master key wraps is counted.
+    Count {
+        /// The key's name or id.
+        name: String,
+    },
     /// A directory gets a master key.
     Assign {
         /// The key's name or id.
@@ -109,6 +114,8 @@ pub enum Outcome {
         /// Whether it is still there.
         dry_run: bool,
     },
+    /// Of a count.
+    Counted(Wrapped),
     /// Of an assign.
     Assigned {
         /// The key's name.
@@ -116,6 +123,15 @@ pub enum Outcome {
         /// The directory's path in the mount.
         directory: String,
     },
+}
+
+/// What a master key wraps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrapped {
+    /// Files that have content.
+    pub wraps_files: u64,
+    /// The vault's own key.
+    pub wraps_vault_key: bool,
 }
 
 type Go<'a> = &'a (dyn Fn(Progress) -> bool + Sync);
@@ -154,6 +170,10 @@ impl FileWork {
                 }
                 Ok(Outcome::Retired { key, retired: *version, dry_run: *dry_run })
             }
+            Self::Count { name } => {
+                let id = fs.vault().context().ring().key(name)?.id();
+                Ok(Outcome::Counted(Wrapped::count(vault, fs, &id, progress)?))
+            }
             Self::Assign { name, path } => {
                 let (id, key) = {
                     let ring = fs.vault().context().ring();
@@ -175,7 +195,7 @@ impl FileWork {
     pub fn access(&self) -> Access {
         match self {
             Self::Rewrap { dry_run: false, .. } | Self::Assign { .. } => Access::ReadWrite,
-            Self::Rewrap { .. } | Self::Retire { .. } => Access::ReadOnly,
+            Self::Rewrap { .. } | Self::Retire { .. } | Self::Count { .. } => Access::ReadOnly,
         }
     }
 
@@ -183,9 +203,57 @@ impl FileWork {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Rewrap { .. } => "rewrapping",
-            Self::Retire { .. } => "looking for references",
+            Self::Retire { .. } | Self::Count { .. } => "looking for references",
             Self::Assign { .. } => "assigning",
         }
+    }
+}
+
+impl Wrapped {
+    fn count(vault: &Path, fs: &Fs, key: &MasterKeyId, progress: Go<'_>) -> Result<Self, Failure> {
+        let found = fs.references(key, None::<KeyVersion>, progress);
+        let found = found.map_err(|error| vault::failure(vault, error))?;
+        let wraps_vault_key = found.some.iter().any(|path| path.as_os_str() == OWN_DIR);
+        let wraps_files = found.count - u64::from(wraps_vault_key);
+        Ok(Self { wraps_files, wraps_vault_key })
+    }
+
+    /// By the vault's daemon.
+    ///
+    /// # Errors
+    /// Those of the daemon.
+    pub fn ask(client: Client, name: &str) -> Result<Self, Failure> {
+        let bar = Bar::new("looking for references");
+        let work = Request::Work(FileWork::Count { name: name.to_owned() });
+        let done = client.ask(&work, &mut |step| bar.show(step))?;
+        serde_json::from_value(done).or_fail(Exit::Failed, || "the daemon".to_owned())
+    }
+
+    /// In a vault that nobody has open, also where the key may not be used.
+    ///
+    /// # Errors
+    /// As [`FileWork::perform`].
+    pub fn here(vault: &Path, keys: &Keys, name: &str) -> Result<Self, Failure> {
+        let bar = Bar::new("looking for references");
+        let mut ring = keys.read()?.ring;
+        let id = ring.key(name)?.id();
+        // To look alone: the vault's own key may be under it. What it was is of no account here.
+        let _ = ring.cancel_deletion(name);
+        let _ = ring.enable(name);
+        let opened = Vault::open(vault, ring, Access::ReadOnly);
+        let fs = Fs::new(opened.map_err(|error| vault::failure(vault, error))?)
+            .or_fail(Exit::Failed, || vault.shown().to_string())?;
+        Self::count(vault, &fs, &id, &|step| {
+            bar.show(step);
+            true
+        })
+    }
+
+    /// As the subject of a sentence.
+    pub fn in_words(self) -> String {
+        let files = counted(self.wraps_files, "file");
+        let own = if self.wraps_vault_key { " and of the vault itself" } else { "" };
+        format!("{files}{own}")
     }
 }
 
@@ -203,9 +271,9 @@ fn refuse_while_referred(
         return Err(Failure::new(
             Exit::Key,
             format!(
-                "version {version} of the master key `{key}` wraps the keys of {} files, such as \
-                 {some}; run `atrest key rewrap` first",
-                references.count
+                "version {version} of the master key `{key}` wraps the keys of {}, such as {some}; \
+                 run `atrest key rewrap` first",
+                counted(references.count, "file")
             ),
         ));
     }

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::VolumeId;
-use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, Timestamp};
+use crate::keys::{
+    DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, NoPassphrase, Timestamp,
+};
 
 use super::control::Request;
 use super::exit::{Context, Exit, Failure, print, print_json, tell};
@@ -25,6 +27,8 @@ use super::vault::{self, Keys};
 
 pub use change::{Action, KeyChange};
 pub use files::FileWork;
+
+use files::Wrapped;
 pub use grant::PolicyChange;
 
 /// The life of the master keys: list, rotate, rewrap, retire, disable, protect, back up.
@@ -173,7 +177,7 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         }
         Command::Destroy { key, yes, dry_run } => {
             if !yes && !dry_run {
-                confirm_destruction(&key.name)?;
+                confirm_destruction(&key.vault, &key.name)?;
             }
             change(&key.vault, &key.name, Action::Destroy, *dry_run)
         }
@@ -200,6 +204,26 @@ pub struct Listed {
 }
 
 impl VaultArgs {
+    /// What a master key wraps.
+    fn wrapped(&self, name: &str) -> Result<Wrapped, Failure> {
+        let target = Target::find(&self.vault)?;
+        match target.daemon()? {
+            Daemon::Reached(client) => Wrapped::ask(client, name),
+            Daemon::None => Wrapped::here(&target.vault, &self.open_keys()?, name),
+        }
+    }
+
+    /// Whether there is a master key of this name or id; `None` where that takes asking for a passphrase.
+    pub fn knows_key(&self, name: &str) -> Option<bool> {
+        let keys = if Target::find(&self.vault).ok()?.client().is_some() {
+            self.listed().ok()?.keys
+        } else {
+            let (id, path) = self.locate_keys().ok()?;
+            Keys::open(&id, path.as_deref(), &NoPassphrase).ok()?.read().ok()?.ring.describe()
+        };
+        Some(keys.iter().any(|key| key.name == name || key.id.to_string() == name))
+    }
+
     /// The keys, as the daemon knows them or, where none is asked, as the key file has them.
     fn listed(&self) -> Result<Listed, Failure> {
         if let (None, Daemon::Reached(client)) =
@@ -240,12 +264,19 @@ fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
 }
 
 /// Goes on only if the key's name is typed at the terminal.
-fn confirm_destruction(name: &str) -> Result<(), Failure> {
+fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
     let sentence = format!(
         "that destroys the master key `{name}` for good, and all that it wraps can't be opened any more"
     );
     if io::stdin().is_terminal() {
-        tell(&format!("{sentence}. It is {} now. Type the key's name to do it:", Timestamp::now()));
+        let wrapped = args.wrapped(name).map_or_else(
+            |failure| format!("which can't be counted ({failure})"),
+            |wrapped| format!("the keys of {}", wrapped.in_words()),
+        );
+        tell(&format!(
+            "{sentence}: {wrapped}. It is {} now. Type the key's name to do it:",
+            Timestamp::now()
+        ));
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         if line.trim() == name {
@@ -259,9 +290,14 @@ fn confirm_destruction(name: &str) -> Result<(), Failure> {
 fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result<Exit, Failure> {
     let change = KeyChange { name: name.to_owned(), action, dry_run };
     let target = Target::find(&args.vault)?;
+    // What can't be counted is not told, and keeps nobody from the change.
+    let mut wrapped = None;
     let key: KeyDescription = match target.daemon()? {
         Daemon::Reached(client) => {
             let key = client.ask(&Request::Change(change.clone()), &mut |_| ())?;
+            if change.ends_use() {
+                wrapped = target.client().and_then(|client| Wrapped::ask(client, name).ok());
+            }
             serde_json::from_value(key).or_fail(Exit::Failed, || "the daemon".to_owned())?
         }
         Daemon::None => {
@@ -269,6 +305,9 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
             let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
             let _turn = vault::Turn::unused(&target.vault)?;
             let request = Request::Change(change.clone());
+            if change.ends_use() {
+                wrapped = Wrapped::here(&target.vault, &keys, name).ok();
+            }
             recorded(&target.vault, &keys, &request, |_| {
                 let (key, file) = vault::change(&keys, &change)?;
                 vault::note_change(&target.vault, &file.ring, file.mark());
@@ -277,9 +316,19 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
         }
     };
     if args.json {
-        print_json(&json!(key))?;
+        let mut key = json!(key);
+        if let (Some(key), Some(wrapped)) = (key.as_object_mut(), wrapped) {
+            key.insert("wraps_files".to_owned(), json!(wrapped.wraps_files));
+            key.insert("wraps_vault_key".to_owned(), json!(wrapped.wraps_vault_key));
+        }
+        print_json(&key)?;
     } else {
-        print(&change.done(&key))?;
+        let mut sentence = change.done(&key);
+        if let Some(wrapped) = wrapped {
+            sentence.push(' ');
+            sentence.push_str(&change.what_ends(&wrapped.in_words()));
+        }
+        print(&sentence)?;
     }
     Ok(Exit::Done)
 }

@@ -18,6 +18,7 @@ pub fn leaves_trail(request: &Request) -> bool {
         | Request::Keys
         | Request::Policies
         | Request::Simulate { .. }
+        | Request::Work(FileWork::Count { .. })
         // The note before it has.
         | Request::KeyFile(_) => false,
         Request::Change(change) => !change.dry_run,
@@ -86,6 +87,9 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
         Request::Work(FileWork::Retire { name, version, .. }) => {
             let details = Some(json!({ "version": version }));
             (EventName::RetireKeyVersion, name.clone(), "retire", details)
+        }
+        Request::Work(FileWork::Count { name }) => {
+            (EventName::DescribeKey, name.clone(), "count", None)
         }
         Request::Work(FileWork::Assign { name, .. }) => {
             (EventName::AssignKey, name.clone(), "assign", None)

@@ -55,13 +55,17 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         return Ok(None);
     }
     let kept = ensure_key(keys, fs).and_then(|()| {
-        let start =
-            Wanted { volume, mounts, options: Some(options) }.start(keeper, &context.ring())?;
+        let foreign = fs.vault().foreign_trail();
+        let wanted = Wanted { volume, mounts, options: Some(options), foreign };
+        let start = wanted.start(keeper, &context.ring())?;
         Ok(Trail::start(start, options.sinks()?)?)
     });
     match kept {
         Ok((trail, trouble)) => {
             trouble.iter().for_each(|trouble| log::error!("{trouble}"));
+            if options.directory.is_some() {
+                fs.vault().trust_trail();
+            }
             Ok(Some(Arc::new(trail)))
         }
         Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
@@ -74,7 +78,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
 }
 
 /// Where the trail of a mount is going to lie; `None` where none is kept, or there is no place for it.
-pub fn place(plan: &Plan, keys: &Keys) -> Option<PathBuf> {
+pub fn place(plan: &Plan, keys: &Keys, foreign: Option<&str>) -> Option<PathBuf> {
     let options = &plan.options.trail;
     if options.off {
         return None;
@@ -82,21 +86,28 @@ pub fn place(plan: &Plan, keys: &Keys) -> Option<PathBuf> {
     let keeper = TrailSeal::of(&plan.vault, Access::ReadOnly).ok()?;
     let ring = keys.read().ok()?.ring;
     let seal = ring.trail_keys().and_then(|keys| Seal::read(&keeper, &keys).ok().flatten());
-    place_of(Some(options), seal.as_ref(), &ring.volume_id()).ok()
+    place_of(Some(options), seal.as_ref(), &ring.volume_id(), foreign).ok()
 }
 
-/// Where a trail lies: where it is to be, or where it was, or in the default place.
+/// Where a trail lies: where it is to be, or where it was unless that is `foreign`, or in the default
+/// place.
 fn place_of(
     options: Option<&TrailOptions>,
     seal: Option<&Seal>,
     volume: &VolumeId,
+    foreign: Option<&str>,
 ) -> Result<PathBuf, Failure> {
     let named = options.and_then(|options| options.directory.as_deref());
     match (named, seal) {
         (Some(named), _) => Ok(std::path::absolute(named)?),
-        (None, Some(seal)) => Ok(seal.directory.clone()),
-        (None, None) => Ok(default_directory(volume)?),
+        (None, Some(seal)) if !is_foreign(seal, foreign) => Ok(seal.directory.clone()),
+        (None, Some(_) | None) => Ok(default_directory(volume)?),
     }
+}
+
+/// Whether the trail lies where another machine or user kept it.
+fn is_foreign(seal: &Seal, foreign: Option<&str>) -> bool {
+    foreign.is_some_and(|foreign| seal.directory.to_string_lossy() == foreign)
 }
 
 /// Does what a daemon would be asked, where there is none, and records it. `act` also returns the
@@ -112,6 +123,15 @@ pub fn recorded<T>(
     act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
 ) -> Result<T, Failure> {
     vault::require_newest(vault, keys)?;
+    recorded_whatever_its_age(vault, keys, request, act)
+}
+
+fn recorded_whatever_its_age<T>(
+    vault: &Path,
+    keys: &Keys,
+    request: &Request,
+    act: impl FnOnce(Option<&Arc<Trail>>) -> Result<(T, KeyRing), Failure>,
+) -> Result<T, Failure> {
     if !events::leaves_trail(request) {
         return act(None).map(|(done, _)| done);
     }
@@ -137,6 +157,15 @@ pub fn note(target: &Target, keys: &Keys, note: Note) -> Result<(), Failure> {
     }
 }
 
+/// Records that a vault's key file was made from a backup, which may be an older one.
+///
+/// # Errors
+/// [`Exit::Trail`] where the trail can't be kept and is to fail closed.
+pub fn note_restore(vault: &Path, keys: &Keys) -> Result<(), Failure> {
+    let request = Request::Note(Note::Restore, keys.read()?.mark().clone());
+    recorded_whatever_its_age(vault, keys, &request, |_| Ok(((), keys.read()?.ring)))
+}
+
 /// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.
 fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
     let keeper =
@@ -153,7 +182,8 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
             added?.1.ring
         }
     };
-    let wanted = Wanted { volume: ring.volume_id(), mounts, options: None };
+    let foreign = Vault::foreign_trail_of(vault, &ring);
+    let wanted = Wanted { volume: ring.volume_id(), mounts, options: None, foreign };
     let mut closed = false;
     let kept = wanted.start(keeper, &ring).and_then(|start| {
         closed = start.settings.fail_closed;
@@ -178,6 +208,8 @@ struct Wanted<'a> {
     mounts: Mounts,
     /// Those of a mount; else all is as it was.
     options: Option<&'a TrailOptions>,
+    /// Where the trail is not to be made.
+    foreign: Option<String>,
 }
 
 impl Wanted<'_> {
@@ -185,7 +217,18 @@ impl Wanted<'_> {
         let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
         // One that is damaged is told of by who goes on with the trail.
         let seal = Seal::read(&keeper, &keys).ok().flatten();
-        let directory = place_of(self.options, seal.as_ref(), &self.volume)?;
+        let foreign = self.foreign.as_deref();
+        let directory = place_of(self.options, seal.as_ref(), &self.volume, foreign)?;
+        if let Some(seal) = seal.as_ref().filter(|seal| is_foreign(seal, foreign))
+            && seal.directory != directory
+        {
+            tell(&format!(
+                "the trail of this vault was in {} of another machine or user; from now on it is kept \
+                 in {}",
+                seal.directory.shown(),
+                directory.shown()
+            ));
+        }
         let settings = match (self.options, &seal) {
             (Some(options), _) => options.settings(),
             (None, Some(seal)) => seal.settings,

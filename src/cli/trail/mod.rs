@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::keys::Timestamp;
 use crate::keys::trail::{EventName, Filter, Head, Report, number};
-use crate::sys;
+use crate::sys::{self, Show};
 
 use super::exit::{Exit, Failure, print, print_json, tell};
 use super::key::VaultArgs;
@@ -27,15 +27,20 @@ use super::target::Target;
 use super::verify::within;
 
 pub use events::{event, keep as keep_events, leaves_trail, of_key};
-pub use keep::{claimed_directory, for_mount, note, place, recorded};
+pub use keep::{claimed_directory, for_mount, note, note_restore, place, recorded};
 pub use options::{TrailArgs, TrailOptions};
 pub use readers::Readers;
+pub use show::counted;
 pub use source::{TrailRequest, answer};
 
 use source::Source;
 
 /// How often `tail -f` looks.
 const RHYTHM: Duration = Duration::from_millis(250);
+
+/// What becomes of findings.
+const CLOSE: &str =
+    "once the cause is known, `atrest trail acknowledge VAULT --reason TEXT` closes that";
 
 /// Who used the master keys, and whether the record of it is whole.
 #[derive(Debug, clap::Subcommand)]
@@ -176,7 +181,7 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let places = show::counted(report.findings.len() as u64, "place");
-    tell(&format!("the trail was changed in {places}"));
+    tell(&format!("the trail was changed in {places}: {CLOSE}"));
     Ok(Exit::Damage)
 }
 
@@ -201,7 +206,7 @@ fn head(args: &TrailOf) -> Result<Exit, Failure> {
     let report = args.verified(None)?;
     // One that does not hold is not to be kept as if it did.
     if !report.findings.is_empty() {
-        tell("the trail was changed; `atrest trail verify` says how");
+        tell(&format!("the trail was changed, `atrest trail verify` says how: {CLOSE}"));
         return Ok(Exit::Damage);
     }
     match args.vault.json {
@@ -246,14 +251,52 @@ impl QueryArgs {
 fn query(args: &QueryArgs) -> Result<Exit, Failure> {
     let filter = args.filter()?;
     let mut out = Lines::new(args.of.vault.json);
-    args.of.source()?.lines(&filter, &mut |line| out.put(line))?;
-    out.finish()
+    let source = args.of.source()?;
+    let mut found = false;
+    source.lines(&filter, &mut |line| {
+        found = true;
+        out.put(line)
+    })?;
+    let done = out.finish()?;
+    if !found {
+        let target = Target::find(&args.of.vault.vault)?;
+        filter.path.iter().try_for_each(|path| require_path(&source, &target, path))?;
+        filter.key.iter().try_for_each(|key| require_key(&source, &args.of.vault, key))?;
+    }
+    Ok(done)
+}
+
+/// A path of which nobody knows is not one that nobody used.
+fn require_path(source: &Source, target: &Target, path: &str) -> Result<(), Failure> {
+    let filter = Filter { path: Some(path.to_owned()), ..Filter::default() };
+    let found = std::fs::symlink_metadata(target.vault.join(path));
+    let is_gone = found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    if !is_gone || source.has(&filter)? {
+        return Ok(());
+    }
+    let sentence = format!("there is no {} in the vault, and none in its trail", path.shown());
+    Err(Failure::new(Exit::Failed, sentence))
+}
+
+/// The same of a master key.
+fn require_key(source: &Source, args: &VaultArgs, key: &str) -> Result<(), Failure> {
+    let filter = Filter { key: Some(key.to_owned()), ..Filter::default() };
+    if args.knows_key(key) != Some(false) || source.has(&filter)? {
+        return Ok(());
+    }
+    let sentence =
+        format!("there is no master key `{}` in the key file, and none in the trail", key.shown());
+    Err(Failure::new(Exit::Key, sentence))
 }
 
 fn who_read(args: &WhoReadArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.of.vault.vault)?;
     let path = within(&args.path, &target)?;
-    let readers = args.of.source()?.readers(&target, &path)?;
+    let source = args.of.source()?;
+    let readers = source.readers(&target, &path)?;
+    if readers.is_empty() {
+        require_path(&source, &target, &path.to_string_lossy())?;
+    }
     if args.of.vault.json {
         print_json(&json!(readers))?;
     } else if readers.is_empty() {

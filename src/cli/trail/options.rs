@@ -121,6 +121,11 @@ impl TrailOptions {
         Some(applied)
     }
 
+    /// Whether no key may be used while it can't be written.
+    pub fn fails_closed(&self) -> bool {
+        self.on_failure == OnFailure::Closed
+    }
+
     /// The same for who keeps it.
     pub fn settings(&self) -> Settings {
         let default = Settings::default();

@@ -105,6 +105,10 @@ pub fn report(report: &Report) -> String {
     if *acknowledged > 0 {
         lines.push(format!("{} acknowledged.", counted(*acknowledged, "finding")));
     }
+    if report.lost > 0 {
+        let events = counted(report.lost, "event");
+        lines.push(format!("Lost while the trail could not be written (TrailGap): {events}."));
+    }
     if report.without_trail > 0 {
         let mounts = counted(report.without_trail, "mount");
         lines.push(format!("{mounts} kept no trail, as told (--no-trail)."));

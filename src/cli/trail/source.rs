@@ -162,6 +162,19 @@ impl Source {
         }
     }
 
+    /// Whether there is a line that meets `filter`.
+    ///
+    /// # Errors
+    /// As [`Source::lines`].
+    pub fn has(&self, filter: &Filter) -> Result<bool, Failure> {
+        let mut found = false;
+        self.lines(filter, &mut |_| {
+            found = true;
+            false
+        })?;
+        Ok(found)
+    }
+
     /// Prints the last `count` lines; returns the last one's number.
     ///
     /// # Errors

@@ -66,7 +66,7 @@ fn the_waiting_period_is_7_to_30_days() {
     let until = ring.schedule_deletion(DEFAULT_KEY, 30).unwrap();
     assert!((until.as_second() - after(30).as_second()).abs() <= 1);
     let early = ring.destroy(DEFAULT_KEY, after(29));
-    assert!(matches!(early, Err(KeyError::PendingDeletion { .. })));
+    assert!(matches!(early, Err(KeyError::TooEarly { .. })));
     ring.destroy(DEFAULT_KEY, after(31)).unwrap();
 }
 

@@ -231,6 +231,11 @@ impl<'a> Check<'a> {
                 self.newest = self.newest.max(epoch);
             }
             Some(Told::End(epoch)) => self.ended = self.ended.max(epoch),
+            Some(Told::Gap { lost, epoch }) => {
+                self.report.lost += lost;
+                // What is missed then is the end of that mount, with the rest.
+                self.ended = self.ended.max(epoch);
+            }
             Some(Told::Acknowledged(digests)) => self.acknowledged.extend(digests),
             None => {}
         }
@@ -301,6 +306,10 @@ impl<'a> Check<'a> {
         let Report { first, last, files, .. } = self.report;
         self.report.unsealed = last.saturating_sub(seal.head.sequence);
         self.report.without_trail = seal.passed_over;
+        if let Some(gap) = seal.gap {
+            self.report.lost += gap.lost;
+            self.ended = self.ended.max(gap.epoch);
+        }
         if first > seal.first || (files == 0 && seal.head.sequence > 0) {
             self.find(format!("the first lines, from {}, are missing", seal.first));
         }
@@ -367,6 +376,10 @@ impl Numbered {
                 Some(Told::Begin { epoch: epoch()?, after_clean_end: is("afterCleanEnd") })
             }
             EventName::Unmount => epoch().map(Told::End),
+            EventName::TrailGap => Some(Told::Gap {
+                lost: details()?.get("lost")?.as_u64()?,
+                epoch: epoch().unwrap_or_default(),
+            }),
             EventName::AcknowledgeTrail => {
                 let digests = details()?.get("findings")?.as_array()?.iter();
                 let digests = digests.filter_map(serde_json::Value::as_str).map(str::to_owned);
@@ -388,6 +401,13 @@ enum Told {
     },
     /// A mount ended.
     End(Epoch),
+    /// Events were lost while the trail could not be written.
+    Gap {
+        /// How many.
+        lost: u64,
+        /// The mount that ended meanwhile, 0 for none.
+        epoch: Epoch,
+    },
     /// These findings were looked into.
     Acknowledged(Vec<String>),
 }

@@ -278,6 +278,7 @@ impl Worker {
             }
         }
         let unwritten = state.queue.len();
+        let gap = state.failing.is_some().then(|| unwritten as u64 + state.untold);
         // For those who come later: nobody writes what they record, or answers who waits.
         state.failing.get_or_insert_with(|| "it has ended".to_owned());
         shared.written.notify_all();
@@ -285,6 +286,7 @@ impl Worker {
         if unwritten > 0 {
             log::error!("{unwritten} events are lost: the trail can't be written");
         }
+        gap.into_iter().for_each(|lost| self.writer.note_gap(lost));
         self.writer.seal(true);
     }
 

@@ -55,6 +55,17 @@ pub struct Seal {
     pub epoch: Epoch,
     /// Mounts that kept none, as they were told.
     pub passed_over: u64,
+    /// What the trail does not tell of yet.
+    pub(super) gap: Option<Gap>,
+}
+
+/// The end of a mount whose trail could not be written then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gap {
+    /// Events that were lost.
+    pub lost: u64,
+    /// The mount.
+    pub epoch: Epoch,
 }
 
 /// Where the vault keeps it.
@@ -85,6 +96,8 @@ struct Body {
     epoch: Epoch,
     #[serde(default, skip_serializing_if = "is_zero")]
     passed_over: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gap: Option<Gap>,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -102,7 +115,7 @@ impl Seal {
     pub(super) fn new(directory: &Path, settings: Settings, epoch: Epoch) -> Self {
         let directory = directory.to_owned();
         let (head, file) = (Head::START, (0, 0));
-        Self { directory, settings, first: 1, head, file, epoch, passed_over: 0 }
+        Self { directory, settings, first: 1, head, file, epoch, passed_over: 0, gap: None }
     }
 
     /// What a vault keeps; `None` where no trail was ever kept.
@@ -164,6 +177,7 @@ impl Seal {
             bytes: self.file.1,
             epoch: self.epoch,
             passed_over: self.passed_over,
+            gap: self.gap,
         };
         let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
         let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
@@ -188,6 +202,7 @@ impl Seal {
             file: (seal.file, seal.bytes),
             epoch: seal.epoch,
             passed_over: seal.passed_over,
+            gap: seal.gap,
         })
     }
 

@@ -41,6 +41,9 @@ pub struct Report {
     /// Mounts that kept no trail, as they were told.
     #[serde(default)]
     pub without_trail: u64,
+    /// Events that were lost while the trail could not be written, as it says itself.
+    #[serde(default)]
+    pub lost: u64,
     /// What is wrong.
     pub findings: Vec<Finding>,
     /// What was wrong and was acknowledged.

@@ -12,7 +12,7 @@ use super::chain::{Chain, Head, link_to_text};
 use super::directory::Directory;
 use super::end::End;
 use super::line::Line;
-use super::seal::{Seal, SealKeeper, Settings};
+use super::seal::{Gap, Seal, SealKeeper, Settings};
 use super::{Event, EventName, TrailError, Who};
 use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, EpochSet, VolumeId};
@@ -111,9 +111,11 @@ impl Writer {
             buffer: Vec::new(),
             _lock: lock,
         };
-        if is_new {
-            writer.begin_file(trouble.as_deref())?;
+        if is_new && let Err(error) = writer.begin_file(trouble.as_deref()) {
+            let _ = fs::remove_file(writer.path());
+            return Err(error);
         }
+        writer.tell_gap();
         writer.seal(true);
         Ok((writer, trouble))
     }
@@ -150,6 +152,25 @@ impl Writer {
             begin = end;
         }
         Ok(())
+    }
+
+    /// The trail could not be written when this mount ended, and so many events are lost: the vault
+    /// keeps that until the trail tells it.
+    pub fn note_gap(&mut self, lost: u64) {
+        let before = self.seal.gap.map_or(0, |gap| gap.lost);
+        self.seal.gap = Some(Gap { lost: before + lost, epoch: self.start.epoch });
+        self.unsealed = true;
+    }
+
+    /// Tells of a gap that the vault keeps, as soon as there is room.
+    fn tell_gap(&mut self) {
+        let Some(Gap { lost, epoch }) = self.seal.gap else { return };
+        let mut event = Event::new(EventName::TrailGap, Who::here());
+        event.parameters.details = Some(json!({ "lost": lost, "epoch": epoch }));
+        // Else the vault keeps it, and what is recorded next finds out that there is no room.
+        if self.append(&[(Timestamp::now(), event)], |_, _| ()).is_ok() {
+            self.seal.gap = None;
+        }
     }
 
     /// Makes durable what was appended.
