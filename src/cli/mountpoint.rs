@@ -161,7 +161,7 @@ mod tests {
         let Places { root, .. } = &places();
         fs::write(root.join("file"), "").unwrap();
         fs::write(root.join("mnt/file"), "").unwrap();
-        assert!(refused(root, "missing", "vault").contains("No such file"));
+        assert!(refused(root, "missing", "vault").contains("make it first: mkdir"));
         assert!(refused(root, "file", "vault").contains("not a directory"));
         assert!(refused(root, "mnt", "vault").contains("not empty"));
     }
