@@ -30,7 +30,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.connection.begin(Operation::lookup, request.pid());
+        let _turn = self.connection.begin(Operation::lookup, request);
         match self.fs.lookup(convert::inode(parent), name) {
             Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
             entry => reply_entry(reply, entry),
@@ -53,7 +53,7 @@ impl Filesystem for Adapter {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.connection.begin(Operation::getattr, request.pid());
+        let _turn = self.connection.begin(Operation::getattr, request);
         let handle = handle.map(convert::handle);
         self.show(convert::inode(inode), handle, convert::caller(request), reply);
     }
@@ -76,7 +76,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let turn = self.connection.begin(Operation::setattr, request.pid());
+        let turn = self.connection.begin(Operation::setattr, request);
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -91,7 +91,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.connection.begin(Operation::readlink, request.pid());
+        let _turn = self.connection.begin(Operation::readlink, request);
         reply_target(reply, self.fs.readlink(convert::inode(inode)));
     }
 
@@ -105,7 +105,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::mknod, request.pid());
+        let turn = self.connection.begin(Operation::mknod, request);
         self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.mknod(parent, name, mode, rdev, caller)
         });
@@ -120,19 +120,19 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::mkdir, request.pid());
+        let turn = self.connection.begin(Operation::mkdir, request);
         self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.mkdir(parent, name, mode, caller)
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::unlink, request.pid());
+        let turn = self.connection.begin(Operation::unlink, request);
         self.remove(&turn, reply, request, (parent, name), Fs::unlink);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::rmdir, request.pid());
+        let turn = self.connection.begin(Operation::rmdir, request);
         self.remove(&turn, reply, request, (parent, name), Fs::rmdir);
     }
 
@@ -144,7 +144,7 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::symlink, request.pid());
+        let turn = self.connection.begin(Operation::symlink, request);
         let target = target.as_os_str().to_owned();
         self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.symlink(parent, name, &target, caller)
@@ -161,7 +161,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::rename, request.pid());
+        let turn = self.connection.begin(Operation::rename, request);
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         let names = [(parent, name), (new_parent, new_name)];
         self.move_name(&turn, reply, request, names, flags);
@@ -175,7 +175,7 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::link, request.pid());
+        let turn = self.connection.begin(Operation::link, request);
         let inode = convert::inode(inode);
         self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.link(inode, parent, name, caller)
@@ -183,7 +183,7 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let turn = self.connection.begin(Operation::open, request.pid());
+        let turn = self.connection.begin(Operation::open, request);
         let (inode, caller) = (convert::inode(inode), convert::caller(request));
         let wanted = convert::wanted(flags);
         let writers = Arc::clone(&self.writers);
@@ -207,7 +207,8 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let turn = self.connection.begin(Operation::read, convert::reader(request, size));
+        let turn =
+            self.connection.begin_for(Operation::read, convert::reader(request, size), request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
         let moves_atime = convert::moves_atime(flags);
         self.run(&turn, move |fs| {
@@ -239,7 +240,11 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let turn = self.connection.begin(Operation::write, convert::writer(request, write_flags));
+        let turn = self.connection.begin_for(
+            Operation::write,
+            convert::writer(request, write_flags),
+            request,
+        );
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
         let cached = if self.settings.writeback { Origin::Cache } else { Origin::Mapping };
         let origin = match flags.0 & libc::O_DSYNC {
@@ -261,7 +266,7 @@ impl Filesystem for Adapter {
     /// Answered once with «no such operation»: the kernel then writes back at close all the same
     /// and saves itself the question.
     fn flush(&self, request: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::flush, request.pid());
+        let _turn = self.connection.begin(Operation::flush, request);
         reply.error(Errno::ENOSYS);
     }
 
@@ -275,7 +280,7 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::release, request.pid());
+        let turn = self.connection.begin(Operation::release, request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
         self.released(inode, convert::wanted(flags).write);
         self.run(&turn, move |fs| {
@@ -292,14 +297,14 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fsync, request.pid());
+        let _turn = self.connection.begin(Operation::fsync, request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
         self.sync(request.pid(), reply, move |fs| fs.fsync(inode, handle, !datasync));
     }
 
     /// Answered once with «no such operation»: the kernel then lists without opening.
     fn opendir(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.connection.begin(Operation::opendir, request.pid());
+        let _turn = self.connection.begin(Operation::opendir, request);
         reply.error(Errno::ENOSYS);
     }
 
@@ -311,7 +316,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let _turn = self.connection.begin(Operation::readdir, request.pid());
+        let _turn = self.connection.begin(Operation::readdir, request);
         let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
             let kind = convert::kind(entry.kind);
             !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
@@ -330,7 +335,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.connection.begin(Operation::readdirplus, request.pid());
+        let _turn = self.connection.begin(Operation::readdirplus, request);
         let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
             let (attr, generation) = match &found.entry {
                 Some(entry) => (convert::attr(&entry.attr), entry.generation),
@@ -353,13 +358,13 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fsyncdir, request.pid());
+        let _turn = self.connection.begin(Operation::fsyncdir, request);
         let inode = convert::inode(inode);
         self.sync(request.pid(), reply, move |fs| fs.fsync_dir(inode));
     }
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let turn = self.connection.begin(Operation::statfs, request.pid());
+        let turn = self.connection.begin(Operation::statfs, request);
         self.run(&turn, move |fs| reply_statfs(reply, fs.statfs()));
     }
 
@@ -373,7 +378,7 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::setxattr, request.pid());
+        let turn = self.connection.begin(Operation::setxattr, request);
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
         let (name, value) = (name.to_owned(), value.to_vec());
         self.set_xattr(&turn, reply, request, inode, move |fs, inode| {
@@ -389,18 +394,18 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _turn = self.connection.begin(Operation::getxattr, request.pid());
+        let _turn = self.connection.begin(Operation::getxattr, request);
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.connection.begin(Operation::listxattr, request.pid());
+        let _turn = self.connection.begin(Operation::listxattr, request);
         let names = self.fs.listxattr(convert::inode(inode), &convert::caller(request));
         reply_xattr(reply, size, names);
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::removexattr, request.pid());
+        let turn = self.connection.begin(Operation::removexattr, request);
         let name = name.to_owned();
         self.set_xattr(&turn, reply, request, inode, move |fs, inode| fs.removexattr(inode, &name));
     }
@@ -415,13 +420,13 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let turn = self.connection.begin(Operation::create, request.pid());
+        let turn = self.connection.begin(Operation::create, request);
         self.make_open(&turn, reply, request, (parent, name), mode, flags);
     }
 
     /// Asked only where root alone may enter and the kernel checks nothing itself.
     fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::access, request.pid());
+        let _turn = self.connection.begin(Operation::access, request);
         let execute = mask.contains(AccessFlags::X_OK);
         reply_empty(reply, self.fs.access_by_root(convert::inode(inode), execute));
     }
@@ -437,7 +442,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.connection.begin(Operation::ioctl, request.pid());
+        let _turn = self.connection.begin(Operation::ioctl, request);
         reply.error(Errno::ENOTTY);
     }
 
@@ -451,7 +456,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fallocate, request.pid());
+        let _turn = self.connection.begin(Operation::fallocate, request);
         let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
         let file = (convert::inode(inode), convert::handle(handle));
         self.allocate(file, (offset, length), how, convert::caller(request), reply);
@@ -466,7 +471,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.connection.begin(Operation::lseek, request.pid());
+        let _turn = self.connection.begin(Operation::lseek, request);
         let sought = match whence {
             libc::SEEK_DATA => Sought::Data,
             libc::SEEK_HOLE => Sought::Hole,
@@ -489,7 +494,7 @@ impl Filesystem for Adapter {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.connection.begin(Operation::copy_file_range, request.pid());
+        let _turn = self.connection.begin(Operation::copy_file_range, request);
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use fuser::{INodeNo, Notifier};
+use fuser::{INodeNo, Notifier, Request};
 
 use super::counters::{Counters, Operation};
 use super::killed::CallerWatch;
@@ -39,6 +39,8 @@ pub struct Connection {
     pub(super) changes: Arc<WorkerPool>,
     /// Who waits for what `slow` does.
     pub(super) callers: Arc<CallerWatch>,
+    /// The daemon's own user.
+    user: u32,
 }
 
 /// Slow requests that are worked on at once.
@@ -56,6 +58,7 @@ impl Default for Connection {
             spill: WorkerPool::new(MAX_SPILLED),
             changes: WorkerPool::new(MAX_SLOW),
             callers: Arc::default(),
+            user: rustix::process::geteuid().as_raw(),
         }
     }
 }
@@ -107,9 +110,21 @@ impl Connection {
     }
 
     /// Counts a request, whose answer ends the turn. Who asks is a thread; 0 is the kernel.
-    pub(super) fn begin(&self, operation: Operation, caller: u32) -> Turn<'_> {
+    pub(super) fn begin(&self, operation: Operation, request: &Request) -> Turn<'_> {
+        self.begin_for(operation, request.pid(), request)
+    }
+
+    /// [`Connection::begin`] of a request that `caller` waits for, 0 where that is nobody.
+    pub(super) fn begin_for(
+        &self,
+        operation: Operation,
+        caller: u32,
+        request: &Request,
+    ) -> Turn<'_> {
         self.counters.count(operation);
-        let took = |lookout: &Arc<Lookout>| lookout.took(caller, Instant::now());
+        // /proc/PID/stat waits for as long as its process likes: it is read of the own user's alone.
+        let may_sit = request.uid() == self.user;
+        let took = |lookout: &Arc<Lookout>| lookout.took(caller, may_sit, Instant::now());
         let few_left = self.lookout.get().is_some_and(took);
         // A move to the caller's processor is no part of what the answer takes.
         let begun = Instant::now();

@@ -201,8 +201,8 @@ impl Lookout {
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
-    /// Returns whether hardly any thread is left for others.
-    pub(super) fn took(self: &Arc<Self>, caller: u32, now: Instant) -> bool {
+    /// Where `may_sit`, a thread may sit beside it. Returns whether hardly any thread is left for others.
+    pub(super) fn took(self: &Arc<Self>, caller: u32, may_sit: bool, now: Instant) -> bool {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
@@ -224,6 +224,7 @@ impl Lookout {
             self.sharing().into_iter().for_each(Sharing::rise);
         }
         let sit = !call
+            && may_sit
             && is_spare
             && is_run
             && self.sharing().is_some_and(|sharing| sharing.took(caller, now, self.limit()));
@@ -394,7 +395,7 @@ mod tests {
             let thread = thread::spawn(move || {
                 while told.recv().is_ok() {
                     // To the lookout one request follows the other, however slow this test is.
-                    let short = lookout.took(0, *NOW);
+                    let short = lookout.took(0, true, *NOW);
                     assert_eq!(short, lookout.crew.lock().busy + KEPT_FREE > lookout.threads);
                     tell.send(()).unwrap();
                     told.recv().unwrap();

@@ -323,8 +323,10 @@ mod tests {
     fn a_look_that_never_ends_is_left_alone() {
         const STUCK: u32 = 1;
         let empties = |thread| {
-            while thread == STUCK {
-                thread::park();
+            if thread == STUCK {
+                loop {
+                    thread::park();
+                }
             }
             true
         };
