@@ -230,4 +230,9 @@ fn the_root_of_the_mount_has_attributes_of_its_own() {
     let mount = vault.mount(&["--allow-other"]);
     let found = fs::metadata(mount.path()).unwrap();
     assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o700, 0, 0));
+    mount.unmount();
+    // What was kept once is, as the threat model says.
+    fs::write(&kept, text).unwrap();
+    let mount = vault.mount(&["--allow-other"]);
+    assert_eq!(fs::metadata(mount.path()).unwrap().mode() & 0o7777, 0o2773);
 }

@@ -98,6 +98,14 @@ fn another_machine_says_once_that_it_can_not_know() {
     mounted.unmount();
     assert!(!mount());
     vault.mount(&[]).unmount();
+    // Who deletes what a machine knows makes it another machine.
+    let records =
+        fs::read_dir(elsewhere.join("atrest")).unwrap().map(|entry| entry.unwrap().path());
+    let records: Vec<_> =
+        records.filter(|path| path.extension().is_some_and(|it| it == "freshness")).collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    fs::remove_file(&records[0]).unwrap();
+    assert!(mount());
 }
 
 /// What was taken for moved, since the original was away, is the copy when that comes back.
