@@ -13,14 +13,13 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use super::convert;
 use super::counters::Operation;
 use super::dispatch::Adapter;
-use super::handshake;
 use super::reply::{
     TTL, refuse, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
 use super::slow::{Sought, WriteRequest};
+use super::{convert, handshake};
 use crate::fs::{Change, Fs, FsError, Origin};
 
 impl Filesystem for Adapter {
@@ -240,11 +239,8 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let turn = self.connection.begin_for(
-            Operation::write,
-            convert::writer(request, write_flags),
-            request,
-        );
+        let caller = convert::writer(request, write_flags);
+        let turn = self.connection.begin_for(Operation::write, caller, request);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
         let cached = if self.settings.writeback { Origin::Cache } else { Origin::Mapping };
         let origin = match flags.0 & libc::O_DSYNC {
