@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use super::description::Description;
 use super::freshness::{Freshness, Watch, default_place, foreign_trail_in, newest_key_file};
 use super::marks::{Marks, TrailMark};
+use super::own_files::OwnFiles;
 use super::records::file_of;
 use super::vault::open_own_files;
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
-use crate::format::Epoch;
+use crate::format::{Epoch, VolumeId};
 use crate::keys::trail::{Mounts, Seal};
 use crate::keys::{KeyFileMark, KeyRing};
 use crate::sys::Show;
@@ -58,6 +59,13 @@ fn mounts_of(record: &EpochRecord) -> Mounts {
     Mounts { newest, ended, without_line: record.without_line() }
 }
 
+/// The id of a vault that need not be open, and the keys that its vault key gives.
+fn keys_of(own: &OwnFiles, ring: &KeyRing) -> Result<(VolumeId, VaultKeys), VaultError> {
+    let (description, mac) = Description::read(own)?;
+    let key = description.unlock(&mac, ring)?;
+    Ok((description.vault, VaultKeys::derive(&key, description.vault.as_bytes())))
+}
+
 impl Vault {
     /// Notes, durably, that the mount serves requests from now on. `has_line` tells whether the trail
     /// must have a line of it, which is durable by now. This machine learns of the mount only then: what
@@ -84,9 +92,7 @@ impl Vault {
     /// being opened.
     pub fn mounts(dir: &Path, ring: &KeyRing) -> Result<Mounts, VaultError> {
         let own = open_own_files(dir)?;
-        let (description, mac) = Description::read(&own)?;
-        let vault_key = description.unlock(&mac, ring)?;
-        let keys = VaultKeys::derive(&vault_key, description.vault.as_bytes());
+        let (_, keys) = keys_of(&own, ring)?;
         Ok(mounts_of(&state::read(&own, &keys.state)?.0))
     }
 
@@ -185,16 +191,14 @@ impl Vault {
 
     /// The same of the vault in `dir`, whoever has it open; `None` where that can't be known.
     pub fn foreign_trail_of(dir: &Path, ring: &KeyRing) -> Option<String> {
-        let (description, mac) = Description::read(&open_own_files(dir).ok()?).ok()?;
-        let key = description.unlock(&mac, ring).ok()?;
-        let keys = VaultKeys::derive(&key, description.vault.as_bytes());
+        let (vault, keys) = keys_of(&open_own_files(dir).ok()?, ring).ok()?;
         let place = default_place()?;
-        if !file_of(&place, &description.vault).exists() {
+        if !file_of(&place, &vault).exists() {
             // It was never seen here.
             let (mark, _) = trail_mark(&TrailSeal::of(dir, Access::ReadOnly).ok()?, ring)?;
             return Some(mark.directory).filter(|directory| !Path::new(directory).is_dir());
         }
-        foreign_trail_in(&place, dir, &description.vault, &keys.freshness)
+        foreign_trail_in(&place, dir, &vault, &keys.freshness)
     }
 
     /// Whoever mounts it names the place of its trail.

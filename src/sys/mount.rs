@@ -4,7 +4,7 @@
 //! here it is known whether somebody else did so already.
 
 use std::ffi::CString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -15,6 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
 use super::fusermount;
+use super::path_of::path_of;
 
 /// The type under which vaults stand in the kernel's table of mounts.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.atrest";
@@ -155,7 +156,7 @@ fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
 fn open_mount_point(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = rustix::fs::open(path, flags, Mode::empty())?;
-    if fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))? != path {
+    if path_of(&found).as_deref() != Some(path) {
         return Err(io::Error::other("the mount point was replaced meanwhile"));
     }
     Ok(found)
@@ -218,6 +219,8 @@ pub fn is_stale(mountpoint: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

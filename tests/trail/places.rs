@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use atrest::keys::{KeyFile, NoPassphrase};
@@ -215,15 +216,21 @@ fn an_old_key_file_gets_a_key_for_it() {
     crate::key(&vault, "list", "").ok();
 }
 
-/// The vault's word for a directory makes none for a user who sees the vault for the first time.
-#[test]
-fn another_users_place_is_not_made() {
+/// A vault, where its trail was, and the state directory of somebody who never saw it.
+fn without_its_trail() -> (Vault, PathBuf, PathBuf) {
     require_root();
     let vault = Vault::init();
     vault.mount(&[]).unmount();
     let old = directory(&vault);
     fs::remove_dir_all(&old).unwrap();
     let elsewhere = vault.scratch().join("elsewhere");
+    (vault, old, elsewhere)
+}
+
+/// The vault's word for a directory makes none for a user who sees the vault for the first time.
+#[test]
+fn another_users_place_is_not_made() {
+    let (vault, old, elsewhere) = without_its_trail();
     let other = |words: &[&str]| {
         let mut command = vault.command(words);
         command.env("XDG_STATE_HOME", &elsewhere).arg(vault.path());
@@ -242,12 +249,7 @@ fn another_users_place_is_not_made() {
 
 #[test]
 fn another_users_place_is_not_made_by_a_mount() {
-    require_root();
-    let vault = Vault::init();
-    vault.mount(&[]).unmount();
-    let old = directory(&vault);
-    fs::remove_dir_all(&old).unwrap();
-    let elsewhere = vault.scratch().join("elsewhere");
+    let (vault, old, elsewhere) = without_its_trail();
     let mut mount = vault.command(&["mount"]);
     mount.env("XDG_STATE_HOME", &elsewhere).arg(vault.path()).arg(vault.mountpoint());
     let told = run(&mut mount).ok();
