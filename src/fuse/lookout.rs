@@ -14,9 +14,11 @@
 //! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
 
 use std::cell::Cell;
+use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -42,8 +44,8 @@ const RUN: u32 = 32;
 const STALL: Duration = Duration::from_millis(20);
 /// For so many requests after a stall another thread is kept ready.
 const AFTER_STALL: u32 = 256;
-/// As many threads work at once where none waits for a disk: more only wake each other, and each
-/// has buffers of its own.
+/// As many threads work at once where none waits for a disk, and in memory one more than there are
+/// processors, if that is less: more only wake each other, and each has buffers of its own.
 const ENOUGH: usize = 4;
 /// So many threads are kept for requests that wait for nothing: others are handed on.
 const KEPT_FREE: usize = 4;
@@ -54,10 +56,12 @@ pub(super) struct Lookout {
     device: OwnedFd,
     /// How many threads the session has.
     threads: usize,
+    /// How many threads work at once where none waits for a disk.
+    enough: usize,
     /// [`WATCH`], other than in tests.
     watch: Duration,
-    /// [`SLOW`], or [`SLOW_IN_MEMORY`].
-    slow: Duration,
+    /// Nothing waits for a disk.
+    in_memory: bool,
     /// How long to look before sleeping, in nanoseconds.
     limit: AtomicU64,
     /// Whether a thread looks, of which there is need of one.
@@ -65,6 +69,8 @@ pub(super) struct Lookout {
     /// What there is instead of looking, on two processors.
     sharing: Option<Sharing>,
     crew: Mutex<Crew>,
+    /// Whether to see, with the next request, if another waits.
+    is_to_look: AtomicBool,
     /// There is something to do for the thread that watches.
     stir: Condvar,
 }
@@ -138,11 +144,6 @@ impl Crew {
     fn is_to_look(&self) -> bool {
         self.slow || self.backlog > 0 || self.taken.is_multiple_of(LOOK_EVERY)
     }
-
-    /// Whether one thread is to read the device, and not two.
-    fn is_run(&self) -> bool {
-        self.run >= RUN && self.stalled == 0
-    }
 }
 
 /// Says when its thread ends.
@@ -174,15 +175,18 @@ impl Lookout {
         limit: Duration,
         sharing: Option<Sharing>,
     ) -> Arc<Self> {
+        let processors = available_parallelism().map_or(1, NonZero::get);
         let lookout = Self {
             device,
             threads,
+            enough: if in_memory { ENOUGH.min(processors + 1) } else { ENOUGH },
             watch: WATCH,
-            slow: if in_memory { SLOW_IN_MEMORY } else { SLOW },
+            in_memory,
             limit: AtomicU64::new(0),
             looking: AtomicBool::new(false),
             sharing,
             crew: Mutex::default(),
+            is_to_look: AtomicBool::new(true),
             stir: Condvar::new(),
         };
         lookout.set_limit(limit);
@@ -206,24 +210,29 @@ impl Lookout {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
+        // A system call takes too long to be made under the lock.
+        let waits = self.is_to_look.load(Ordering::Relaxed) && self.request_waits();
         let mut crew = self.crew.lock();
-        let waits = crew.is_to_look() && self.request_waits();
         if !is_new {
             crew.ready -= 1;
         }
         let is_much = crew.note(caller, now, waits);
-        let is_run = crew.is_run();
+        let is_run = self.is_run(&crew);
         let is_spare = crew.standing_by > crew.called;
         // In a run, and where enough work, the one that watches calls; else somebody must be there
         // at once.
-        let may_call = crew.busy + crew.called < ENOUGH || crew.stalled > 0;
+        let may_call = crew.busy + crew.called < self.enough || crew.stalled > 0;
         let is_missed = is_much || !is_run && crew.called == 0;
         let call = is_spare && crew.ready == 0 && may_call && is_missed;
         if call {
             crew.called += 1;
+        }
+        // Where there is work for both processors none is to be sat on.
+        if call || is_much {
             self.sharing().into_iter().for_each(Sharing::rise);
         }
         let sit = !call
+            && !is_much
             && may_sit
             && is_spare
             && is_run
@@ -234,6 +243,7 @@ impl Lookout {
             crew.watch = Watch::Wanted;
         }
         let is_short = crew.busy + KEPT_FREE > self.threads;
+        self.is_to_look.store(crew.is_to_look(), Ordering::Relaxed);
         // The one that watches may as well work.
         let woken = if call && !watched || watch { crew.asleep.pop() } else { None };
         drop(crew);
@@ -249,16 +259,20 @@ impl Lookout {
     pub(super) fn answered(&self, taken: Instant, synced: bool) {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(taken);
-        let slow = elapsed > self.slow;
+        let slow = elapsed > if self.in_memory { SLOW_IN_MEMORY } else { SLOW };
         let held_up = slow && self.request_waits();
         let mut crew = self.crew.lock();
         (crew.slow, crew.held_up) = (slow, held_up);
+        self.is_to_look.store(crew.is_to_look(), Ordering::Relaxed);
         crew.busy -= 1;
-        if elapsed >= STALL {
+        if elapsed >= STALL && !self.in_memory {
             crew.stalled = AFTER_STALL;
         }
-        let enough = if crew.is_run() { 1 } else { 2 };
-        if crew.ready >= enough && crew.backlog < BACKLOG && !held_up {
+        let enough = if self.is_run(&crew) { 1 } else { 2 };
+        let is_idle = crew.ready >= enough && crew.backlog < BACKLOG && !held_up;
+        // However many requests wait: the others wait for no disk.
+        let is_too_many = crew.ready + crew.busy >= self.enough && self.is_run(&crew);
+        if is_idle || is_too_many {
             self.stand_by(&mut crew);
         }
         crew.ready += 1;
@@ -275,6 +289,11 @@ impl Lookout {
     pub(super) fn synced(&self) {
         let answered = |sharing: &Sharing| sharing.answered(Instant::now(), true, true);
         self.sharing().into_iter().for_each(answered);
+    }
+
+    /// Whether one thread is to read the device, and not two.
+    fn is_run(&self, crew: &Crew) -> bool {
+        crew.stalled == 0 && (self.in_memory || crew.run >= RUN)
     }
 
     fn sharing(&self) -> Option<&Sharing> {
@@ -520,6 +539,25 @@ mod tests {
         assert!(hands[0].is_ready_within(LONG));
         assert!(hands[1].is_ready_within(LONG));
         assert_eq!(lookout.crew.lock().watch, Watch::Off);
+        end(hands);
+    }
+
+    #[test]
+    fn however_many_requests_wait_no_more_threads_work_than_are_enough() {
+        let (lookout, device) = lookout(6, LONG);
+        let mut lookout = Arc::into_inner(lookout).unwrap();
+        lookout.enough = 3;
+        lookout.in_memory = true;
+        let lookout = Arc::new(lookout);
+        rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
+        let hands: Vec<_> = (0..6).map(|_| Hand::of(&lookout)).collect();
+        hands.iter().for_each(Hand::take);
+        assert!(lookout.crew.lock().backlog >= BACKLOG);
+        for (number, hand) in hands.iter().enumerate() {
+            hand.answer();
+            let time = if number < 3 { A_WHILE } else { LONG };
+            assert_eq!(hand.is_ready_within(time), number >= 3, "thread {number}");
+        }
         end(hands);
     }
 

@@ -2,7 +2,6 @@
 //! which it waits. Both take the right to trace it (proc(5), ptrace(2)), which a process under Landlock
 //! has of no other: the daemon asks its monitor.
 
-use std::cell::RefCell;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
 use super::channel::{self, Channel};
@@ -20,7 +20,7 @@ use super::channel::{self, Channel};
 const SOON: Duration = Duration::from_micros(12);
 /// What [`Proof::Name`] does not show is noticed after so long at most: that a thread runs another program
 /// under the same name, or that the program's file has another.
-const STALE: Duration = Duration::from_millis(2);
+const STALE: Duration = Duration::from_millis(100);
 /// How long an answer of the monitor's is waited for, which takes 20 us where a processor is free.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -64,23 +64,28 @@ enum Proof {
 /// The name of a thread and a line feed, in the kernel's limits (linux/sched.h, TASK_COMM_LEN).
 type Name = [u8; 32];
 
+/// Threads that are remembered at most, each of which keeps a descriptor.
+const SLOTS: usize = 64;
+/// What was found of threads that asked lately, by their numbers.
+static LOOKED: [Mutex<Option<Looked>>; SLOTS] = [const { Mutex::new(None) }; SLOTS];
+
 /// The program that a thread runs now, as far as /proc tells.
 pub fn program_of(thread: u32) -> Option<Arc<str>> {
-    thread_local! {
-        static LAST: RefCell<Option<Looked>> = const { RefCell::new(None) };
-    }
-    LAST.with_borrow_mut(|last| {
-        let known = last.take().filter(|last| last.thread == thread).and_then(|mut last| {
-            let now = Instant::now();
-            if now - last.asked >= SOON || now - last.read >= STALE {
-                last = last.again(now)?;
-            }
-            last.asked = now;
-            Some(last)
-        });
-        *last = known.or_else(|| look(thread));
-        last.as_ref().map(|last| Arc::clone(&last.program))
-    })
+    let slot = &LOOKED[thread as usize % SLOTS];
+    // Not looked at while it is locked: another thread's would have to wait.
+    let known = slot.lock().take().filter(|known| known.thread == thread);
+    let known = known.and_then(|mut known| {
+        let now = Instant::now();
+        if now - known.asked >= SOON || now - known.read >= STALE {
+            known = known.again(now)?;
+        }
+        known.asked = now;
+        Some(known)
+    });
+    let looked = known.or_else(|| look(thread))?;
+    let program = Arc::clone(&looked.program);
+    *slot.lock() = Some(looked);
+    Some(program)
 }
 
 impl Looked {

@@ -73,24 +73,31 @@ impl SmallDisk {
         SmallDisk { mounts, vault }
     }
 
-    /// A path on the disk, beside the vault.
-    /// Bytes of it, about.
+    /// Its size in bytes, about.
     pub fn size(&self) -> u64 {
         16 << 20
     }
 
+    /// A path on the disk, beside the vault.
     pub fn join(&self, name: &str) -> PathBuf {
         self.mounts.0[0].join(name)
     }
 
-    /// Takes what space there is with a file beside the vault.
+    /// Takes what space there is with files beside the vault. The first one is too large for the last
+    /// blocks: to grow by one of them it may need another for its list of extents.
     pub fn fill(&self) {
-        fill(&self.join("filler"));
+        let mut fillers = (0..).map(|number| fill(&self.join(&format!("filler-{number}"))));
+        fillers.find(|taken| *taken == 0);
     }
 
     /// Gives it back.
     pub fn make_room(&self) {
-        fs::remove_file(self.join("filler")).unwrap();
+        for entry in fs::read_dir(self.join("")).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name().to_string_lossy().starts_with("filler-") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
     }
 
     /// Remounts the vault's directory, so that it can be read alone; the disk stays writable.

@@ -54,3 +54,21 @@ fn a_process_that_became_another() {
     }
     day.end("Unmount - - - default/1 ok rw -", &[]);
 }
+
+/// So does it where both have one name, a moment after the other began.
+#[test]
+fn a_process_that_became_another_of_the_same_name() {
+    const OPENED: &str = "Decrypt open a read default/1 ok ro -";
+    let mut day = Day::begin(Vault::init(), &[]);
+    day.shell("echo x > a", "GenerateDataKey create a write default/1 ok rw -");
+    let [shell, cat] = ["sh", "cat"].map(|program| {
+        let copy = day.vault.scratch().make_dir(&format!("{program}-dir")).join("same");
+        fs::copy(require(program), &copy).unwrap();
+        copy.canonicalize().unwrap()
+    });
+    let script = format!("exec 3< a; sleep 0.15; exec {} a", cat.display());
+    let shell = day.run(None, shell.to_str().unwrap(), &["-c", &script]);
+    let cat = Did { executable: cat, ..shell.clone() };
+    day.expected.extend([(shell, OPENED), (cat, OPENED)]);
+    day.end("Unmount - - - default/1 ok rw -", &[]);
+}
