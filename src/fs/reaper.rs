@@ -18,7 +18,14 @@ impl Reaper {
     pub fn let_go(&self, hold: Pin) {
         let sender = self.0.get_or_init(|| {
             let (sender, receiver) = sync_channel(MOST);
-            let reap = move || receiver.into_iter().for_each(drop::<Pin>);
+            let reap = move || {
+                for hold in receiver {
+                    drop(hold);
+                    // A thread that answers may wait for this processor, and gives up what it shares with
+                    // the caller when that takes long.
+                    thread::yield_now();
+                }
+            };
             thread::Builder::new().name("reaper".to_owned()).spawn(reap).ok().map(|_| sender)
         });
         if let Some(sender) = sender {

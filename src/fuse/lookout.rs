@@ -228,11 +228,12 @@ impl Lookout {
             crew.called += 1;
         }
         // Where there is work for both processors none is to be sat on.
-        if call || is_much {
+        let is_backlog = crew.backlog >= BACKLOG;
+        if call || is_backlog {
             self.sharing().into_iter().for_each(Sharing::rise);
         }
         let sit = !call
-            && !is_much
+            && !is_backlog
             && may_sit
             && is_spare
             && is_run
@@ -278,7 +279,7 @@ impl Lookout {
         crew.ready += 1;
         drop(crew);
         match self.sharing() {
-            Some(sharing) => sharing.answered(now, slow, synced),
+            Some(sharing) => sharing.answered(now, elapsed > SLOW, synced),
             // After a slow answer the processor belongs to what it waited for.
             None if slow => {}
             None => self.look(),
@@ -293,7 +294,7 @@ impl Lookout {
 
     /// Whether one thread is to read the device, and not two.
     fn is_run(&self, crew: &Crew) -> bool {
-        crew.stalled == 0 && (self.in_memory || crew.run >= RUN)
+        self.in_memory || crew.stalled == 0 && crew.run >= RUN
     }
 
     fn sharing(&self) -> Option<&Sharing> {
