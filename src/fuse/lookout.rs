@@ -279,7 +279,7 @@ impl Lookout {
         crew.ready += 1;
         drop(crew);
         match self.sharing() {
-            Some(sharing) => sharing.answered(now, elapsed > SLOW, synced),
+            Some(sharing) => sharing.answered(now, slow, synced),
             // After a slow answer the processor belongs to what it waited for.
             None if slow => {}
             None => self.look(),
