@@ -28,17 +28,6 @@ code() {
     !tests && $0 !~ /^[ \t]*\/\// && $0 ~ ENVIRON["regex"] { print FILENAME ":" FNR ": " $0 }' "$@"
 }
 
-# From the top down; a layer may name those after it.
-above=
-for layer in cli fuse fs store keys format crypto sys; do
-  mapfile -t files < <(sources "^src/${layer}[/.]")
-  if [ -n "$above" ]; then
-    complain "src/$layer names a layer above it" \
-      < <(code "(^|[^a-z_])(crate|atrest)::([{][^;]*[^a-z_])?($above)([^a-z_]|\$)" "${files[@]}")
-  fi
-  above=${above:+$above|}$layer
-done
-
 mapfile -t all < <(sources .)
 mapfile -t pure < <(sources '^src/(format|crypto)/')
 mapfile -t safe < <(printf '%s\n' "${all[@]}" | grep -v '^src/sys[/.]')
@@ -59,6 +48,8 @@ complain "more than 500 lines before the tests" < <(long)
 
 cargo fmt --check || failures=$((failures + 1))
 cargo fmt --check --manifest-path fuzz/Cargo.toml || failures=$((failures + 1))
+# Which layer names which, and circles between files.
+cargo test --quiet --test house || failures=$((failures + 1))
 cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
 
 # Licences, bans and sources of the dependencies, by deny.toml. Quick to run and slow to build: not

@@ -55,6 +55,14 @@ pub enum Allocate {
     ZeroKeepSize,
 }
 
+/// What is told how far [`Fs::copy`] has come.
+pub trait CopyProgress {
+    /// Some bytes were read. Returns whether they are to be written.
+    fn begin_write(&self) -> bool;
+    /// So many bytes more were written. Returns whether to go on.
+    fn wrote(&self, len: u64) -> bool;
+}
+
 /// Bytes that [`Fs::copy`] moves at a time: at first, and after a chunk that was slow, the least,
 /// since whoever is to stop it waits for one chunk; twice as many after each quick one.
 const COPY_CHUNK: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
@@ -321,8 +329,8 @@ impl Fs {
         self.in_file(inode, self.opened(inode)?.next_hole(offset))?.ok_or(FsError::PastEnd)
     }
 
-    /// Copies up to `len` bytes between two open files, from one key to the other, until `stop`;
-    /// returns how many, fewer where the source ends or something fails.
+    /// Copies up to `len` bytes between two open files, from one key to the other, as long as `progress`
+    /// lets it; returns how many, fewer where the source ends or something fails.
     ///
     /// # Errors
     /// As reading and writing, where nothing was copied.
@@ -332,7 +340,7 @@ impl Fs {
         (to, to_offset): (Inode, u64),
         len: u64,
         caller: &Caller,
-        stop: impl Fn() -> bool,
+        progress: &impl CopyProgress,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
         for (inode, file, wanted) in [(from, &source, Wanted::READ), (to, &target, Wanted::WRITE)] {
@@ -354,22 +362,30 @@ impl Fs {
         let mut copied = 0;
         let mut failed = Ok(());
         let mut most = *COPY_CHUNK.start();
-        while copied < len && !stop() {
+        while copied < len {
             let begun = Instant::now();
             let want = (len - copied).min(most) as usize;
             let chunk = source.read_with(from_offset + copied, want, <[u8]>::to_vec);
             let chunk = self.in_file(from, chunk);
             let done = chunk.and_then(|chunk| {
-                let at = to_offset + copied;
-                if !chunk.is_empty() {
-                    let by_root = caller.is_root();
-                    self.write_unsynced(by_root, to, at, &chunk, Origin::Program)?;
+                if chunk.is_empty() || !progress.begin_write() {
+                    return Ok(0);
                 }
+                if copied == 0 {
+                    self.content_changed(to, caller)?;
+                }
+                let at = to_offset + copied;
+                self.write_unsynced(caller.is_root(), to, at, &chunk, Origin::Program)?;
                 Ok(chunk.len() as u64)
             });
             match done {
                 Ok(0) => break,
-                Ok(done) => copied += done,
+                Ok(done) => {
+                    copied += done;
+                    if !progress.wrote(done) {
+                        break;
+                    }
+                }
                 Err(error) => {
                     failed = Err(error);
                     break;
@@ -380,14 +396,10 @@ impl Fs {
                 false => *COPY_CHUNK.start(),
             };
         }
-        if copied > 0 {
-            self.content_changed(to, caller)?;
-            return Ok(copied);
-        }
-        failed.map(|()| 0)
+        if copied > 0 { Ok(copied) } else { failed.map(|()| 0) }
     }
 
-    /// After a change of the content of which the kernel does not say who made it.
+    /// At a change of the content of which the kernel does not say who made it.
     fn content_changed(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
         if caller.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, caller) }
     }

@@ -72,7 +72,7 @@ use rewrap::Rewraps;
 pub use access_times::AccessTimes;
 pub use attrs::{Change, Time};
 pub use caller::Caller;
-pub use data::{Allocate, Origin, Written};
+pub use data::{Allocate, CopyProgress, Origin, Written};
 pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
 pub use handles::Handle;

@@ -4,7 +4,6 @@
 //! FUSE_INTERRUPT, which `fuser` 0.18 refuses (request.rs, `Operation::Interrupt`); the kernel then
 //! sends no more of them. So while slow requests are in flight their callers are looked at, in /proc.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -55,63 +54,22 @@ impl<R: Refuse> GiveUp for Unanswered<R> {
     }
 }
 
-/// A flag that work looks at between its pieces.
-#[derive(Debug, Default)]
-pub(super) struct Cancelled(AtomicBool);
-
-impl Cancelled {
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl GiveUp for Cancelled {
-    fn give_up(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// A reply that can be an error.
 pub(super) trait Refuse: Send + 'static {
     fn refuse(self, errno: Errno);
 }
 
-impl Refuse for ReplyEmpty {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
+macro_rules! refused_by_errors {
+    ($($reply:ty),*) => {$(
+        impl Refuse for $reply {
+            fn refuse(self, errno: Errno) {
+                self.error(errno);
+            }
+        }
+    )*};
 }
 
-impl Refuse for ReplyEntry {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-impl Refuse for ReplyCreate {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-impl Refuse for ReplyAttr {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-impl Refuse for ReplyLseek {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
-
-/// A copy that has not begun.
-impl Refuse for ReplyWrite {
-    fn refuse(self, errno: Errno) {
-        self.error(errno);
-    }
-}
+refused_by_errors!(ReplyEmpty, ReplyEntry, ReplyCreate, ReplyAttr, ReplyLseek);
 
 /// A write that is done and not durable yet. That it failed would be wrong: the kernel would take
 /// the file for shorter than it is.
@@ -196,17 +154,27 @@ impl CallerWatch {
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    #[derive(Default)]
+    struct Given(AtomicBool);
+
+    impl GiveUp for Given {
+        fn give_up(&self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn work_of_a_live_caller_goes_on() {
         let watch = Arc::new(CallerWatch::default());
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let work = Arc::new(Cancelled::default());
+        let work = Arc::new(Given::default());
         watch.note(child.id(), &work);
         thread::sleep(INTERVAL * 6);
-        assert!(!work.get());
+        assert!(!work.0.load(Ordering::Relaxed));
         child.kill().unwrap();
         child.wait().unwrap();
         drop(work);

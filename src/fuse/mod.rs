@@ -5,6 +5,7 @@ mod adapter;
 mod changes;
 mod connection;
 mod convert;
+mod copying;
 mod counters;
 mod dispatch;
 mod errno;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{Errno, INodeNo, ReplyAttr, ReplyEmpty, ReplyLseek, ReplyWrite};
-use rustix::fs::fstatfs;
 
 use super::connection::{Connection, Turn};
+use super::copying::Copying;
 use super::dispatch::Adapter;
-use super::killed::{Cancelled, Unanswered};
+use super::killed::Unanswered;
 use super::reply::{TTL, refuse, reply_attr, reply_empty};
 use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
 
@@ -21,14 +21,6 @@ use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Wr
 const MAX_COPY: u64 = 16 * 1024 * 1024;
 /// How often a range is emptied again in which pages were read meanwhile.
 const MAX_ROUNDS: u32 = 4;
-
-/// `f_type` of filesystems that are nowhere but in memory (statfs(2)).
-const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-
-/// Whether what is written to the vault needs no disk.
-pub(super) fn is_in_memory(fs: &Fs) -> bool {
-    fstatfs(fs.vault()).is_ok_and(|is| IN_MEMORY.contains(&(is.f_type as u64 & 0xffff_ffff)))
-}
 
 /// What to seek.
 #[derive(Debug, Clone, Copy)]
@@ -206,8 +198,7 @@ impl Adapter {
         self.hand_on(move |fs| reply_attr(reply, TTL, fs.setattr(inode, &change, &caller)));
     }
 
-    /// Copies a part of what is asked for, and stops when nobody waits for it any more: what the
-    /// kernel is told is what was copied.
+    /// Copies a part of what is asked for, and stops when nobody waits for it any more.
     ///
     /// After a copy the kernel drops the target's pages, the whole of the first and the last too, and
     /// with them what was stored through a mapping meanwhile. So where another may have the target
@@ -224,17 +215,11 @@ impl Adapter {
             return reply.error(Errno::EOPNOTSUPP);
         }
         let len = len.min(MAX_COPY);
-        // Before it begins nothing is copied, and it is answered at once; later, by itself.
-        let queued = Unanswered::new(reply);
-        let cancelled = Arc::new(Cancelled::default());
-        self.connection.callers.note(caller.pid, &queued);
-        self.connection.callers.note(caller.pid, &cancelled);
+        let copying = Copying::new(reply);
+        self.connection.callers.note(caller.pid, &copying);
         self.hand_on(move |fs| {
-            let Some(reply) = queued.take() else { return };
-            match fs.copy(from, to, len, &caller, || cancelled.get()) {
-                Ok(0) if cancelled.get() => reply.error(Errno::EINTR),
-                Ok(copied) => reply.written(copied as u32),
-                Err(error) => reply.error(refuse(&error)),
+            if !copying.is_answered() {
+                copying.end(fs.copy(from, to, len, &caller, &*copying));
             }
         });
     }

@@ -34,6 +34,7 @@ mod slot;
 mod state;
 mod text;
 pub mod trail;
+mod unlock;
 mod words;
 
 pub use describe::{KeyDescription, VersionDescription};
@@ -41,12 +42,13 @@ pub use error::KeyError;
 pub use file::{KeyFile, OpenKeyFile};
 pub use mark::KeyFileMark;
 pub use passphrase::{CostLimit, Passphrase, PassphraseCost};
-pub use protector::{Held, NewProtector, NoPassphrase, ProtectorDescription, Unlock};
+pub use protector::{NewProtector, ProtectorDescription};
 pub use protectors::Protectors;
 pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyRing, MasterKey};
 pub use state::{KeyState, VersionState};
 
 pub use jiff::Timestamp;
+pub use unlock::{Held, NoPassphrase, Unlock};
 
 #[cfg(test)]
 mod tests;

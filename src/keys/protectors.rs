@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::KeyError;
 use super::envelope::MAX_PROTECTORS;
-use super::protector::{Held, NewProtector, ProtectorDescription, Unlock};
+use super::protector::{NewProtector, ProtectorDescription};
 use super::slot::{FileKey, Holder, Slot};
+use super::unlock::{Held, Unlock};
 use crate::crypto::Secret;
 use crate::format::VolumeId;
 

@@ -1,6 +1,11 @@
 //! The vault's description: what can be known of a vault without its key.
 
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::VaultError;
@@ -57,6 +62,14 @@ struct AnyVersion {
 }
 
 impl Description {
+    /// That of the vault in `dir`, which is not authenticated.
+    ///
+    /// # Errors
+    /// [`VaultError`] when `dir` is not a vault of this format.
+    pub fn of(dir: &Path) -> Result<Self, VaultError> {
+        Ok(Self::read(&open_own_files(dir)?)?.0)
+    }
+
     /// Describes a new vault, with a new vault key.
     pub(super) fn create(ring: &KeyRing, names: NameMode) -> Result<(Self, Secret), VaultError> {
         let vault_key = Secret::random();
@@ -171,4 +184,21 @@ pub(super) struct MacOfDescription(String);
 pub(super) fn decode<const N: usize>(text: &str) -> Result<[u8; N], VaultError> {
     let bytes = BASE64_STANDARD.decode(text).ok();
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(VaultError::Damaged(FILE))
+}
+
+pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(dir, flags, Mode::empty())
+        .map_err(|errno| VaultError::Unreachable(errno.into()))
+}
+
+pub(super) fn open_own_files(dir: &Path) -> Result<OwnFiles, VaultError> {
+    own_files(&open_dir(dir)?)
+}
+
+pub(super) fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {
+    OwnFiles::open(root).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => VaultError::NotAVault,
+        _ => VaultError::Io(error),
+    })
 }

@@ -144,7 +144,8 @@ impl Watch {
             return Ok((None, judged(findings, Freshness::NoPlace, evidence)?));
         };
         let directory = std::fs::canonicalize(dir)?;
-        let inode = rustix::fs::fstat(root)?.st_ino;
+        let is = rustix::fs::fstat(root)?;
+        let inode = is.st_ino;
         let (records, is_damaged) = match read(&place, &vault, &key) {
             Ok(records) => (records, false),
             Err(ReadError::Damaged) => {
@@ -165,7 +166,13 @@ impl Watch {
             }
         };
         let here = directory.to_string_lossy();
+        // A bind mount shows the same directory at another path.
+        let is_same = |record: &&Record| {
+            rustix::fs::stat(&record.directory)
+                .is_ok_and(|other| (other.st_dev, other.st_ino) == (is.st_dev, is.st_ino))
+        };
         let known = records.iter().find(|record| record.directory == here);
+        let known = known.or_else(|| records.iter().find(is_same));
         let elsewhere = || known.is_none().then(|| other_place(&records, &vault, inode)).flatten();
         let (known, seen) = match (known, elsewhere()) {
             (Some(record), _) => {

@@ -2,6 +2,7 @@
 //!
 //! Content I/O crosses the [`Backing`] trait, so that tests put other files below.
 
+mod access;
 mod authentic;
 mod backing;
 mod buffers;
@@ -30,7 +31,9 @@ mod vault;
 mod vault_age;
 mod vault_error;
 mod verify;
+mod watched;
 
+pub use access::Access;
 pub use backing::{Backing, RealFile};
 pub use context::{Context, Identity, WrappedBy};
 pub use description::{Description, NameMode};
@@ -39,11 +42,12 @@ pub use error::{FileError, IntegrityError};
 pub use freshness::{Evidence, Freshness, default_place, path_of_record};
 pub use log_limit::log_failure;
 pub use names::Names;
+pub use own_files::OWN_DIR;
 pub use probe::{Lack, Unfit};
 pub use range_lock::{RangeGuard, RangeLocks};
 pub use root_attrs::RootAttrs;
 pub use sealed::{Recovered, Rewrapped, SealedFile, plain_len};
 pub use trail_seal::TrailSeal;
-pub use vault::{Access, OWN_DIR, Vault};
+pub use vault::Vault;
 pub use vault_error::VaultError;
 pub use verify::{Extent, FileReport};

@@ -12,6 +12,9 @@ use rustix::io::Errno;
 use crate::format::BLOCK_LEN;
 use crate::sys::{self, Links};
 
+/// The name in the vault's root of the directory that holds the vault's own files.
+pub const OWN_DIR: &str = ".atrest";
+
 /// More than this no file of the vault's own has.
 const LONGEST: u64 = 1024 * 1024;
 
@@ -26,7 +29,7 @@ impl OwnFiles {
     /// `NotFound` where there is none; what the backing filesystem says.
     pub fn open(vault: impl AsFd) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::openat(vault, super::OWN_DIR, flags, Mode::empty())?))
+        Ok(Self(rustix::fs::openat(vault, OWN_DIR, flags, Mode::empty())?))
     }
 
     /// The same directory once more.
@@ -42,7 +45,7 @@ impl OwnFiles {
     /// # Errors
     /// What the backing filesystem says.
     pub fn create(vault: impl AsFd) -> io::Result<Self> {
-        rustix::fs::mkdirat(&vault, super::OWN_DIR, Mode::RWXU)?;
+        rustix::fs::mkdirat(&vault, OWN_DIR, Mode::RWXU)?;
         Self::open(vault)
     }
 
@@ -85,7 +88,8 @@ impl OwnFiles {
     /// a full disk that takes a file as long as the new one.
     ///
     /// # Errors
-    /// What the backing filesystem says; the old one is then still there.
+    /// What the backing filesystem says. It is then the old one; where only the directory's sync
+    /// failed, the new one, which a crash may take back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_with(name, bytes, true)
     }
@@ -161,7 +165,7 @@ impl OwnFiles {
 fn named(name: &str, error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory) => {
-            io::Error::new(kind, format!("{}/{name}: {error}", super::OWN_DIR))
+            io::Error::new(kind, format!("{}/{name}: {error}", OWN_DIR))
         }
         _ => error,
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::Vault;
 use super::authentic::Authenticated;
+use super::description::Description;
 use super::marks::TrailMark;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
@@ -71,7 +71,7 @@ pub(super) fn shares_trail(
 
 fn lies_there(record: &Record, vault: &VolumeId) -> bool {
     let dir = Path::new(&record.directory);
-    Vault::describe(dir).is_ok_and(|found| found.vault == *vault)
+    Description::of(dir).is_ok_and(|found| found.vault == *vault)
 }
 
 /// The record of another directory that this vault was in, and whether it lies there still.

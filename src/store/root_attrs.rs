@@ -44,7 +44,7 @@ impl RootAttrs {
     /// Keeps them, durably.
     ///
     /// # Errors
-    /// What the backing filesystem says; the old ones are then still there.
+    /// As [`OwnFiles::replace`].
     pub(super) fn write(self, own: &OwnFiles, key: &MacKey) -> io::Result<()> {
         own.replace(FILE, &self.to_bytes(key)?)
     }

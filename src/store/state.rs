@@ -57,7 +57,7 @@ pub(super) fn parse(bytes: &[u8], key: &MacKey) -> Result<(EpochRecord, Marks), 
 /// Writes the record, durably.
 ///
 /// # Errors
-/// [`VaultError::Io`]: the old one is then still there.
+/// [`VaultError::Io`], as [`OwnFiles::replace`].
 pub fn write(
     own: &OwnFiles,
     key: &MacKey,

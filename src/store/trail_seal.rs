@@ -4,8 +4,9 @@ use std::io;
 use std::path::Path;
 
 use super::VaultError;
+use super::access::Access;
+use super::description::open_own_files;
 use super::own_files::OwnFiles;
-use super::vault::{Access, open_own_files};
 use crate::keys::trail::SealKeeper;
 
 const FILE: &str = "trail.json";

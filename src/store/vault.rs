@@ -12,32 +12,22 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::description::{Description, NameMode};
+use super::access::Access;
+use super::description::{Description, NameMode, open_dir, open_own_files, own_files};
 use super::freshness::{Claim, Evidence, Freshness, Watch};
 use super::marks::Marks;
-use super::own_files::OwnFiles;
+use super::own_files::{OWN_DIR, OwnFiles};
 use super::probe::{Lack, probe};
 use super::staging::Staging;
-use super::vault_age::{Watched, trail_mark};
+use super::watched::{Watched, trail_mark};
 use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
 use crate::keys::KeyRing;
 use crate::sys::sync_name;
 
-/// The name in the vault's root of the directory that holds the vault's own files.
-pub const OWN_DIR: &str = ".atrest";
 const CHANGE_TIMES: &str = "ctimes";
 const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
-
-/// How a vault is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Access {
-    /// For reading alone: nothing in the vault is written, not even the record of mounts.
-    ReadOnly,
-    /// For everything.
-    ReadWrite,
-}
 
 /// An open vault. One process has it at a time; see [`Vault::close`].
 #[derive(Debug)]
@@ -98,7 +88,7 @@ impl Vault {
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault of this format.
     pub fn describe(dir: &Path) -> Result<Description, VaultError> {
-        Ok(Description::read(&open_own_files(dir)?)?.0)
+        Description::of(dir)
     }
 
     /// The id of the file at `path` in the vault in `dir`, as its header says without being
@@ -310,7 +300,7 @@ impl Vault {
     /// Keeps times of change for the next mount.
     ///
     /// # Errors
-    /// What the backing filesystem says; what was kept before is then still there.
+    /// As [`OwnFiles::replace`].
     pub fn keep_change_times(&self, bytes: &[u8]) -> io::Result<()> {
         match self.access {
             Access::ReadOnly => Ok(()),
@@ -431,23 +421,6 @@ fn write_own_files(
     shown.write(own, &keys.root)?;
     state::write(own, &keys.state, &EpochRecord::default(), &Marks::default())?;
     description.write(own, &vault_key)
-}
-
-fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::empty())
-        .map_err(|errno| VaultError::Unreachable(errno.into()))
-}
-
-pub(super) fn open_own_files(dir: &Path) -> Result<OwnFiles, VaultError> {
-    own_files(&open_dir(dir)?)
-}
-
-fn own_files(root: &OwnedFd) -> Result<OwnFiles, VaultError> {
-    OwnFiles::open(root).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => VaultError::NotAVault,
-        _ => VaultError::Io(error),
-    })
 }
 
 #[cfg(test)]

@@ -3,56 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::description::Description;
+use super::description::{Description, open_own_files};
 use super::freshness::{Freshness, Watch, default_place, foreign_trail_in, newest_key_file};
-use super::marks::{Marks, TrailMark};
 use super::own_files::OwnFiles;
 use super::records::file_of;
-use super::vault::open_own_files;
+use super::watched::{Watched, trail_mark};
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
-use crate::format::{Epoch, VolumeId};
-use crate::keys::trail::{Mounts, Seal};
+use crate::format::VolumeId;
+use crate::keys::trail::Mounts;
 use crate::keys::{KeyFileMark, KeyRing};
-use crate::sys::Show;
-
-/// What shows later that the vault was put back.
-#[derive(Debug)]
-pub(super) struct Watched {
-    pub watch: Option<Watch>,
-    pub marks: Marks,
-    /// Why this machine can't keep what it knows.
-    pub failing: Option<String>,
-    /// The newest state of the key file whose keys are in force.
-    pub in_force: u64,
-    /// The mount has ended cleanly: nothing more is written of it.
-    pub ended: bool,
-}
-
-impl Watched {
-    /// Has this machine keep how far the vault has come. Without that the vault can be used; an older
-    /// state of it is only found out later, or not.
-    pub fn note(&mut self, epochs: &EpochRecord) {
-        let Some(watch) = &mut self.watch else { return };
-        self.failing = watch.note(epochs, &self.marks).err().map(|error| error.to_string());
-        if let Some(reason) = &self.failing {
-            let path = watch.path();
-            log::warn!(
-                "what this machine knows of the vault can't be kept in {}: {reason}",
-                path.shown()
-            );
-        }
-    }
-}
-
-/// How far the trail has come, and the newest mount that it knows of, by a record of it that is
-/// authentic.
-pub(super) fn trail_mark(seal: &TrailSeal, ring: &KeyRing) -> Option<(TrailMark, Epoch)> {
-    let seal = Seal::read(seal, &ring.trail_keys()?).ok()??;
-    let (head, directory) = (seal.head.to_string(), seal.directory.to_string_lossy().into_owned());
-    let link = head.split_once(':')?.1.to_owned();
-    Some((TrailMark { last: seal.head.sequence, link, directory }, seal.epoch))
-}
 
 fn mounts_of(record: &EpochRecord) -> Mounts {
     let (newest, ended) = (record.current, !record.open);

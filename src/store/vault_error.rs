@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::OWN_DIR;
+use super::own_files::OWN_DIR;
 use super::probe::{ProbeError, Unfit};
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::KeyError;

@@ -14,7 +14,7 @@ use rustix::net::{
     recvmsg, socketpair,
 };
 
-use super::mount::{Flags, MountError, MountRequest, UnmountError};
+use super::mount_request::{Flags, MountError, MountRequest, UnmountError};
 
 const PROGRAM: &str = "fusermount3";
 

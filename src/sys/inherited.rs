@@ -12,6 +12,7 @@ use std::ptr;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 use super::process::require_one_thread;
+use super::signals::{is_ignored, set_action};
 
 /// Descriptors above the three standard ones that were open when the process began.
 #[derive(Debug)]
@@ -65,28 +66,6 @@ pub fn reset_process() {
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
     }
-}
-
-/// Whether a signal is ignored.
-pub(super) fn is_ignored(signal: i32) -> bool {
-    let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: no new action is given, and the old one goes to memory that lives through the call;
-    // zeros are a valid value where the call fails.
-    unsafe {
-        libc::sigaction(signal, ptr::null(), action.as_mut_ptr()) == 0
-            && action.assume_init().sa_sigaction == libc::SIG_IGN
-    }
-}
-
-/// Ignores a signal.
-pub(super) fn ignore(signal: i32) {
-    set_action(signal, libc::SIG_IGN);
-}
-
-fn set_action(signal: i32, action: libc::sighandler_t) {
-    // SAFETY: SIG_DFL and SIG_IGN install no code of this program. Numbers that the C library
-    // keeps for itself are refused.
-    unsafe { libc::signal(signal, action) };
 }
 
 /// A limit with which the daemon can't work, and which this user may not raise.

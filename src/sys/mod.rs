@@ -24,6 +24,7 @@ mod memory;
 mod monitor;
 mod mount;
 mod mount_command;
+mod mount_request;
 mod mountinfo;
 mod path_of;
 mod peer;
@@ -31,6 +32,7 @@ mod power;
 mod process;
 mod regular;
 mod shown;
+mod signals;
 mod state_home;
 mod stream;
 mod sync_directory;
@@ -49,21 +51,20 @@ pub use landlock::Reach;
 pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use memory::serve_memory;
 pub use monitor::{ARGUMENT as MONITOR_ARGUMENT, Monitor, serve_daemon};
-pub use mount::{
-    FILE_SYSTEM_TYPE, Flags, MountError, MountRequest, UnmountError, is_stale, mount, remount,
-    unmount,
-};
+pub use mount::{FILE_SYSTEM_TYPE, is_stale, mount, remount, unmount};
 pub use mount_command::told_to_mount;
+pub use mount_request::{Flags, MountError, MountRequest, UnmountError};
 pub use mountinfo::{Device, MountTable, MountedVault};
 pub use path_of::path_of;
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use process::{
-    Background, BlockedSignals, Forked, Starting, fork_to_background, is_killed, is_running,
-    keep_secrets, processor_of,
+    Background, Forked, Starting, fork_to_background, is_killed, is_running, keep_secrets,
+    processor_of,
 };
 pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};
+pub use signals::BlockedSignals;
 pub use state_home::state_home;
 pub use stream::open_input;
 pub use sync_directory::{sync_directory, sync_name};

@@ -13,7 +13,7 @@ use rustix::thread::CapabilitySet;
 use super::callers;
 use super::capability::keep_only;
 use super::channel::{self, Channel};
-use super::inherited::ignore;
+use super::signals::ignore;
 
 /// This program, whatever lies at its path by now.
 const PROGRAM: &str = "/proc/self/exe";

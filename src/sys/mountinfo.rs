@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mount::{FILE_SYSTEM_TYPE, Flags};
+use super::mount::FILE_SYSTEM_TYPE;
+use super::mount_request::Flags;
 
 /// The number of a mounted file system, as stat(2) gives it for each file on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,15 +1,12 @@
 //! The daemon's process: into the background, its secrets, its signals.
 
+use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::mem::MaybeUninit;
-use std::{fs, ptr};
 
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, set_dumpable_behavior, setrlimit, setsid,
     waitpid,
 };
-
-use super::inherited::is_ignored;
 
 /// Which of the two processes this is, after [`fork_to_background`].
 pub enum Forked {
@@ -138,53 +135,4 @@ pub fn keep_secrets() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
-}
-
-/// SIGTERM, SIGINT and SIGHUP, kept from ending the process: they wait until somebody asks.
-pub struct BlockedSignals {
-    set: libc::sigset_t,
-}
-
-impl BlockedSignals {
-    /// Blocks the three signals in this thread and in every thread that it starts from now on. In
-    /// the `foreground` SIGINT and SIGHUP stay ignored if they were: the program was started by
-    /// nohup(1), or by a shell's `&`, to outlive its terminal.
-    ///
-    /// # Errors
-    /// That of pthread_sigmask(3).
-    pub fn block(foreground: bool) -> io::Result<Self> {
-        let mut set = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set that it is given; the calls after it have a
-        // pointer to an initialised set, and the old mask is not asked for.
-        unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-                if foreground && signal != libc::SIGTERM && is_ignored(signal) {
-                    continue;
-                }
-                libc::sigaddset(set.as_mut_ptr(), signal);
-            }
-            match libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), ptr::null_mut()) {
-                0 => Ok(Self { set: set.assume_init() }),
-                error => Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-    }
-
-    /// Waits for one of the signals and says its name.
-    ///
-    /// # Errors
-    /// That of sigwait(3).
-    pub fn wait(&self) -> io::Result<&'static str> {
-        let mut signal = 0;
-        // SAFETY: both pointers are to values that live through the call; the set is initialised.
-        match unsafe { libc::sigwait(&self.set, &mut signal) } {
-            0 => Ok(match signal {
-                libc::SIGTERM => "SIGTERM",
-                libc::SIGINT => "SIGINT",
-                _ => "SIGHUP",
-            }),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
-    }
 }

@@ -2,9 +2,12 @@
 //! original's evidence alone.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::common::{Vault, run};
+use rustix::mount::UnmountFlags;
+
+use crate::common::{Vault, require_root, run};
 
 #[test]
 fn a_vault_that_was_moved_goes_on() {
@@ -27,6 +30,31 @@ fn a_vault_that_was_moved_goes_on() {
     let told = mount("moved");
     assert!(told.stderr.contains("when it was last seen"), "{told}");
     assert!(!mount("fresh").stderr.contains("last seen"));
+}
+
+/// A bind mount, which goes with this.
+struct Bound(PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_bind_mount_of_a_vault_is_that_vault() {
+    require_root();
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let bound = Bound(vault.scratch().make_dir("bound"));
+    run(Command::new("mount").arg("--bind").arg(vault.path()).arg(&bound.0)).ok();
+    for dir in [&bound.0, &vault.path()] {
+        run(vault.command(&["mount"]).arg(dir).arg(vault.mountpoint())).ok();
+        let status = run(vault.command(&["status", "--json"]).arg(dir)).ok();
+        run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status["freshness"]["found"], "fresh", "{status}");
+    }
 }
 
 #[test]

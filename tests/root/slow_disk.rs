@@ -382,8 +382,12 @@ fn whoever_is_killed_in_a_copy_from_a_slow_disk_is_gone() {
     }
     let child = Command::new("cp").arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
     thread::sleep(Duration::from_millis(300));
-    // Once the piece is read that is under way.
-    assert_gone_when_killed(child, &device, Duration::from_millis(500));
+    assert_gone_when_killed(child, &device, GONE);
+    let told = fs::metadata(&target).unwrap().size();
+    let mount = mount.remount(&[]);
+    let content = fs::read(&target).unwrap();
+    assert_eq!(content.len() as u64, told);
+    assert!(content == pattern(0, 16 * MIB as usize)[..content.len()]);
     mount.unmount();
 }
 

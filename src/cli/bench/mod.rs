@@ -1,24 +1,23 @@
 //! `atrest bench`: how fast this machine is at what a vault costs.
 
+mod interrupt;
 mod processor;
 mod scratch;
 mod work;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde::Serialize;
 
-use crate::sys::{BlockedSignals, Show};
+use crate::sys::Show;
 
 use super::exit::{Context, Exit, Failure, print, print_json};
 use super::target::resolve;
 
+use interrupt::Interrupt;
 use processor::Processor;
 use work::Rate;
 
@@ -45,37 +44,6 @@ struct Report {
     directory: String,
     /// Each piece of work by its name, in the order of the table by `work::ROWS`.
     mounted: BTreeMap<&'static str, Rate>,
-}
-
-/// Whether the person has had enough.
-#[derive(Debug, Clone, Default)]
-struct Interrupt(Arc<AtomicBool>);
-
-impl Interrupt {
-    /// Catches SIGINT, SIGTERM and SIGHUP from here on.
-    fn watch() -> io::Result<Self> {
-        let signals = BlockedSignals::block(true)?;
-        let interrupt = Self::default();
-        let seen = interrupt.clone();
-        let wait = move || {
-            if signals.wait().is_ok() {
-                seen.0.store(true, Ordering::Release);
-            }
-        };
-        thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
-        Ok(interrupt)
-    }
-
-    /// To be asked often.
-    ///
-    /// # Errors
-    /// After a signal.
-    fn check(&self) -> Result<(), Failure> {
-        match self.0.load(Ordering::Acquire) {
-            true => Err(Failure::new(Exit::Failed, "interrupted: nothing was left behind")),
-            false => Ok(()),
-        }
-    }
 }
 
 /// Measures and prints. What it made is gone when it returns.

@@ -15,7 +15,7 @@ use crate::format::{
 use crate::keys::KeyRing;
 
 use super::super::exit::{Exit, Failure};
-use super::Interrupt;
+use super::interrupt::Interrupt;
 
 /// How long a try at one figure takes, of [`TRIES`].
 const SPAN: Duration = Duration::from_millis(60);

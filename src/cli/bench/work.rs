@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::sys::Show;
 
 use super::super::exit::{Exit, Failure};
-use super::Interrupt;
+use super::interrupt::Interrupt;
 use super::scratch::Scratch;
 
 const MIB: u64 = 1 << 20;

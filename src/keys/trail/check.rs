@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::chain::{Chain, Head, link_from_text, split};
 use super::directory::Directory;
 use super::mounts::range;
-use super::verify::{Finding, Report};
+use super::report::{Finding, Report};
 use super::{EventName, Mounts, Seal, TrailError};
 use crate::crypto::TrailKeys;
 use crate::format::Epoch;

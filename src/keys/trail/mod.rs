@@ -20,6 +20,7 @@ mod line;
 mod lookup;
 mod mounts;
 mod queue;
+mod report;
 mod seal;
 mod verify;
 mod writer;
@@ -32,8 +33,9 @@ pub use line::Line;
 pub use lookup::{Filter, Reader, number, query, who_read};
 pub use mounts::Mounts;
 pub use queue::{Condition, Sink, Trail};
+pub use report::{Finding, Report};
 pub use seal::{Seal, SealKeeper, Settings};
-pub use verify::{Finding, Report, verify};
+pub use verify::verify;
 pub use writer::Start;
 
 #[cfg(test)]

@@ -1,0 +1,83 @@
+//! The answer to a copy_file_range(2): what the kernel is told was copied is what was copied, also
+//! where the caller is killed in the middle.
+
+use std::sync::Arc;
+
+use fuser::{Errno, ReplyWrite};
+use parking_lot::Mutex;
+
+use super::killed::GiveUp;
+use super::reply::refuse;
+use crate::fs::{CopyProgress, FsError};
+
+/// A copy that is under way. Where its caller is killed it is answered at once, but while bytes are
+/// written: then when they are. Nothing is written once it is answered.
+pub(super) struct Copying(Mutex<State>);
+
+struct State {
+    reply: Option<ReplyWrite>,
+    /// Bytes.
+    copied: u64,
+    /// Some are being written.
+    writing: bool,
+    killed: bool,
+}
+
+impl Copying {
+    pub(super) fn new(reply: ReplyWrite) -> Arc<Self> {
+        let reply = Some(reply);
+        Arc::new(Self(Mutex::new(State { reply, copied: 0, writing: false, killed: false })))
+    }
+
+    /// Whether nobody waits any more.
+    pub(super) fn is_answered(&self) -> bool {
+        self.0.lock().reply.is_none()
+    }
+
+    /// It has ended, with as many bytes copied.
+    pub(super) fn end(&self, copied: Result<u64, FsError>) {
+        let Some(reply) = self.0.lock().reply.take() else { return };
+        match copied {
+            Ok(copied) => reply.written(copied as u32),
+            Err(error) => reply.error(refuse(&error)),
+        }
+    }
+}
+
+impl State {
+    fn answer_killed(&mut self) {
+        match self.reply.take() {
+            Some(reply) if self.copied > 0 => reply.written(self.copied as u32),
+            Some(reply) => reply.error(Errno::EINTR),
+            None => {}
+        }
+    }
+}
+
+impl CopyProgress for Copying {
+    fn begin_write(&self) -> bool {
+        let mut state = self.0.lock();
+        state.writing = state.reply.is_some();
+        state.writing
+    }
+
+    fn wrote(&self, len: u64) -> bool {
+        let mut state = self.0.lock();
+        state.writing = false;
+        state.copied += len;
+        if state.killed {
+            state.answer_killed();
+        }
+        state.reply.is_some()
+    }
+}
+
+impl GiveUp for Copying {
+    fn give_up(&self) {
+        let mut state = self.0.lock();
+        state.killed = true;
+        if !state.writing {
+            state.answer_killed();
+        }
+    }
+}
