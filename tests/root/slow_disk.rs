@@ -377,7 +377,7 @@ fn whoever_is_killed_in_a_copy_from_a_slow_disk_is_gone() {
     // So that it must be read from the disk.
     let stored = File::open(vault.path().join("source")).unwrap();
     rustix::fs::fadvise(&stored, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-    if !device.throttle_reads(MIB) {
+    if !device.throttle_reads(MIB / 8) {
         return;
     }
     let child = Command::new("cp").arg("--sparse=never").arg(&source).arg(&target).spawn().unwrap();
