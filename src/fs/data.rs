@@ -354,8 +354,6 @@ impl Fs {
                 self.record_open("copy_file_range", (inode, file), wanted, caller, may)?;
             }
         }
-        self.choose_key(to, &target)?;
-        target.begin_change(Origin::Program)?;
         if let Err(errno) = source.note_access() {
             log::debug!("inode {}: its time of access: {errno}", from.0);
         }

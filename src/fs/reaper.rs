@@ -21,8 +21,8 @@ impl Reaper {
             let reap = move || {
                 for hold in receiver {
                     drop(hold);
-                    // A thread that answers may wait for this processor, and gives up what it shares with
-                    // the caller when that takes long.
+                    // A thread that keeps this processor free for the caller's would take a long wait for
+                    // another's work, and leave.
                     thread::yield_now();
                 }
             };

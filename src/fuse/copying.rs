@@ -10,8 +10,8 @@ use super::killed::GiveUp;
 use super::reply::refuse;
 use crate::fs::{CopyProgress, FsError};
 
-/// A copy that is under way. Where its caller is killed it is answered at once, but while bytes are
-/// written: then when they are. Nothing is written once it is answered.
+/// A copy that is under way. Where its caller is killed it is answered at once or, while bytes are being
+/// written, as soon as they are. Nothing is written once it is answered.
 pub(super) struct Copying(Mutex<State>);
 
 struct State {

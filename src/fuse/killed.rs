@@ -93,7 +93,7 @@ struct State {
 struct Request {
     caller: u32,
     since: Instant,
-    /// Gone when the request was answered.
+    /// Gone when the work has ended.
     work: Weak<dyn GiveUp>,
 }
 
@@ -112,7 +112,7 @@ impl CallerWatch {
         }
         let work: Weak<dyn GiveUp> = Arc::downgrade(work) as Weak<dyn GiveUp>;
         let mut state = self.0.lock();
-        // Answered ones go here too, so that their number stays that of the requests in flight.
+        // Those that have ended go here too, so that their number stays that of the work under way.
         if state.requests.len() == state.requests.capacity() {
             state.requests.retain(|request| request.work.strong_count() > 0);
         }

@@ -9,9 +9,10 @@
 //! wait, and step in by themselves when all others are held up, so that an answer may depend on
 //! another request's.
 //!
-//! Where requests are few, or some were slow lately, two threads read the device: a request that
-//! waits for a disk then delays no other, and nothing has to watch for that. In a run of requests
-//! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
+//! Where requests are few, or some were slow lately, two threads read the device of a vault on a disk:
+//! a request that waits for a disk then delays no other, and nothing has to watch for that. In a run of
+//! requests, and for a vault in memory, one thread reads, and one of those that stand by sees every
+//! [`WATCH`] whether it gets on.
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -44,8 +45,8 @@ const RUN: u32 = 32;
 const STALL: Duration = Duration::from_millis(20);
 /// For so many requests after a stall another thread is kept ready.
 const AFTER_STALL: u32 = 256;
-/// As many threads work at once where none waits for a disk, and in memory one more than there are
-/// processors, if that is less: more only wake each other, and each has buffers of its own.
+/// So many threads work at once where none waits for a disk: more only wake each other, and each has
+/// buffers of its own. For a vault in memory it is at most one more than there are processors.
 const ENOUGH: usize = 4;
 /// So many threads are kept for requests that wait for nothing: others are handed on.
 const KEPT_FREE: usize = 4;
@@ -56,7 +57,7 @@ pub(super) struct Lookout {
     device: OwnedFd,
     /// How many threads the session has.
     threads: usize,
-    /// How many threads work at once where none waits for a disk.
+    /// [`ENOUGH`], or less for a vault in memory.
     enough: usize,
     /// [`WATCH`], other than in tests.
     watch: Duration,
@@ -271,8 +272,9 @@ impl Lookout {
         }
         let enough = if self.is_run(&crew) { 1 } else { 2 };
         let is_idle = crew.ready >= enough && crew.backlog < BACKLOG && !held_up;
-        // However many requests wait: the others wait for no disk.
-        let is_too_many = crew.ready + crew.busy >= self.enough && self.is_run(&crew);
+        // However many requests wait, in a run none of the others has waited long.
+        let is_too_many =
+            crew.stalled == 0 && self.is_run(&crew) && crew.ready + crew.busy >= self.enough;
         if is_idle || is_too_many {
             self.stand_by(&mut crew);
         }
@@ -305,6 +307,10 @@ impl Lookout {
     fn stand_by(&self, crew: &mut MutexGuard<'_, Crew>) {
         let wake = Arc::new(Condvar::new());
         crew.standing_by += 1;
+        // Those that work may be held up, and nobody reads the device then.
+        if crew.ready == 0 && crew.watch == Watch::Off {
+            crew.watch = Watch::Wanted;
+        }
         while crew.called == 0 && !crew.ended {
             match crew.watch {
                 Watch::Off | Watch::Kept => {
@@ -559,6 +565,26 @@ mod tests {
             let time = if number < 3 { A_WHILE } else { LONG };
             assert_eq!(hand.is_ready_within(time), number >= 3, "thread {number}");
         }
+        end(hands);
+    }
+
+    #[test]
+    fn when_all_that_work_are_held_up_another_reads_the_device_and_goes_on_doing_so() {
+        let (lookout, _device) = lookout(3, WATCH);
+        let mut lookout = Arc::into_inner(lookout).unwrap();
+        lookout.enough = 1;
+        lookout.in_memory = true;
+        let lookout = Arc::new(lookout);
+        let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
+        hands.iter().for_each(Hand::take);
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        hands[0].take();
+        hands[0].answer();
+        assert!(hands[0].is_ready_within(LONG));
+        // It did not stand by in between.
+        assert_eq!(lookout.crew.lock().stalled, AFTER_STALL - 1);
+        hands[1].answer();
         end(hands);
     }
 

@@ -1,4 +1,4 @@
-//! How a vault is opened.
+//! For reading alone, or for everything.
 
 /// How a vault is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

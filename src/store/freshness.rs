@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use super::marks::{Marks, TrailMark};
 use super::own_files::OwnFiles;
 use super::records::{
-    ReadError, Record, Records, file_of, lock, name_of, other_place, read, read_from, shares_trail,
+    ReadError, Record, Records, file_of, is_at, lock, name_of, other_place, read, read_from,
+    record_of, shares_trail,
 };
 use super::{EpochRecord, VaultError, state};
 use crate::crypto::MacKey;
@@ -166,13 +167,7 @@ impl Watch {
             }
         };
         let here = directory.to_string_lossy();
-        // A bind mount shows the same directory at another path.
-        let is_same = |record: &&Record| {
-            rustix::fs::stat(&record.directory)
-                .is_ok_and(|other| (other.st_dev, other.st_ino) == (is.st_dev, is.st_ino))
-        };
-        let known = records.iter().find(|record| record.directory == here);
-        let known = known.or_else(|| records.iter().find(is_same));
+        let known = record_of(&records, &here, &is);
         let elsewhere = || known.is_none().then(|| other_place(&records, &vault, inode)).flatten();
         let (known, seen) = match (known, elsewhere()) {
             (Some(record), _) => {
@@ -215,8 +210,8 @@ impl Watch {
             return Err(VaultError::Damaged(state::FILE));
         }
         let is_silent = matches!(seen, Freshness::Copy(_)) && !written;
-        // Only a rename keeps the inode: what else is in another place may be a copy of a vault that
-        // comes back, whose record stays.
+        // Only a rename or a bind mount keeps the inode: what else is in another place may be a copy of
+        // a vault that comes back, whose record stays.
         let goes_on = |record: &Record| record.directory == here || record.inode == inode;
         let is_kept = known.as_ref().is_some_and(goes_on);
         let mut own = known.filter(goes_on).unwrap_or_else(|| Record {
@@ -233,7 +228,11 @@ impl Watch {
             copy: matches!(seen, Freshness::Copy(_)) && !is_named,
             moved: matches!(seen, Freshness::Moved(_)),
         });
-        (own.directory, own.inode) = (here.into_owned(), inode);
+        // A bind mount may go, and the directory is still where it was.
+        if !is_at(&own, &is) {
+            own.directory = here.into_owned();
+        }
+        own.inode = inode;
         if is_named {
             (own.copy, own.moved) = (false, false);
         }
@@ -318,9 +317,9 @@ pub(super) fn foreign_trail_in(
     key: &MacKey,
 ) -> Option<String> {
     let here = std::fs::canonicalize(dir).ok()?;
-    let here = here.to_string_lossy();
+    let is = rustix::fs::stat(&here).ok()?;
     let records = read(place, vault, key).ok()?;
-    records.into_iter().find(|record| record.directory == here)?.foreign_trail
+    record_of(&records, &here.to_string_lossy(), &is)?.foreign_trail.clone()
 }
 
 /// The newest state of a vault's key file, by the records in `place`.

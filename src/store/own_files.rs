@@ -88,8 +88,8 @@ impl OwnFiles {
     /// a full disk that takes a file as long as the new one.
     ///
     /// # Errors
-    /// What the backing filesystem says. It is then the old one; where only the directory's sync
-    /// failed, the new one, which a crash may take back.
+    /// What the backing filesystem says. The file is then the old one. Where only the sync of the
+    /// directory failed it is the new one, which a crash may take back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_with(name, bytes, true)
     }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::authentic::Authenticated;
@@ -67,6 +67,22 @@ pub(super) fn shares_trail(
             && (own.copy || lies_there(other, vault))
     };
     records.iter().find(has_it).map(|other| PathBuf::from(&other.directory))
+}
+
+/// The record of the directory at the path `here`, which `is` that; also where it was seen at another
+/// path, which a bind mount gives it.
+pub(super) fn record_of<'a>(records: &'a [Record], here: &str, is: &Stat) -> Option<&'a Record> {
+    let at_path = records.iter().find(|record| record.directory == here);
+    at_path.or_else(|| {
+        records.iter().filter(|record| is_at(record, is)).max_by_key(|record| record.epoch)
+    })
+}
+
+/// Whether a directory is the one that a record is of, and is still where it was seen.
+pub(super) fn is_at(record: &Record, is: &Stat) -> bool {
+    let there = || rustix::fs::lstat(&record.directory);
+    record.inode == is.st_ino
+        && there().is_ok_and(|there| (there.st_dev, there.st_ino) == (is.st_dev, is.st_ino))
 }
 
 fn lies_there(record: &Record, vault: &VolumeId) -> bool {

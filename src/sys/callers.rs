@@ -19,7 +19,8 @@ use super::channel::{self, Channel};
 /// 22 us (where this was measured), most of them after the program's own file was opened.
 const SOON: Duration = Duration::from_micros(12);
 /// What [`Proof::Name`] does not show is noticed after so long at most: that a thread runs another program
-/// under the same name, or that the program's file has another.
+/// under the same name, or that the
+/// program's file has another name.
 const STALE: Duration = Duration::from_millis(100);
 /// How long an answer of the monitor's is waited for, which takes 20 us where a processor is free.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -72,7 +73,7 @@ static LOOKED: [Mutex<Option<Looked>>; SLOTS] = [const { Mutex::new(None) }; SLO
 /// The program that a thread runs now, as far as /proc tells.
 pub fn program_of(thread: u32) -> Option<Arc<str>> {
     let slot = &LOOKED[thread as usize % SLOTS];
-    // Not looked at while it is locked: another thread's would have to wait.
+    // The slot is not locked during the look: requests of other threads use it too.
     let known = slot.lock().take().filter(|known| known.thread == thread);
     let known = known.and_then(|mut known| {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! The daemon's process: into the background, its secrets, its signals.
+//! The daemon's process: into the background, and its secrets; what /proc tells of others.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};

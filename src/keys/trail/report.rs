@@ -1,4 +1,4 @@
-//! What is wrong with a trail.
+//! What was found in a trail, and what is wrong with it.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
