@@ -9,10 +9,9 @@
 //! wait, and step in by themselves when all others are held up, so that an answer may depend on
 //! another request's.
 //!
-//! Where requests are few, or some were slow lately, two threads read the device of a vault on a disk:
-//! a request that waits for a disk then delays no other, and nothing has to watch for that. In a run of
-//! requests, and for a vault in memory, one thread reads, and one of those that stand by sees every
-//! [`WATCH`] whether it gets on.
+//! Where requests are few, or on a disk some were slow lately, two threads read the device: a request
+//! that waits for a disk then delays no other, and nothing has to watch for that. In a run of requests
+//! one thread reads, and one of those that stand by sees every [`WATCH`] whether it gets on.
 
 use std::cell::Cell;
 use std::num::NonZero;
@@ -296,7 +295,7 @@ impl Lookout {
 
     /// Whether one thread is to read the device, and not two.
     fn is_run(&self, crew: &Crew) -> bool {
-        self.in_memory || crew.stalled == 0 && crew.run >= RUN
+        crew.run >= RUN && (self.in_memory || crew.stalled == 0)
     }
 
     fn sharing(&self) -> Option<&Sharing> {
@@ -549,13 +548,19 @@ mod tests {
         end(hands);
     }
 
+    fn in_a_run(lookout: Lookout) -> Arc<Lookout> {
+        lookout.crew.lock().run = RUN;
+        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        Arc::new(lookout)
+    }
+
     #[test]
     fn however_many_requests_wait_no_more_threads_work_than_are_enough() {
         let (lookout, device) = lookout(6, LONG);
         let mut lookout = Arc::into_inner(lookout).unwrap();
         lookout.enough = 3;
         lookout.in_memory = true;
-        let lookout = Arc::new(lookout);
+        let lookout = in_a_run(lookout);
         rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
         let hands: Vec<_> = (0..6).map(|_| Hand::of(&lookout)).collect();
         hands.iter().for_each(Hand::take);
@@ -574,7 +579,7 @@ mod tests {
         let mut lookout = Arc::into_inner(lookout).unwrap();
         lookout.enough = 1;
         lookout.in_memory = true;
-        let lookout = Arc::new(lookout);
+        let lookout = in_a_run(lookout);
         let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
         hands.iter().for_each(Hand::take);
         hands[0].answer();
