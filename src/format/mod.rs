@@ -26,3 +26,5 @@ pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VolumeId};
 
 /// The version of the format that this program writes and the only one that it reads.
 pub const FORMAT_VERSION: u16 = 1;
+/// The same of a key file.
+pub const KEY_FILE_VERSION: u64 = 1;

@@ -64,7 +64,7 @@ pub trait CopyProgress {
 }
 
 /// Bytes that [`Fs::copy`] moves at a time: at first, and after a chunk that was slow, the least,
-/// since whoever is to stop it waits for one chunk; twice as many after each quick one.
+/// since a caller that was killed waits while one is written; twice as many after each quick one.
 const COPY_CHUNK: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
 /// A chunk is quick that takes less.
 const QUICK: Duration = Duration::from_millis(20);

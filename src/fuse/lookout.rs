@@ -273,7 +273,7 @@ impl Lookout {
         let is_idle = crew.ready >= enough && crew.backlog < BACKLOG && !held_up;
         // However many requests wait, in a run none of the others has waited long.
         let is_too_many =
-            crew.stalled == 0 && self.is_run(&crew) && crew.ready + crew.busy >= self.enough;
+            crew.run >= RUN && crew.stalled == 0 && crew.ready + crew.busy >= self.enough;
         if is_idle || is_too_many {
             self.stand_by(&mut crew);
         }
@@ -403,6 +403,21 @@ mod tests {
         (Arc::new(lookout), device)
     }
 
+    /// From now on requests follow each other, to the lookout.
+    fn begin_run(lookout: &Lookout) {
+        let mut crew = lookout.crew.lock();
+        (crew.run, crew.last) = (RUN, Some(Instant::now() + LONG));
+    }
+
+    /// A run in a vault in memory, where `enough` threads work at once.
+    fn run_in_memory(threads: usize, watch: Duration, enough: usize) -> (Arc<Lookout>, OwnedFd) {
+        let (lookout, device) = lookout(threads, watch);
+        let mut lookout = Arc::into_inner(lookout).unwrap();
+        (lookout.enough, lookout.in_memory) = (enough, true);
+        begin_run(&lookout);
+        (Arc::new(lookout), device)
+    }
+
     static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 
     /// A thread that takes a request when told, answers it when told, and tells when it is ready.
@@ -512,8 +527,7 @@ mod tests {
     #[test]
     fn in_a_run_one_reads_and_another_steps_in_when_it_is_held_up() {
         let (lookout, _device) = lookout(2, WATCH * 40);
-        lookout.crew.lock().run = RUN;
-        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        begin_run(&lookout);
         let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
         hands[0].take();
         hands[0].answer();
@@ -531,8 +545,7 @@ mod tests {
     #[test]
     fn after_a_run_two_read_the_device_again() {
         let (lookout, _device) = lookout(2, WATCH);
-        lookout.crew.lock().run = RUN;
-        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        begin_run(&lookout);
         let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
         hands[0].take();
         hands[0].answer();
@@ -548,19 +561,9 @@ mod tests {
         end(hands);
     }
 
-    fn in_a_run(lookout: Lookout) -> Arc<Lookout> {
-        lookout.crew.lock().run = RUN;
-        lookout.crew.lock().last = Some(Instant::now() + LONG);
-        Arc::new(lookout)
-    }
-
     #[test]
     fn however_many_requests_wait_no_more_threads_work_than_are_enough() {
-        let (lookout, device) = lookout(6, LONG);
-        let mut lookout = Arc::into_inner(lookout).unwrap();
-        lookout.enough = 3;
-        lookout.in_memory = true;
-        let lookout = in_a_run(lookout);
+        let (lookout, device) = run_in_memory(6, LONG, 3);
         rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
         let hands: Vec<_> = (0..6).map(|_| Hand::of(&lookout)).collect();
         hands.iter().for_each(Hand::take);
@@ -575,11 +578,7 @@ mod tests {
 
     #[test]
     fn when_all_that_work_are_held_up_another_reads_the_device_and_goes_on_doing_so() {
-        let (lookout, _device) = lookout(3, WATCH);
-        let mut lookout = Arc::into_inner(lookout).unwrap();
-        lookout.enough = 1;
-        lookout.in_memory = true;
-        let lookout = in_a_run(lookout);
+        let (lookout, _device) = run_in_memory(3, WATCH, 1);
         let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
         hands.iter().for_each(Hand::take);
         hands[0].answer();
@@ -596,8 +595,7 @@ mod tests {
     #[test]
     fn a_thread_that_stands_by_is_called_when_requests_wait() {
         let (lookout, device) = lookout(2, LONG);
-        lookout.crew.lock().run = RUN;
-        lookout.crew.lock().last = Some(Instant::now() + LONG);
+        begin_run(&lookout);
         let hands: Vec<_> = (0..2).map(|_| Hand::of(&lookout)).collect();
         hands[0].take();
         hands[0].answer();

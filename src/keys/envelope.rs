@@ -19,10 +19,8 @@ use super::ring::KeyRing;
 use super::slot::{FileKey, Slot};
 use super::text::to_secret_json;
 use crate::crypto;
-use crate::format::VolumeId;
+use crate::format::{KEY_FILE_VERSION, VolumeId};
 
-/// The version of the key file that this program writes and the only one that it reads.
-pub(super) const FILE_VERSION: u64 = 1;
 /// How many protectors a key file takes.
 pub(super) const MAX_PROTECTORS: usize = 16;
 
@@ -56,7 +54,7 @@ impl Envelope {
         key: &FileKey,
     ) -> Self {
         let mut envelope = Self {
-            atrest_key_file: FILE_VERSION,
+            atrest_key_file: KEY_FILE_VERSION,
             vault: ring.volume_id(),
             generation,
             protectors,
@@ -103,7 +101,7 @@ impl Envelope {
             atrest_key_file: u64,
         }
         let probe: Probe = serde_json::from_slice(bytes).map_err(|_| NotAKeyFile::Damaged)?;
-        if probe.atrest_key_file != FILE_VERSION {
+        if probe.atrest_key_file != KEY_FILE_VERSION {
             return Err(NotAKeyFile::Version(probe.atrest_key_file));
         }
         let envelope: Self = serde_json::from_slice(bytes).map_err(|_| NotAKeyFile::Damaged)?;

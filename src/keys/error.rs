@@ -198,7 +198,7 @@ pub enum KeyError {
     #[error(
         "key file {} is of version {version}, this program reads version {}; update atrest",
         .path.shown(),
-        super::envelope::FILE_VERSION
+        crate::format::KEY_FILE_VERSION
     )]
     FromTheFuture {
         /// The key file.

@@ -66,7 +66,7 @@ impl Description {
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault of this format.
-    pub fn of(dir: &Path) -> Result<Self, VaultError> {
+    pub(super) fn of(dir: &Path) -> Result<Self, VaultError> {
         Ok(Self::read(&open_own_files(dir)?)?.0)
     }
 

@@ -15,7 +15,7 @@ pub struct MountRequest<'a> {
     pub mountpoint: &'a Path,
     /// Users other than the one who mounts may enter.
     pub allow_other: bool,
-    /// The kernel compares modes and owners with who asks. Where only root may enter it can be
+    /// The kernel compares modes and owners with the caller's user and groups. Where only root may enter it can be
     /// left out, and saves a question about the directory after each change in it.
     pub check_permissions: bool,
     /// The general flags of a mount.

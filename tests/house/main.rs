@@ -74,14 +74,20 @@ impl Crate {
         self.0.contains_key(&child) || self.0[module].defined.contains(name)
     }
 
-    /// The modules that each one names, but itself; also by what it gives another name, where
-    /// `exports` count.
-    fn edges(&self, exports: bool) -> BTreeMap<&Module, BTreeSet<&Module>> {
-        let edges_of = |(module, source): (_, &'_ Source)| {
-            let exported = source.exported.values().filter(|_| exports);
-            let named = source.named.iter().chain(exported);
-            let named = named.filter_map(|named| self.resolve(module, named));
-            (module, named.filter(|other| *other != module).collect())
+    /// The modules other than `from` in which what it calls `named` is defined.
+    fn others<'a>(
+        &self,
+        from: &Module,
+        named: impl Iterator<Item = &'a Named>,
+    ) -> BTreeSet<&Module> {
+        named.filter_map(|named| self.resolve(from, named)).filter(|other| *other != from).collect()
+    }
+
+    /// The modules that each one names, but by giving what they define another name.
+    fn edges(&self) -> BTreeMap<&Module, BTreeSet<&Module>> {
+        let edges_of = |(module, source): (_, &Source)| {
+            let others = self.others(module, source.named.iter());
+            (module, others)
         };
         self.0.iter().map(edges_of).collect()
     }
@@ -147,16 +153,14 @@ impl<'ast> Visit<'ast> for Source {
         visit::visit_item(self, item);
     }
 
-    /// A macro's words, which are no code to the parser.
     fn visit_macro(&mut self, called: &'ast syn::Macro) {
-        let words = called.tokens.to_string().replace(" :: ", "::");
-        let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
-        for word in words.split(|c| !is_of_path(c)) {
-            if ["crate::", "super::", "self::"].iter().any(|first| word.starts_with(first)) {
-                self.named.insert(word.split("::").map(str::to_owned).collect());
-            }
-        }
+        self.take_words(&called.tokens.to_string());
         visit::visit_macro(self, called);
+    }
+
+    fn visit_meta_list(&mut self, arguments: &'ast syn::MetaList) {
+        self.take_words(&arguments.tokens.to_string());
+        visit::visit_meta_list(self, arguments);
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
@@ -167,6 +171,17 @@ impl<'ast> Visit<'ast> for Source {
 }
 
 impl Source {
+    /// Takes the paths out of what is no code to the parser: a macro's or an attribute's words.
+    fn take_words(&mut self, words: &str) {
+        let words = words.replace(" :: ", "::");
+        let is_of_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        for word in words.split(|c| !is_of_path(c)) {
+            if ["crate::", "super::", "self::"].iter().any(|first| word.starts_with(first)) {
+                self.named.insert(word.split("::").map(str::to_owned).collect());
+            }
+        }
+    }
+
     fn take_use(&mut self, tree: &UseTree, mut prefix: Named, is_export: bool) {
         let (last, name) = match tree {
             UseTree::Path(path) => {
@@ -246,8 +261,8 @@ fn a_layer_names_only_those_below() {
         LAYERS.iter().position(|layer| module.first().is_some_and(|first| first == layer))
     };
     let mut breaches = Vec::new();
-    for (module, others) in sources.edges(true) {
-        for other in others {
+    for (module, source) in &sources.0 {
+        for other in sources.others(module, source.named.iter().chain(source.exported.values())) {
             if let (Some(from), Some(to)) = (rank(module), rank(other))
                 && to < from
             {
@@ -269,7 +284,7 @@ fn a_layer_names_only_those_below() {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let sources = Crate::read();
-    let edges = sources.edges(false);
+    let edges = sources.edges();
     let is_known = |circle: &Vec<&Module>| {
         KNOWN.iter().any(|(directory, most)| {
             let lies_there = |module: &&Module| sources.0[*module].file.starts_with(directory);
