@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -32,7 +32,7 @@ pub struct OpenFile {
     inode: Inode,
     /// Held while the backing file's times are moved and put back, so that nobody sees them
     /// meanwhile. Before the locks of `sealed`.
-    times: Mutex<CachedTimes>,
+    times: Times,
     change_times: Arc<ChangeTimes>,
     access_times: AccessTimes,
     /// Whether the next read of a program moves the time of access.
@@ -64,6 +64,33 @@ struct CachedTimes {
     moved: bool,
 }
 
+/// The times, and whether a write-back has nothing to add to them.
+#[derive(Debug)]
+struct Times {
+    cached: Mutex<CachedTimes>,
+    /// Whether a write-back was noted since the lock was last taken for anything else. Where one that
+    /// has written still finds it, whoever takes the lock next comes after that write.
+    has_write_back: AtomicBool,
+}
+
+impl Times {
+    fn lock(&self) -> MutexGuard<'_, CachedTimes> {
+        let cached = self.cached.lock();
+        self.has_write_back.store(false, Ordering::SeqCst);
+        cached
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, CachedTimes>> {
+        let cached = self.cached.try_lock()?;
+        self.has_write_back.store(false, Ordering::SeqCst);
+        Some(cached)
+    }
+
+    fn has_write_back(&self) -> bool {
+        self.has_write_back.load(Ordering::SeqCst)
+    }
+}
+
 impl Deref for OpenFile {
     type Target = SealedFile<RealFile>;
 
@@ -85,7 +112,7 @@ impl OpenFile {
         let times = CachedTimes { mtime: None, passed: false, ctime, moved: false };
         let told_blocks = ToldBlocks::new(stat.st_blocks as u64);
         let atime_is_due = AtomicBool::new(access_times.is_due(stat));
-        let times = Mutex::new(times);
+        let times = Times { cached: Mutex::new(times), has_write_back: AtomicBool::new(false) };
         Self {
             sealed,
             inode,
@@ -215,7 +242,7 @@ impl OpenFile {
         if !self.sealed.is_empty() {
             self.keep_access_time();
         }
-        if self.does_kernel_keep_times(origin) {
+        if self.does_kernel_keep_times(origin) && !self.times.has_write_back() {
             let mut times = self.times.lock();
             if times.mtime.is_none() {
                 times.mtime = Some(modified(&self.backing_stat()?));
@@ -226,10 +253,16 @@ impl OpenFile {
 
     /// After a change of the content that was done.
     pub fn end_change(&self, origin: Origin) {
+        let kernel_keeps_times = self.does_kernel_keep_times(origin);
+        if kernel_keeps_times && self.times.has_write_back() {
+            return;
+        }
         let mut times = self.times.lock();
         (times.passed, times.moved) = (true, true);
         self.atime_is_due.store(self.access_times != AccessTimes::Never, Ordering::Relaxed);
-        if !self.does_kernel_keep_times(origin) {
+        if kernel_keeps_times {
+            self.times.has_write_back.store(times.mtime.is_some(), Ordering::SeqCst);
+        } else {
             times.mtime = None;
         }
     }
@@ -245,7 +278,9 @@ impl OpenFile {
             let set = |_: &mut _| rustix::fs::futimens(self.sealed.backing(), &timestamps(&change));
             return self.unseen(&mut self.times.lock(), set);
         }
-        self.atime_is_due.store(false, Ordering::Relaxed);
+        // The next write-back makes it due again.
+        self.times.has_write_back.store(false, Ordering::SeqCst);
+        self.atime_is_due.store(false, Ordering::SeqCst);
         self.let_reads_move_atime(true)
     }
 

@@ -226,6 +226,9 @@ impl<B: Backing> SealedFile<B> {
 
     /// Whether the file is empty and no key was chosen for its first content.
     pub fn needs_key(&self) -> bool {
+        if !self.is_empty() {
+            return false;
+        }
         let meta = self.meta();
         matches!(meta.seal, Seal::Empty) && meta.next_key.is_none()
     }
