@@ -1,7 +1,7 @@
 //! What `fuzz/` feeds with bytes: each parser of what others can write. Besides that it ends, what
 //! parses is written and parses again to the same.
 
-use crate::{cli, format, fs, keys, store, sys};
+use crate::{cli, format, fs, keys, store, sys, trail};
 
 /// A parser that takes any bytes, and says whether they were what it parses.
 pub type Target = fn(&[u8]) -> bool;
@@ -23,8 +23,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("recovery-text", keys::fuzzing::recovery_text),
     ("root-attrs", store::fuzzing::root_attrs),
     ("state", store::fuzzing::state),
-    ("trail-line", keys::trail::fuzzing::line),
-    ("trail-seal", keys::trail::fuzzing::seal),
+    ("trail-line", trail::fuzzing::line),
+    ("trail-seal", trail::fuzzing::seal),
 ];
 
 /// The target of this name.

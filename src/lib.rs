@@ -8,7 +8,8 @@
 //! | `fuse` | the only place that names `fuser`: decode, call `fs`, reply; errno decided once |
 //! | `fs` | POSIX semantics by operation family |
 //! | `store` | a vault on a backing directory: sealed files by block range, names, headers, epochs |
-//! | `keys` | the key file, its versions, states, protectors and policies; the trail |
+//! | `trail` | who used which master key, when and for what: lines chained by MACs |
+//! | `keys` | the key file, its versions, states, protectors and policies |
 //! | `format` | bytes ↔ types; no I/O |
 //! | `crypto` | AEAD, wrap, key derivation, secrets |
 //! | `sys` | the only `unsafe` |
@@ -26,6 +27,7 @@ pub mod fuzzing;
 pub mod keys;
 pub mod store;
 pub mod sys;
+pub mod trail;
 
 /// The long documents.
 pub mod manual {

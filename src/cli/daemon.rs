@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
-use crate::keys::trail::{EventName, Who};
 use crate::store::{Access, Freshness};
 use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit, Show};
+use crate::trail::{EventName, Who};
 
 use super::control::{Place, Server};
 use super::exit::{Context, Exit, Failure, tell};

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::fs::{Fs, Progress};
 use crate::fuse::Connection;
 use crate::keys::policy::{Action, Asker};
-use crate::keys::trail::{EventName, Who};
 use crate::keys::{KeyFileMark, MasterKey, Timestamp};
 use crate::store::{Access, VaultError};
 use crate::sys::{self, Show};
+use crate::trail::{EventName, Who};
 
 use super::control::{Answers, Peer, Request};
 use super::exit::{Exit, Failure};

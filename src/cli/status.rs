@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::keys::trail::Condition;
 use crate::keys::{KeyError, KeyFile, KeyRing, NoPassphrase, Timestamp};
 use crate::store::{Description, path_of_record};
 use crate::sys::{self, Confinement, Show};
+use crate::trail::Condition;
 
 use super::control::{Client, Request};
 use super::exit::{Context, Exit, Failure, print, print_json};

@@ -1,7 +1,7 @@
 //! Who asks for an operation.
 
-use crate::keys::trail::Who;
 use crate::sys;
+use crate::trail::Who;
 
 /// Who asks for an operation.
 #[derive(Debug, Clone, Copy)]

@@ -7,9 +7,9 @@ use rustix::io::Errno;
 
 use crate::keys::KeyError;
 use crate::keys::policy::Action;
-use crate::keys::trail::TrailError;
 use crate::store::FileError;
 use crate::sys::Show;
+use crate::trail::TrailError;
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]

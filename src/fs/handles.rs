@@ -11,7 +11,7 @@ use dashmap::DashMap;
 use super::data::Origin;
 use super::{Caller, Fs, FsError, Inode, Wanted};
 use crate::keys::policy::{Action, ActionSet, Asker};
-use crate::keys::trail::Who;
+use crate::trail::Who;
 
 /// An open file as the kernel names it: a serial number, above two bits that say what the kernel
 /// does not repeat with each request. 0 where there is none.

@@ -52,8 +52,8 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::format::StoredLen;
-use crate::keys::trail::Trail;
 use crate::store::{FileError, Vault, VaultError};
+use crate::trail::Trail;
 use assign::Assignments;
 use change_times::ChangeTimes;
 use departing::Departing;

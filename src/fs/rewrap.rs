@@ -16,8 +16,8 @@ use super::maintain::{Failure, Look, Progress, failure};
 use super::open_file::OpenFile;
 use super::{Fs, FsError};
 use crate::format::{FileId, MasterKeyId};
-use crate::keys::trail::Who;
 use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
+use crate::trail::Who;
 
 /// How [`Fs::rewrap`] goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use super::permission::{Wanted, empties};
 use super::{Caller, Fs, FsError, Inode};
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::keys::KeyError;
-use crate::keys::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
 use crate::store::{FileError, Identity, IntegrityError};
+use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
 
 /// So soon after an open that empties a file its truncate comes, unless the machine is busy.
 const AT_ONCE: Duration = Duration::from_millis(10);

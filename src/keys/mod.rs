@@ -4,11 +4,8 @@
 //! knows which version does. A [`KeyFile`] is the ring on disk, sealed as a whole under a key
 //! that its protectors give, replaced atomically and locked while it changes.
 //!
-//! What is done with the keys leaves a [`trail`].
-//!
-//! This layer asks no terminal: a passphrase comes in through [`Unlock`]. It logs nothing either,
-//! what went wrong leaves as a [`KeyError`]; but for the thread that writes the trail, which has
-//! nobody to tell.
+//! This layer reads no terminal, a passphrase comes in through [`Unlock`], and logs nothing: what
+//! went wrong leaves as a [`KeyError`].
 
 mod armor;
 mod body;
@@ -33,7 +30,6 @@ mod ring;
 mod slot;
 mod state;
 mod text;
-pub mod trail;
 mod unlock;
 mod words;
 

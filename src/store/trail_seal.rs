@@ -7,7 +7,7 @@ use super::VaultError;
 use super::access::Access;
 use super::description::open_own_files;
 use super::own_files::OwnFiles;
-use crate::keys::trail::SealKeeper;
+use crate::trail::SealKeeper;
 
 const FILE: &str = "trail.json";
 

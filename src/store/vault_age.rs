@@ -11,8 +11,8 @@ use super::watched::{Watched, trail_mark};
 use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
 use crate::format::VolumeId;
-use crate::keys::trail::Mounts;
 use crate::keys::{KeyFileMark, KeyRing};
+use crate::trail::Mounts;
 
 fn mounts_of(record: &EpochRecord) -> Mounts {
     let (newest, ended) = (record.current, !record.open);

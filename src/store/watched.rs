@@ -5,8 +5,8 @@ use super::marks::{Marks, TrailMark};
 use super::{EpochRecord, TrailSeal};
 use crate::format::Epoch;
 use crate::keys::KeyRing;
-use crate::keys::trail::Seal;
 use crate::sys::Show;
+use crate::trail::Seal;
 
 /// What shows later that the vault was put back.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use atrest::format::VolumeId;
 use atrest::fs::{Attr, Caller, Fs, FsError, Inode, Wanted};
-use atrest::keys::trail::{self, Filter};
 use atrest::keys::{KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, Evidence, FileError, TrailSeal, Vault as Store, VaultError};
+use atrest::trail::{self, Filter};
 use rand::{Rng, RngExt};
 
 use crate::common::{Backing, Campaign, Scratch, Vault, pattern, rng};

@@ -7,8 +7,8 @@ use super::super::exit::{Exit, Failure};
 use super::super::key::{FileWork, KeyChange, PolicyChange};
 use super::super::trail::TrailRequest;
 use super::Request;
-use crate::keys::trail::Filter;
 use crate::store::OWN_DIR;
+use crate::trail::Filter;
 
 /// Bytes of the longest path. A tree can be deeper than one that the kernel takes at once (limits.h:
 /// PATH_MAX), and the walk below takes it in parts.

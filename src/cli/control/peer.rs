@@ -4,8 +4,8 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::sockopt::socket_peercred;
 
-use crate::keys::trail::Who;
 use crate::sys;
+use crate::trail::Who;
 
 /// The process at the other end, as it was when it connected.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::{Fs, Progress, References, Rewrap, RewrapSummary};
-use crate::keys::trail::Who;
 use crate::store::{Access, OWN_DIR, Vault};
 use crate::sys::Show;
+use crate::trail::Who;
 
 use super::super::control::{Client, Request};
 use super::super::exit::{Context, Exit, Failure, print, print_json, tell};

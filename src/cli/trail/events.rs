@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::keys::KeyRing;
-use crate::keys::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey, Who};
+use crate::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey, Who};
 
 use super::super::control::{Note, Request};
 use super::super::exit::{Exit, Failure};

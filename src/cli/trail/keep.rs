@@ -8,11 +8,11 @@ use crate::crypto::TrailKeys;
 use crate::format::{Epoch, VolumeId};
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::trail::{
-    Mounts, Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
-};
 use crate::store::{Access, Freshness, TrailSeal, Vault, VaultError};
 use crate::sys::Show;
+use crate::trail::{
+    Mounts, Seal, SealKeeper, Settings, Start, Trail, TrailError, Who, default_directory,
+};
 
 use super::super::control::{Note, Request};
 use super::super::exit::{Context, Exit, Failure, tell};

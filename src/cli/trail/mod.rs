@@ -17,8 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::keys::Timestamp;
-use crate::keys::trail::{EventName, Filter, Head, Report, number};
 use crate::sys::{self, Show};
+use crate::trail::{EventName, Filter, Head, Report, number};
 
 use super::exit::{Exit, Failure, print, print_json, tell};
 use super::key::VaultArgs;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::keys::trail::{Settings, Sink};
+use crate::trail::{Settings, Sink};
 
 use super::super::exit::{Exit, Failure};
 use super::sinks;

@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use crate::keys::trail::Who;
+use crate::trail::Who;
 
 use super::super::control::Request;
 use super::source::TrailRequest;
@@ -43,7 +43,7 @@ fn is_running(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::keys::trail::Filter;
+    use crate::trail::Filter;
 
     use super::*;
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::keys::trail::{Line, Reader, Report};
 use crate::sys::{self, Show};
+use crate::trail::{Line, Reader, Report};
 
 use super::super::principals;
 
@@ -82,7 +82,7 @@ pub fn counted(count: u64, what: &str) -> String {
 
 /// What `verify` found.
 pub fn report(report: &Report) -> String {
-    let finding = |finding: &crate::keys::trail::Finding| {
+    let finding = |finding: &crate::trail::Finding| {
         let place = match (&finding.file, finding.line) {
             (Some(file), Some(line)) => format!("{file}, line {line}: "),
             (Some(file), None) => format!("{file}: "),

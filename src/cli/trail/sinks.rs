@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use libsystemd::logging::{Priority, connected_to_journal, journal_send};
 use syslog::{Facility, Formatter5424, Logger, LoggerBackend};
 
-use crate::keys::trail::{Event, Sink};
 use crate::sys::Show;
+use crate::trail::{Event, Sink};
 
 use super::super::exit::{Context, Exit, Failure};
 

@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 use crate::crypto::TrailKeys;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::trail::{
-    self, EventName, Filter, Head, Mounts, Reader, Report, Trail, TrailError, Who,
-};
 use crate::store::{Access, TrailSeal, Vault};
+use crate::trail::{self, EventName, Filter, Head, Mounts, Reader, Report, Trail, TrailError, Who};
 
 use super::super::control::Request;
 use super::super::exit::{Context, Exit, Failure};

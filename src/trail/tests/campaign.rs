@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-#[path = "../../../../tests/common/campaign.rs"]
+#[path = "../../../tests/common/campaign.rs"]
 mod length;
 use length::Campaign;
 
