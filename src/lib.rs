@@ -17,7 +17,9 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+mod control;
 pub mod crypto;
+mod daemon;
 pub mod format;
 pub mod fs;
 pub mod fuse;
@@ -25,6 +27,7 @@ pub mod fuse;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod keys;
+mod service;
 pub mod store;
 pub mod sys;
 pub mod trail;

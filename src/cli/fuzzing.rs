@@ -1,8 +1,7 @@
 //! What a fuzzer does with bytes of this layer.
 
-use super::control::Request;
-use super::options::Options;
-
+use crate::daemon::options::Options;
+use crate::service::request::Request;
 /// A line that a client sends to the daemon.
 pub fn control_request(bytes: &[u8]) -> bool {
     let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return false };

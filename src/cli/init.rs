@@ -4,16 +4,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::cli::output::print;
+use crate::daemon::lies_in;
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
+use crate::service::failure::{Context, Exit, Failure, vault_failure};
+use crate::service::passphrase::NewPassphraseArgs;
+use crate::service::paths::would_be;
+use crate::service::vault::{self};
 use crate::store::{NameMode, Vault, VaultError};
 use crate::sys::Show;
-
-use super::exit::{Context, Exit, Failure, print};
-use super::mountpoint::lies_in;
-use super::passphrase::NewPassphraseArgs;
-use super::target::would_be;
-use super::vault;
 
 /// Make a vault and its key file.
 #[derive(Debug, clap::Args)]
@@ -58,10 +58,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mark = KeyFile::create(&key_file, &ring, &protectors)?;
     if let Err(error) = Vault::create(&dir, &ring, NameMode::Plain) {
-        KeyFile::discard(&key_file).or_fail(Exit::KeyFile, || {
+        KeyFile::discard(&key_file).context(Exit::KeyFile, || {
             format!("no vault was made ({error}), and its key file stays")
         })?;
-        return Err(vault::failure(&dir, error));
+        return Err(vault_failure(&dir, error));
     }
     // So that the first mount here is not the first time that this machine sees it.
     vault::note_change(&dir, &ring, &mark);
@@ -79,10 +79,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 fn check_directory(dir: &Path) -> Result<(), Failure> {
     match fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
-            Some(_) => Err(vault::failure(dir, VaultError::NotEmpty)),
+            Some(_) => Err(vault_failure(dir, VaultError::NotEmpty)),
             None => Ok(()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(vault::failure(dir, VaultError::Unreachable(error))),
+        Err(error) => Err(vault_failure(dir, VaultError::Unreachable(error))),
     }
 }

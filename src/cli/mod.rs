@@ -1,36 +1,21 @@
 //! The command line: one file a subcommand. Parse, call, print; exit codes.
 
-mod below;
+mod backend;
 mod bench;
-mod control;
-mod daemon;
-mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod helper;
 mod init;
 mod key;
-mod logging;
-mod monitor;
 mod mount;
-mod mountpoint;
-mod options;
-mod own_mount;
-mod passphrase;
+mod mount_helper;
+mod output;
 mod policy;
-mod principals;
 mod progress;
-mod reach;
-mod recovery;
-mod remount;
-mod served;
-mod space;
-mod spin;
 mod status;
 mod target;
 mod trail;
 mod umount;
-mod vault;
+mod vault_args;
 mod verify;
 
 use std::ffi::OsString;
@@ -40,10 +25,10 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::sys;
 
-use exit::{Context, EXIT_CODES, Failure, tell};
-use helper::Helper;
+use crate::service::failure::{Context, EXIT_CODES, Failure, tell};
+use mount_helper::Helper;
 
-pub use exit::Exit;
+pub use crate::service::failure::Exit;
 
 /// An encrypted directory: a vault, mounted, in which every file has a key of its own.
 #[derive(Debug, clap::Parser)]
@@ -85,11 +70,11 @@ pub fn run(arguments: &[OsString]) -> Exit {
 
 fn execute(arguments: &[OsString]) -> Result<Exit, Failure> {
     sys::reset_process();
-    sys::keep_secrets().or_fail(Exit::Failed, || "core dumps can't be turned off".to_owned())?;
+    sys::keep_secrets().context(Exit::Failed, || "core dumps can't be turned off".to_owned())?;
     if arguments.get(1).is_some_and(|argument| argument == sys::MONITOR_ARGUMENT) {
-        return monitor::run();
+        return crate::daemon::run_monitor();
     }
-    match helper::parse(arguments) {
+    match crate::cli::mount_helper::parse(arguments) {
         Some(Ok(Helper::Mount(args))) => return mount::run(&args),
         Some(Ok(Helper::Pretend)) => return Ok(Exit::Done),
         Some(Err(failure)) => return Err(failure),

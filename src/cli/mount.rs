@@ -1,23 +1,20 @@
 //! `atrest mount`: from the command line to a mount that answers.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{Forked, InheritedDescriptors, Show, Starting, fork_to_background};
-
-use super::below;
-use super::daemon;
-use super::exit::{Context, Exit, Failure};
-use super::logging::Destination;
-use super::mountpoint::Mountpoint;
-use super::options::Options;
-use super::passphrase::UnlockArgs;
-use super::principals;
-use super::remount;
-use super::spin::{self, Spin};
-use super::target::{mount_table, resolve};
-use super::trail::TrailArgs;
-use super::vault::{self, Turn};
+use crate::cli::status::is_opened_read_only;
+use crate::cli::target::Target;
+use crate::daemon::options::Options;
+use crate::daemon::plan::Plan;
+use crate::daemon::session::{self};
+use crate::daemon::spin::{self, Spin};
+use crate::daemon::trail_options::TrailArgs;
+use crate::service::failure::{Context, Exit, Failure};
+use crate::service::passphrase::UnlockArgs;
+use crate::service::principals::{self};
+use crate::sys::{
+    self, Forked, InheritedDescriptors, MountTable, Show, Starting, fork_to_background,
+};
 
 /// Mount a vault on an empty directory.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
@@ -118,101 +115,24 @@ impl Args {
     }
 }
 
-/// What is to be mounted, looked at as far as that goes without its keys.
-#[derive(Debug)]
-pub struct Plan {
-    /// The vault's directory.
-    pub vault: PathBuf,
-    /// Where it goes.
-    pub mountpoint: Mountpoint,
-    /// How.
-    pub options: Options,
-    /// Whether the daemon stays with the terminal.
-    pub foreground: bool,
-}
-
-impl Plan {
-    /// What the arguments ask for, and the turn to do it.
-    fn of(args: &Args) -> Result<(Self, Turn), Failure> {
-        let options = args.combined()?;
-        let vault = resolve(&args.vault)
-            .or_fail(Exit::Vault, || format!("the vault {} can't be used", args.vault.shown()))?;
-        vault::describe(&vault)?;
-        if options.allow_other {
-            require_closed(&vault)?;
-        }
-        let turn = Turn::take(&vault)?;
-        let mountpoint = Mountpoint::check(&args.mountpoint, &vault)?;
-        refuse_second_mount(&vault)?;
-        let plan = Self { vault, mountpoint, options, foreground: args.foreground };
-        below::refuse(&plan)?;
-        Ok((plan, turn))
-    }
-
-    /// Where the log goes.
-    pub fn log(&self) -> Destination<'_> {
-        match &self.options.log_file {
-            Some(path) => Destination::File(path),
-            None if self.foreground => Destination::Stderr,
-            None => Destination::Syslog,
-        }
-    }
-}
-
-/// Who else can reach the vault's directory passes the daemon by, and with it all that the mount
-/// keeps from them.
-fn require_closed(vault: &Path) -> Result<(), Failure> {
-    let found = std::fs::metadata(vault)
-        .or_fail(Exit::Vault, || format!("the vault {} can't be used", vault.shown()))?;
-    let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
-    let shown = vault.shown();
-    let (what, command) = if owner != user {
-        (format!("user {owner} owns the vault {shown}"), format!("chown {user} {shown}"))
-    } else if found.mode() & 0o077 != 0 {
-        let mode = found.mode() & 0o777;
-        let what = format!("others can reach the directory of the vault {shown} (mode {mode:04o})");
-        (what, format!("chmod 700 {shown}"))
-    } else {
-        return Ok(());
-    };
-    let sentence =
-        format!("{what}, and could change what the mount keeps from them: run `{command}` first");
-    Err(Failure::new(Exit::Vault, sentence))
-}
-
 /// Mounts, and returns when the mount answers; in the foreground, when it has ended.
 ///
 /// # Errors
 /// What kept it from being mounted; nothing is then.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let inherited = InheritedDescriptors::note();
-    if args.combined()?.remount {
-        return remount::run(args);
+    let options = args.combined()?;
+    if options.remount {
+        return remount(args);
     }
-    let (plan, turn) = Plan::of(args)?;
+    let (plan, lock) = Plan::of(&args.vault, &args.mountpoint, options, args.foreground)?;
     if plan.foreground {
-        return daemon::run(&plan, turn, None, inherited);
+        return session::run(&plan, lock, None, inherited);
     }
     match fork_to_background()? {
-        Forked::Child(background) => daemon::run(&plan, turn, Some(background), inherited),
+        Forked::Child(background) => session::run(&plan, lock, Some(background), inherited),
         Forked::Parent(starting) => wait_for_mount(starting, &plan.mountpoint.path),
     }
-}
-
-/// The lock would refuse it as well; here it can be said where the other mount is.
-fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
-    let holder = vault::holder(vault)?;
-    let Some(pid) = holder else { return Ok(()) };
-    let mounted = mount_table()?.mounts_of(vault).last();
-    let (vault, pid) = (vault.shown(), vault::named(pid));
-    let sentence = match mounted {
-        Some(mounted) => {
-            let place = mounted.mountpoint.shown();
-            format!("the vault {vault} is already mounted, on {place} by {pid}")
-        }
-        None => format!("the vault {vault} is in use by {pid}"),
-    };
-    Err(Failure::new(Exit::Busy, sentence))
 }
 
 fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure> {
@@ -221,8 +141,43 @@ fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure
         _ => Failure::new(Exit::Failed, "the daemon died before the mount was ready"),
     })?;
     let answers = rustix::fs::statfs(mountpoint).and_then(|_| rustix::fs::stat(mountpoint));
-    answers.or_fail(Exit::Mount, || {
+    answers.context(Exit::Mount, || {
         format!("mounted on {}, but the mount does not answer", mountpoint.shown())
     })?;
+    Ok(Exit::Done)
+}
+
+/// Changes the flags of the mount: `ro` and `rw`, `suid`, `dev`, `exec`, `sync`. All else is as it was.
+///
+/// # Errors
+/// [`Exit::Mount`] where no vault is mounted, or the kernel says no, as while a file is open for
+/// writing; [`Exit::Usage`] for `rw` where the daemon has opened the vault to read it only, and for
+/// another rule of the times of access.
+fn remount(args: &Args) -> Result<Exit, Failure> {
+    let shown = args.mountpoint.shown();
+    let target = Target::find(&args.mountpoint)?;
+    let Some(mounted) = &target.mounted else {
+        return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
+    };
+    let now = MountTable::read()?.flags_at(&mounted.mountpoint).unwrap_or_default();
+    let mut options = Options { flags: now, ..Options::default() };
+    args.options.iter().try_for_each(|list| options.apply(list))?;
+    options.flags.read_only |= args.read_only;
+    if options.flags.atime != now.atime {
+        let sentence = format!(
+            "{shown} keeps the rule for times of access with which it was mounted: unmount it, and \
+             mount it with the other one"
+        );
+        return Err(Failure::new(Exit::Usage, sentence));
+    }
+    if now.read_only && !options.flags.read_only && is_opened_read_only(&target)? {
+        let sentence = format!(
+            "{shown} can't be made writable: its daemon has opened the vault to read it only; \
+             unmount it and mount it with rw"
+        );
+        return Err(Failure::new(Exit::Usage, sentence));
+    }
+    sys::remount(&mounted.mountpoint, options.flags)
+        .context(Exit::Mount, || format!("{shown} can't be remounted"))?;
     Ok(Exit::Done)
 }

@@ -1,26 +1,20 @@
 //! `atrest policy`: who may use the master keys, and what that comes to.
 
 use std::fmt::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
-use crate::format::MasterKeyId;
+use crate::cli::backend::Backend;
+use crate::cli::output::{print, print_json};
+use crate::cli::target::{Target, within};
+use crate::cli::vault_args::VaultArgs;
 use crate::fs::{Operation, Use, Verdict};
-use crate::keys::policy::{Asker, Effect, Grant, Principal, Reason};
-use crate::keys::{KeyRing, MasterKey, Timestamp};
-use crate::store::Access;
-use crate::sys::Show;
-
-use super::control::Request;
-use super::exit::{Context, Exit, Failure, print, print_json};
-use super::key::VaultArgs;
-use super::principals;
-use super::target::{Daemon, Target};
-use super::vault::{self, Age, Keys};
-use super::verify::within;
+use crate::keys::Timestamp;
+use crate::keys::policy::Reason;
+use crate::service::failure::{Exit, Failure};
+use crate::service::principals::{self};
+use crate::service::request::Request;
+use crate::service::response::Policies;
+use crate::service::text::grant_words;
 
 /// Who may use the master keys, and what that comes to.
 #[derive(Debug, clap::Subcommand)]
@@ -56,74 +50,6 @@ enum Wish {
     Create,
 }
 
-/// The policy of one key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyPolicy {
-    /// The key's name.
-    pub name: String,
-    /// The key's id.
-    pub id: MasterKeyId,
-    /// Its grants, in the order they were made.
-    pub grants: Vec<Grant>,
-}
-
-/// What `show --json` prints.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policies {
-    /// The user of the vault's directory, to whom with root the default lets everything.
-    pub owner: u32,
-    /// The keys.
-    pub keys: Vec<KeyPolicy>,
-}
-
-impl Policies {
-    /// Of the keys that `may_see` lets through.
-    pub fn of(ring: &KeyRing, owner: u32, may_see: impl Fn(&MasterKey) -> bool) -> Self {
-        let policy = |key: &MasterKey| KeyPolicy {
-            name: key.name().to_owned(),
-            id: key.id(),
-            grants: key.policy().grants().to_vec(),
-        };
-        Self { owner, keys: ring.keys().filter(|key| may_see(key)).map(policy).collect() }
-    }
-
-    fn to_text(&self) -> String {
-        let owner = principals::user_name(self.owner);
-        let mut text = String::new();
-        for key in &self.keys {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}  {}", key.name, key.id);
-            let _ =
-                writeln!(text, "  by default: root and the vault's owner, {owner}, may everything");
-            for grant in &key.grants {
-                let over = if grant.is_in_force(Timestamp::now()) { "" } else { "  (over)" };
-                let _ = writeln!(text, "  {}{over}", words(grant));
-            }
-        }
-        text.truncate(text.trim_end().len());
-        text
-    }
-}
-
-/// A grant in the words of the command line.
-pub fn words(grant: &Grant) -> String {
-    let whom = match grant.principal {
-        Principal::User(uid) => format!("--user {}", principals::user_name(uid)),
-        Principal::Group(gid) => format!("--group {}", principals::group_name(gid)),
-        Principal::Everyone => "--everyone".to_owned(),
-    };
-    let effect = match grant.effect {
-        Effect::Allow => "--allow",
-        Effect::Deny => "--deny",
-    };
-    let until = grant.until.map_or_else(String::new, |until| format!(" --until {until}"));
-    let under = grant
-        .under
-        .as_ref()
-        .map_or_else(String::new, |under| format!(" --under {}", under.shown()));
-    format!("{whom} {effect} {}{until}{under}", grant.actions)
-}
-
 /// Does what is asked.
 ///
 /// # Errors
@@ -138,19 +64,12 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
 
 fn show(args: &VaultArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
-    let policies: Policies = match (&args.key_file, target.daemon()?) {
-        (None, Daemon::Reached(client)) => {
-            let policies = client.ask(&Request::Policies, &mut |_| ())?;
-            serde_json::from_value(policies).or_fail(Exit::Failed, || "the daemon".to_owned())?
-        }
-        _ => {
-            Policies::of(&args.open_keys()?.read()?.ring, target.vault.metadata()?.uid(), |_| true)
-        }
-    };
+    let backend = Backend::for_reading(&target, args)?;
+    let policies: Policies = backend.perform(&Request::Policies, &|_| ())?;
     if args.json {
-        print_json(&json!(policies))?;
+        print_json(&policies)?;
     } else {
-        print(&policies.to_text())?;
+        print(&to_text(&policies))?;
     }
     Ok(Exit::Done)
 }
@@ -165,31 +84,31 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
         Wish::Write => Operation::Write,
         Wish::Create => Operation::Create,
     };
-    let verdict: Verdict = match target.daemon()? {
-        Daemon::Reached(client) => {
-            let request = Request::Simulate { uid, gid, groups, path: path.clone(), operation };
-            let verdict = client.ask(&request, &mut |_| ())?;
-            serde_json::from_value(verdict).or_fail(Exit::Failed, || "the daemon".to_owned())?
-        }
-        Daemon::None => {
-            let id = vault::describe(&target.vault)?.vault;
-            let keys = Keys::open(&id, args.vault.key_file.as_deref(), &args.vault.unlock)?;
-            let fs = vault::open(&target.vault, &keys, Access::ReadOnly, Age::default())?;
-            let asker = Asker { groups: Some(groups), ..fs.asker(uid, gid) };
-            fs.simulate(&path, operation, &asker).map_err(|error| failed(&path, &error))?
-        }
-    };
+    let backend = Backend::of(&target, &args.vault)?;
+    let request = Request::Simulate { uid, gid, groups, path, operation };
+    let verdict: Verdict = backend.perform(&request, &|_| ())?;
     if args.vault.json {
-        print_json(&json!(verdict))?;
+        print_json(&verdict)?;
     } else {
         print(&explained(&verdict, &principals::user_name(uid)))?;
     }
     Ok(Exit::Done)
 }
 
-/// The failure of a simulation.
-pub fn failed(path: &Path, error: &crate::fs::FsError) -> Failure {
-    Failure::new(Exit::Failed, format!("{}: {error}", path.shown()))
+fn to_text(policies: &Policies) -> String {
+    let owner = principals::user_name(policies.owner);
+    let mut text = String::new();
+    for key in &policies.keys {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}  {}", key.name, key.id);
+        let _ = writeln!(text, "  by default: root and the vault's owner, {owner}, may everything");
+        for grant in &key.grants {
+            let over = if grant.is_in_force(Timestamp::now()) { "" } else { "  (over)" };
+            let _ = writeln!(text, "  {}{over}", grant_words(grant));
+        }
+    }
+    text.truncate(text.trim_end().len());
+    text
 }
 
 /// What decides and why, for a person.
@@ -199,7 +118,7 @@ fn explained(verdict: &Verdict, user: &str) -> String {
     for Use { action, decision } in &verdict.uses {
         let may = if decision.allowed { "may" } else { "may not" };
         let why = match &decision.reason {
-            Reason::Grant(grant) => format!("the grant {}", words(grant)),
+            Reason::Grant(grant) => format!("the grant {}", grant_words(grant)),
             Reason::Default => "the default, which is for root and the vault's owner".to_owned(),
             Reason::NoGrant => "no grant allows it".to_owned(),
         };

@@ -1,14 +1,14 @@
 //! What a path on the command line names: a vault, or the mount point of one.
 
-use std::ffi::OsString;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use crate::sys::{self, MountTable, MountedVault, Show};
-
-use super::control::{Client, Place, Request};
-use super::exit::{Context, Exit, Failure};
+use crate::control::{Client, SocketPath};
+use crate::service::failure::{Context, Exit, Failure};
+use crate::service::paths::{mount_table, resolve};
+use crate::service::request::Request;
+use crate::service::status::Status;
+use crate::store::OWN_DIR;
+use crate::sys::{self, MountedVault, Show};
 
 /// A vault, by its directory or by where it is mounted.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Target {
     /// # Errors
     /// [`Exit::Vault`] when there is nothing.
     pub fn find(path: &Path) -> Result<Self, Failure> {
-        let path = resolve(path).or_fail(Exit::Vault, || path.shown().to_string())?;
+        let path = resolve(path).context(Exit::Vault, || path.shown().to_string())?;
         let table = mount_table()?;
         if let Some(mounted) = table.vault_at(&path) {
             let vault = current_place(&mounted).unwrap_or_else(|| mounted.vault.clone());
@@ -72,93 +72,54 @@ impl Target {
             Some(mounted) => mounted.user_id,
             None => rustix::process::geteuid().as_raw(),
         };
-        Client::connect(&Place::of(&self.vault, user).ok()?)
-    }
-}
-
-/// Takes away the socket that the dead daemon of a stale mount left.
-pub fn clear_socket(stale: &MountedVault) {
-    // A vault that is gone has no place any more, and is mounted by nobody.
-    if let Ok(place) = Place::of(&stale.vault, stale.user_id) {
-        place.clear();
+        Client::connect(&SocketPath::of(&self.vault, user).ok()?)
     }
 }
 
 /// Where the vault of a mount lies, if that is not where it was mounted from: its daemon knows.
 fn current_place(mounted: &MountedVault) -> Option<PathBuf> {
-    let is_served = |place: &Place| Client::connect(place).is_some();
+    let is_served = |place: &SocketPath| Client::connect(place).is_some();
     // First: a mount whose disk hangs answers no question about itself.
-    if Place::of(&mounted.vault, mounted.user_id).is_ok_and(|place| is_served(&place))
+    if SocketPath::of(&mounted.vault, mounted.user_id).is_ok_and(|place| is_served(&place))
         || sys::is_stale(&mounted.mountpoint)
     {
         return None;
     }
-    let ask = |place: Place| {
-        let answer = Client::connect(&place)?.ask(&Request::Status, &mut |_| ()).ok()?;
-        let text = |field| answer.get(field)?.as_str().map(str::to_owned);
-        Some((text("mountpoint")?, text("vault")?))
+    let ask = |place: SocketPath| {
+        let answer = Client::connect(&place)?.ask(&Request::Status, &|_| ()).ok()?;
+        let status = Status::try_from(answer).ok()?;
+        Some((status.mountpoint?, status.vault))
     };
     let mountpoint = mounted.mountpoint.to_string_lossy();
-    let mut answers = Place::all(mounted.user_id).into_iter().filter_map(ask);
+    let mut answers = SocketPath::all(mounted.user_id).into_iter().filter_map(ask);
     answers.find(|(at, _)| *at == mountpoint).map(|(_, vault)| PathBuf::from(vault))
 }
 
-/// The kernel's table of mounts.
-///
-/// # Errors
-/// Those of reading it.
-pub fn mount_table() -> Result<MountTable, Failure> {
-    MountTable::read().or_fail(Exit::Failed, || "/proc/self/mountinfo".to_owned())
-}
-
-/// A path made absolute and free of symlinks. The last component isn't asked about itself unless
-/// it is a symlink, so that a stale mount point resolves.
-///
-/// # Errors
-/// Those of realpath(3).
-pub fn resolve(path: &Path) -> io::Result<PathBuf> {
-    match path.canonicalize() {
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
-            let path = std::path::absolute(path)?;
-            match (path.parent(), path.file_name()) {
-                (Some(parent), Some(name)) => Ok(parent.canonicalize()?.join(name)),
-                _ => Err(error),
-            }
-        }
-        resolved => resolved,
-    }
-}
-
-/// Where a path leads, absolute and without symlinks, in as much of it as there is: what is missing
-/// is taken for a plain name, also where a symlink leads there.
-pub fn would_be(path: &Path) -> PathBuf {
-    /// What the kernel allows (path_resolution(7)).
-    const MOST_LINKS: usize = 40;
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let names = |path: &Path| -> Vec<OsString> {
-        path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
+/// The path within the mount: given so, or as the path of the mounted file, or of the file in the
+/// vault.
+pub fn within(path: &Path, target: &Target) -> Result<PathBuf, Failure> {
+    let refused = |what: &str| Failure::new(Exit::Usage, format!("{} {what}", path.shown()));
+    let relative = if path.is_absolute() {
+        let real = resolve(path).unwrap_or_else(|_| path.to_owned());
+        let mountpoint = target.mounted.as_ref().map(|mounted| mounted.mountpoint.as_path());
+        let places = [Some(target.vault.as_path()), mountpoint];
+        let found = places.into_iter().flatten().find_map(|place| real.strip_prefix(place).ok());
+        found.ok_or_else(|| refused("is not a path in this vault"))?.to_owned()
+    } else {
+        path.to_owned()
     };
-    let mut left = names(&absolute);
-    let mut real = PathBuf::from("/");
-    let mut links = 0;
-    while let Some(name) = left.pop() {
-        match name.as_bytes() {
-            b"/" => real = "/".into(),
-            b"." => {}
-            b".." => drop(real.pop()),
-            _ => {
-                let at = real.join(&name);
-                match at.read_link() {
-                    Ok(leads_to) if links < MOST_LINKS => {
-                        links += 1;
-                        left.extend(names(&leads_to));
-                    }
-                    _ => real = at,
-                }
+    let mut within = PathBuf::new();
+    for component in relative.components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(name) if within.as_os_str().is_empty() && name == OWN_DIR => {
+                return Err(refused("is the vault's own and holds no sealed files"));
             }
+            Component::Normal(name) => within.push(name),
+            _ => return Err(refused("leads out of the vault")),
         }
     }
-    real
+    Ok(within)
 }
 
 #[cfg(test)]
@@ -177,23 +138,23 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_does_not_hide_where_a_path_leads() {
-        let scratch = tempfile::tempdir().unwrap();
-        let root = scratch.path().canonicalize().unwrap();
-        std::fs::create_dir(root.join("vault")).unwrap();
-        symlink("vault", root.join("link")).unwrap();
-        symlink("link/not/yet", root.join("dangling")).unwrap();
-        symlink("loop", root.join("loop")).unwrap();
-        assert_eq!(would_be(&root.join("link/deep/key")), root.join("vault/deep/key"));
-        assert_eq!(would_be(&root.join("dangling/x/../y")), root.join("vault/not/yet/y"));
-        assert_eq!(would_be(&root.join("link")), root.join("vault"));
-        assert_eq!(would_be(&root.join("loop/x")), root.join("loop/x"));
-    }
-
-    #[test]
     fn what_is_not_there_is_no_vault() {
         let failure = Target::find(Path::new("/nowhere/at/all")).unwrap_err();
         assert_eq!(failure.exit, Exit::Vault);
         assert!(failure.sentence.starts_with("/nowhere/at/all: "), "{failure}");
+    }
+
+    #[test]
+    fn a_path_is_found_in_the_vault() {
+        let target = Target { vault: "/no/vault".into(), mounted: None };
+        let found = |path: &str| within(Path::new(path), &target).map_err(|failure| failure.exit);
+        assert_eq!(found("a/./b"), Ok("a/b".into()));
+        assert_eq!(found("."), Ok("".into()));
+        assert_eq!(found("/no/vault/a"), Ok("a".into()));
+        assert_eq!(found("/no/vault"), Ok("".into()));
+        for path in ["../a", "/no/vaults", "/etc", ".atrest/lock", "/no/vault/.atrest"] {
+            assert_eq!(found(path), Err(Exit::Usage), "{path}");
+        }
+        assert_eq!(found("a/.atrest"), Ok("a/.atrest".into()));
     }
 }

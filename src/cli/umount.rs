@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::StatVfsMountFlags;
 
+use crate::cli::status::{is_opened_read_only, of_daemon};
+use crate::cli::target::Target;
+use crate::control::SocketPath;
+use crate::service::failure::{Context, Exit, Failure, tell};
+use crate::service::mount_lock::{self, MountLock};
+use crate::service::paths::mount_table;
 use crate::store::Vault;
 use crate::sys::{self, Holder, MountedVault, Show, UnmountError};
-
-use super::exit::{Context, Exit, Failure, tell};
-use super::status::Status;
-use super::target::{Target, clear_socket, mount_table};
-use super::vault::{self, Turn};
 
 /// After how long a daemon that still writes back the last of it is spoken of.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -51,16 +52,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
-    let daemon = vault::holder(&target.vault).ok().flatten().flatten();
+    let daemon = mount_lock::holder(&target.vault).ok().flatten().flatten();
     // Where its lock was exchanged, the daemon itself says who it is.
-    let daemon = daemon.or_else(|| Status::of_daemon(target.client()?).ok()?.pid);
+    let daemon = daemon.or_else(|| of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
-        let _turn = Turn::take(&mounted.vault)?;
-        sys::unmount(&mounted.mountpoint, true).or_fail(Exit::Failed, || {
+        let _turn = MountLock::take(&mounted.vault)?;
+        sys::unmount(&mounted.mountpoint, true).context(Exit::Failed, || {
             format!("the stale mount on {mountpoint} can't be taken away")
         })?;
-        clear_socket(mounted);
+        SocketPath::clear_stale(mounted);
         tell(&format!("recovered {mountpoint}: its daemon had died"));
         wait_until_free(&target.vault, mounted, daemon)?;
         return Ok(Exit::Done);
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     // since does.
     let flags = rustix::fs::statvfs(&mounted.mountpoint).map(|space| space.f_flag);
     let read_only = flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
-        && Status::is_read_only(&target).unwrap_or(true);
+        && is_opened_read_only(&target).unwrap_or(true);
     unmount(mounted, daemon)?;
     wait_until_free(&target.vault, mounted, daemon)?;
     match Vault::last_end(&target.vault, daemon).filter(|_| !read_only) {
@@ -140,7 +141,7 @@ fn wait_until_free(
     let mut pause = Duration::from_millis(1);
     let (mut next_look, mut told) = (LOOK, false);
     loop {
-        let holder = match vault::holder(directory)? {
+        let holder = match mount_lock::holder(directory)? {
             Some(holder) => holder,
             // Its lock was exchanged, or it is about to end.
             None if daemon.is_some_and(sys::is_running) && started.elapsed() < END => daemon,
@@ -164,7 +165,7 @@ fn wait_until_free(
         }
         if started.elapsed() > NOTICE && !told {
             told = true;
-            let daemon = vault::named(holder);
+            let daemon = mount_lock::named(holder);
             tell(&format!(
                 "unmounted; waiting until {daemon} has written the last of the vault {vault}"
             ));

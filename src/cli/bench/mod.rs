@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use crate::sys::Show;
 
-use super::exit::{Context, Exit, Failure, print, print_json};
-use super::target::resolve;
-
+use crate::cli::output::{print, print_json};
+use crate::service::failure::{Context, Exit, Failure};
+use crate::service::paths::resolve;
 use interrupt::Interrupt;
 use processor::Processor;
 use work::Rate;
@@ -54,7 +54,7 @@ struct Report {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let directory = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let directory = resolve(&directory)
-        .or_fail(Exit::Failed, || format!("can't measure in {}", directory.shown()))?;
+        .context(Exit::Failed, || format!("can't measure in {}", directory.shown()))?;
     let interrupt = Interrupt::watch()?;
     let report = Report {
         machine: machine(),

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cli::bench::interrupt::Interrupt;
 use crate::crypto::{BlockCipher, DataKey, FileKeys, PortableCipher, Secret};
 use crate::format::{
     BLOCK_LEN, BlockIndex, Epoch, FileId, Header, Holes, NEXT_CAPACITY, VolumeId, open_block,
     seal_block,
 };
 use crate::keys::KeyRing;
-
-use super::super::exit::{Exit, Failure};
-use super::interrupt::Interrupt;
+use crate::service::failure::{Exit, Failure};
 
 /// How long a try at one figure takes, of [`TRIES`].
 const SPAN: Duration = Duration::from_millis(60);

@@ -7,13 +7,12 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::cli::umount::{self};
 use crate::format::VolumeId;
 use crate::keys::{KeyFile, KeyRing};
+use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};
 use crate::store::{Access, Evidence, NameMode, Vault};
 use crate::sys::{self, Show};
-
-use super::super::exit::{Context, Exit, Failure, tell};
-use super::super::{umount, vault};
 
 /// A directory with a vault in it, and one beside it that is no vault. Both are gone, unmounted
 /// first, when the value is.
@@ -31,9 +30,9 @@ impl Scratch {
         let failed = || format!("no vault can be made in {}", directory.shown());
         // Made for its owner alone.
         let dir = tempfile::Builder::new().prefix("atrest-bench.").tempdir_in(directory);
-        let scratch = Self { dir: dir.or_fail(Exit::Failed, failed)?, mounted: false };
+        let scratch = Self { dir: dir.context(Exit::Failed, failed)?, mounted: false };
         for path in [scratch.vault(), scratch.mountpoint(), scratch.bare()] {
-            fs::create_dir(path).or_fail(Exit::Failed, failed)?;
+            fs::create_dir(path).context(Exit::Failed, failed)?;
         }
         let ring = KeyRing::create(VolumeId::random());
         let mark = KeyFile::create(&scratch.key_file(), &ring, &[])?;
@@ -43,7 +42,7 @@ impl Scratch {
         let evidence = Evidence { place, ..Evidence::new(mark) };
         let seen = made
             .and_then(|()| Vault::open_fresh(&scratch.vault(), ring, Access::ReadOnly, &evidence));
-        seen.map_err(|error| vault::failure(&scratch.vault(), error))?;
+        seen.map_err(|error| vault_failure(&scratch.vault(), error))?;
         Ok(scratch)
     }
 

@@ -11,11 +11,10 @@ use rand::Rng;
 use rustix::fs::{Advice, fadvise};
 use serde::Serialize;
 
+use crate::cli::bench::interrupt::Interrupt;
+use crate::cli::bench::scratch::Scratch;
+use crate::service::failure::{Exit, Failure};
 use crate::sys::Show;
-
-use super::super::exit::{Exit, Failure};
-use super::interrupt::Interrupt;
-use super::scratch::Scratch;
 
 const MIB: u64 = 1 << 20;
 const BLOCK: usize = 4096;

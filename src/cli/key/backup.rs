@@ -8,16 +8,18 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::note;
+use crate::cli::output::{print, print_json};
+use crate::cli::target::{Daemon, Target};
+use crate::cli::vault_args::VaultArgs;
 use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, Unlock};
+use crate::service::failure::{Context, Exit, Failure, tell};
+use crate::service::keys::Keys;
+use crate::service::passphrase::NewPassphraseArgs;
+use crate::service::request::Note;
+use crate::service::trail_keeping::note_restore;
+use crate::service::vault::{self};
 use crate::sys::{self, Show};
-
-use super::super::control::Note;
-use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
-use super::super::passphrase::NewPassphraseArgs;
-use super::super::target::{Daemon, Target};
-use super::super::trail;
-use super::super::vault::{self, Keys};
-use super::VaultArgs;
 
 /// Bytes of a recovery text, of which the largest key file gives fewer.
 const LONGEST: u64 = 32 << 20;
@@ -74,7 +76,7 @@ pub struct RestoreArgs {
 /// then.
 pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
     let keys = args.vault.open_keys()?;
-    trail::note(&Target::find(&args.vault.vault)?, &keys, Note::Backup)?;
+    note::record(&Target::find(&args.vault.vault)?, &keys, Note::Backup)?;
     let ring = keys.read()?.ring;
     if args.words {
         print(&ring.recovery_words())?;
@@ -90,7 +92,7 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
         Some(path) if path == Path::new("-") => print(text.trim_end())?,
         Some(path) => {
             write_new(path, text.as_bytes())
-                .or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
+                .context(Exit::Failed, || format!("the backup {}", path.shown()))?;
             let shown = path.shown();
             if args.vault.json {
                 let file = path.to_string_lossy();
@@ -149,7 +151,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
         Some(NewProtector::Raw) | None => &NoPassphrase,
     };
     let keys = Keys::open(&id, Some(&path), unlock)?;
-    trail::note_restore(&target.vault, &keys)?;
+    note_restore(&target.vault, &keys)?;
     if args.json {
         let key_file = path.to_string_lossy();
         print_json(
@@ -170,7 +172,7 @@ fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
     } else {
         sys::open_input(path).and_then(read_text)
     };
-    let text = read.or_fail(Exit::Failed, || format!("the backup {}", path.shown()))?;
+    let text = read.context(Exit::Failed, || format!("the backup {}", path.shown()))?;
     let ring = if text.contains("-----") {
         KeyRing::import_recovery(&text)?
     } else {

@@ -1,25 +1,19 @@
-//! `atrest key grant` and `revoke`: who may use a master key. A change of a policy is data like
-//! [`super::KeyChange`], and done by the daemon of a mounted vault.
+//! `atrest key grant` and `revoke`: who may use a master key.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-
+use crate::cli::backend::Backend;
+use crate::cli::key::args::KeyArgs;
+use crate::cli::output::{print, print_json};
+use crate::cli::target::{Target, within};
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
-use crate::keys::{KeyError, KeyRing, Timestamp};
+use crate::keys::{KeyError, Timestamp};
+use crate::service::failure::{Exit, Failure, tell};
+use crate::service::principals::{self};
+use crate::service::request::{PolicyChange, Request};
+use crate::service::response::PolicyChanged;
 use crate::sys::Show;
-
-use super::super::control::Request;
-use super::super::exit::{Context, Exit, Failure, print, print_json, tell};
-use super::super::policy::words;
-use super::super::principals;
-use super::super::target::{Daemon, Target};
-use super::super::trail::recorded;
-use super::super::vault::{self, Keys};
-use super::super::verify::within;
-use super::KeyArgs;
 
 /// Arguments of `grant` and `revoke`.
 #[derive(Debug, clap::Args)]
@@ -75,72 +69,6 @@ fn action(word: &str) -> Result<Action, String> {
     Action::of_word(word).ok_or_else(|| format!("the actions are {all}"))
 }
 
-/// A change of a master key's policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyChange {
-    /// The key's name or id.
-    pub name: String,
-    /// The grant.
-    pub grant: Grant,
-    /// Whether it is taken back.
-    pub revoke: bool,
-    /// Only says what it would be like.
-    pub dry_run: bool,
-    /// Even if nobody could then use the key.
-    pub confirmed: bool,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyChanged {
-    /// The key's name.
-    pub key: String,
-    /// Its grants.
-    pub grants: Vec<Grant>,
-    /// What nobody may do any more whom the policy speaks of, and somebody could before.
-    pub locks_out: Option<Action>,
-}
-
-impl PolicyChange {
-    /// Does it to a ring, of a vault whose directory is of the user `owner`.
-    ///
-    /// # Errors
-    /// [`KeyError`] where the key or the grant does not allow it; [`KeyError::LocksOut`] unless
-    /// that is confirmed.
-    pub fn apply(&self, ring: &mut KeyRing, owner: u32) -> Result<PolicyChanged, KeyError> {
-        let now = Timestamp::now();
-        let key = ring.key(&self.name)?.name().to_owned();
-        let policy = ring.policy_mut(&self.name)?;
-        let before = policy.clone();
-        if self.revoke {
-            policy.revoke(&self.grant, now)?;
-        } else {
-            policy.grant(self.grant.clone(), now)?;
-        }
-        let locks_out = [Action::Decrypt, Action::PutPolicy].into_iter().find(|&action| {
-            before.lets_anybody(action, owner, now) && !policy.lets_anybody(action, owner, now)
-        });
-        match locks_out {
-            Some(action) if !self.confirmed && !self.dry_run => {
-                Err(KeyError::LocksOut { key, action })
-            }
-            _ => Ok(PolicyChanged { key, grants: policy.grants().to_vec(), locks_out }),
-        }
-    }
-
-    /// Whether somebody who could use the key may not afterwards.
-    pub fn takes_away(&self) -> bool {
-        !self.dry_run && (self.grant.effect == Effect::Deny) != self.revoke
-    }
-
-    /// What was done, as a sentence.
-    pub fn done(&self, key: &str) -> String {
-        let verb = if self.revoke { "Took back" } else { "Granted" };
-        let sentence = format!("{verb} for the master key `{key}`: {}", words(&self.grant));
-        if self.dry_run { format!("Would say: {sentence} Nothing was changed.") } else { sentence }
-    }
-}
-
 /// Does what is asked.
 ///
 /// # Errors
@@ -151,8 +79,11 @@ pub fn run(args: &GrantArgs, revoke: bool) -> Result<Exit, Failure> {
     let grant = args.grant(&target, revoke)?;
     let name = args.key.name.clone();
     let rehearsal = PolicyChange { name, grant, revoke, dry_run: true, confirmed: args.yes >= 2 };
-    let who = Performer::of(args, &target)?;
-    let rehearsed = who.perform(&rehearsal, &target)?;
+    let backend = Backend::of(&target, &args.key.vault)?;
+    let perform = |change: &PolicyChange| -> Result<PolicyChanged, Failure> {
+        backend.perform(&Request::Policy(change.clone()), &|_| ())
+    };
+    let rehearsed = perform(&rehearsal)?;
     let (change, changed) = match args.dry_run {
         true => (rehearsal, rehearsed),
         false => {
@@ -164,12 +95,12 @@ pub fn run(args: &GrantArgs, revoke: bool) -> Result<Exit, Failure> {
                 None => false,
             };
             let change = PolicyChange { dry_run: false, confirmed, ..rehearsal };
-            let changed = who.perform(&change, &target)?;
+            let changed = perform(&change)?;
             (change, changed)
         }
     };
     if args.key.vault.json {
-        print_json(&json!(changed))?;
+        print_json(&changed)?;
     } else {
         print(&change.done(&changed.key))?;
     }
@@ -216,53 +147,6 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
         let sentence = format!("{} is not UTF-8, so no grant can name it", path.shown());
         Failure::new(Exit::Usage, sentence)
     })
-}
-
-/// Who changes the policy: this process, with nobody mounting meanwhile, or the daemon.
-enum Performer {
-    Here { keys: Box<Keys>, owner: u32, _turn: vault::Turn },
-    Daemon,
-}
-
-impl Performer {
-    fn of(args: &GrantArgs, target: &Target) -> Result<Self, Failure> {
-        if let Daemon::Reached(_) = target.daemon()? {
-            return Ok(Self::Daemon);
-        }
-        let id = vault::describe(&target.vault)?.vault;
-        let held = &args.key.vault;
-        let keys = Keys::open(&id, held.key_file.as_deref(), &held.unlock)?;
-        let turn = vault::Turn::unused(&target.vault)?;
-        let owner = vault::owner(&target.vault, &keys)?;
-        Ok(Self::Here { keys: Box::new(keys), owner, _turn: turn })
-    }
-
-    fn perform(&self, change: &PolicyChange, target: &Target) -> Result<PolicyChanged, Failure> {
-        match self {
-            Self::Here { keys, owner, .. } => {
-                if change.dry_run {
-                    return Ok(change.apply(&mut keys.read()?.ring, *owner)?);
-                }
-                let request = Request::Policy(change.clone());
-                recorded(&target.vault, keys, &request, |_| {
-                    let (changed, file) = keys.edit(|file| change.apply(&mut file.ring, *owner))?;
-                    vault::note_change(&target.vault, &file.ring, file.mark());
-                    Ok((changed, file.ring))
-                })
-            }
-            Self::Daemon => match target.daemon()? {
-                Daemon::Reached(client) => {
-                    let changed = client.ask(&Request::Policy(change.clone()), &mut |_| ())?;
-                    serde_json::from_value(changed)
-                        .or_fail(Exit::Failed, || "the daemon".to_owned())
-                }
-                Daemon::None => {
-                    let sentence = "the vault was unmounted meanwhile: nothing was changed";
-                    Err(Failure::new(Exit::Busy, sentence))
-                }
-            },
-        }
-    }
 }
 
 /// Goes on only if that was said twice: by `--yes --yes`, or on the terminal.

@@ -1,35 +1,29 @@
 //! `atrest key`: the life of the master keys.
 
+mod args;
 mod backup;
-mod change;
 mod files;
 mod grant;
+mod note;
 mod protector;
 mod show;
 
 use std::io::{self, BufRead, IsTerminal};
-use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::format::VolumeId;
-use crate::keys::{
-    DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, NoPassphrase, Timestamp,
-};
+use args::KeyArgs;
 
-use super::control::Request;
-use super::exit::{Context, Exit, Failure, print, print_json, tell};
-use super::passphrase::UnlockArgs;
-use super::target::{Daemon, Target};
-use super::trail::recorded;
-use super::vault::{self, Keys};
-
-pub use change::{Action, KeyChange};
-pub use files::FileWork;
-
-use files::Wrapped;
-pub use grant::PolicyChange;
+use crate::cli::backend::Backend;
+use crate::cli::output::{print, print_json};
+use crate::cli::progress::Bar;
+use crate::cli::target::Target;
+use crate::cli::vault_args::VaultArgs;
+use crate::keys::{DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, Timestamp};
+use crate::service::failure::{Exit, Failure, tell};
+use crate::service::key_change::{Action, KeyChange};
+use crate::service::request::{FileWork, Request};
+use crate::service::response::Wrapped;
 
 /// The life of the master keys: list, rotate, rewrap, retire, disable, protect, back up.
 #[derive(Debug, clap::Subcommand)]
@@ -103,56 +97,6 @@ pub enum Command {
     Protector(protector::Command),
 }
 
-/// A vault and its key file.
-#[derive(Debug, clap::Args)]
-pub struct VaultArgs {
-    /// The vault, or where it is mounted
-    pub vault: PathBuf,
-    /// The vault's key file; a mounted vault has its own [default: $ATREST_KEY_FILE, or the place
-    /// where init put it]
-    #[arg(long, value_name = "F")]
-    pub key_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub unlock: UnlockArgs,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl VaultArgs {
-    /// Opens the key file here, though a daemon may have the vault; it tells where it lies.
-    ///
-    /// # Errors
-    /// [`Exit::Vault`], [`Exit::KeyFile`].
-    pub fn open_keys(&self) -> Result<Keys, Failure> {
-        let (id, path) = self.locate_keys()?;
-        Keys::open(&id, path.as_deref(), &self.unlock)
-    }
-
-    /// The vault's id, and where the key file is if something says so.
-    fn locate_keys(&self) -> Result<(VolumeId, Option<PathBuf>), Failure> {
-        let target = Target::find(&self.vault)?;
-        let id = vault::describe(&target.vault)?.vault;
-        let path = match (&self.key_file, target.daemon()?) {
-            (None, Daemon::Reached(client)) => {
-                super::status::Status::of_daemon(client)?.key_file.map(PathBuf::from)
-            }
-            (path, _) => path.clone(),
-        };
-        Ok((id, path))
-    }
-}
-
-/// A vault and one of its master keys.
-#[derive(Debug, clap::Args)]
-pub struct KeyArgs {
-    #[command(flatten)]
-    vault: VaultArgs,
-    /// The master key's name or id
-    #[arg(default_value = DEFAULT_KEY)]
-    name: String,
-}
-
 /// Does what is asked.
 ///
 /// # Errors
@@ -192,58 +136,10 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
     }
 }
 
-/// What `list --json` prints.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Listed {
-    /// The vault's id.
-    pub vault_id: VolumeId,
-    /// Where the key file lies.
-    pub key_file: String,
-    /// The keys, or those of them that who asks may see.
-    pub keys: Vec<KeyDescription>,
-}
-
-impl VaultArgs {
-    /// What a master key wraps.
-    fn wrapped(&self, name: &str) -> Result<Wrapped, Failure> {
-        let target = Target::find(&self.vault)?;
-        match target.daemon()? {
-            Daemon::Reached(client) => Wrapped::ask(client, name),
-            Daemon::None => Wrapped::here(&target.vault, &self.open_keys()?, name),
-        }
-    }
-
-    /// Whether there is a master key of this name or id; `None` where that takes asking for a passphrase.
-    pub fn knows_key(&self, name: &str) -> Option<bool> {
-        let keys = if Target::find(&self.vault).ok()?.client().is_some() {
-            self.listed().ok()?.keys
-        } else {
-            let (id, path) = self.locate_keys().ok()?;
-            Keys::open(&id, path.as_deref(), &NoPassphrase).ok()?.read().ok()?.ring.describe()
-        };
-        Some(keys.iter().any(|key| key.name == name || key.id.to_string() == name))
-    }
-
-    /// The keys, as the daemon knows them or, where none is asked, as the key file has them.
-    fn listed(&self) -> Result<Listed, Failure> {
-        if let (None, Daemon::Reached(client)) =
-            (&self.key_file, Target::find(&self.vault)?.daemon()?)
-        {
-            let listed = client.ask(&Request::Keys, &mut |_| ())?;
-            return serde_json::from_value(listed)
-                .or_fail(Exit::Failed, || "the daemon".to_owned());
-        }
-        let keys = self.open_keys()?;
-        let ring = keys.read()?.ring;
-        let key_file = keys.path.to_string_lossy().into_owned();
-        Ok(Listed { vault_id: ring.volume_id(), key_file, keys: ring.describe() })
-    }
-}
-
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
-    let listed = args.listed()?;
+    let listed = args.list()?;
     if args.json {
-        print_json(&json!(listed))?;
+        print_json(&listed)?;
     } else {
         print(&show::table(&listed.keys))?;
     }
@@ -251,16 +147,23 @@ fn list(args: &VaultArgs) -> Result<Exit, Failure> {
 }
 
 fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
-    let keys = args.vault.listed()?.keys;
+    let keys = args.vault.list()?.keys;
     let named = keys.iter().find(|key| key.name == args.name);
     let key = named.or_else(|| keys.iter().find(|key| key.id.to_string() == args.name));
     let key = key.ok_or_else(|| KeyError::NoSuchKey(args.name.clone()))?;
     if args.vault.json {
-        print_json(&json!(key))?;
+        print_json(key)?;
     } else {
         print(&show::in_full(key))?;
     }
     Ok(Exit::Done)
+}
+
+/// Has what a master key wraps counted.
+fn count(backend: &Backend<'_>, name: &str) -> Result<Wrapped, Failure> {
+    let work = FileWork::Count { name: name.to_owned() };
+    let bar = Bar::new(work.name());
+    backend.perform(&Request::Work(work), &|step| bar.show(step))
 }
 
 /// Goes on only if the key's name is typed at the terminal.
@@ -269,7 +172,9 @@ fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
         "that destroys the master key `{name}` for good, and all that it wraps can't be opened any more"
     );
     if io::stdin().is_terminal() {
-        let wrapped = args.wrapped(name).map_or_else(
+        let target = Target::find(&args.vault)?;
+        let wrapped = Backend::of(&target, args).and_then(|backend| count(&backend, name));
+        let wrapped = wrapped.map_or_else(
             |failure| format!("which can't be counted ({failure})"),
             |wrapped| format!("the keys of {}", wrapped.in_words()),
         );
@@ -286,35 +191,17 @@ fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
     Err(Failure::new(Exit::Usage, format!("{sentence}; `--yes` does it")))
 }
 
-/// Changes a master key, by the daemon or, with nobody mounting meanwhile, here.
+/// Has a master key changed, and prints what it is then.
 fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result<Exit, Failure> {
     let change = KeyChange { name: name.to_owned(), action, dry_run };
     let target = Target::find(&args.vault)?;
-    // What can't be counted is not told, and keeps nobody from the change.
-    let mut wrapped = None;
-    let key: KeyDescription = match target.daemon()? {
-        Daemon::Reached(client) => {
-            let key = client.ask(&Request::Change(change.clone()), &mut |_| ())?;
-            if change.ends_use() {
-                wrapped = target.client().and_then(|client| Wrapped::ask(client, name).ok());
-            }
-            serde_json::from_value(key).or_fail(Exit::Failed, || "the daemon".to_owned())?
-        }
-        Daemon::None => {
-            let id = vault::describe(&target.vault)?.vault;
-            let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-            let _turn = vault::Turn::unused(&target.vault)?;
-            let request = Request::Change(change.clone());
-            if change.ends_use() {
-                wrapped = Wrapped::here(&target.vault, &keys, name).ok();
-            }
-            recorded(&target.vault, &keys, &request, |_| {
-                let (key, file) = vault::change(&keys, &change)?;
-                vault::note_change(&target.vault, &file.ring, file.mark());
-                Ok((key, file.ring))
-            })?
-        }
-    };
+    let backend = Backend::of(&target, args)?;
+    // What can't be counted is left out, and prevents no change.
+    let count = || change.ends_use().then(|| count(&backend, name).ok()).flatten();
+    // A daemon counts also what a key has wrapped that is destroyed.
+    let before = if backend.is_daemon() { None } else { count() };
+    let key: KeyDescription = backend.perform(&Request::Change(change.clone()), &|_| ())?;
+    let wrapped = if backend.is_daemon() { count() } else { before };
     if args.json {
         let mut key = json!(key);
         if let (Some(key), Some(wrapped)) = (key.as_object_mut(), wrapped) {

@@ -5,15 +5,16 @@
 
 use serde_json::json;
 
+use super::note;
+use crate::cli::output::{print, print_json};
+use crate::cli::target::{Daemon, Target};
+use crate::cli::vault_args::VaultArgs;
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
-
-use super::super::control::{Note, Request};
-use super::super::exit::{Exit, Failure, print, print_json, tell};
-use super::super::passphrase::NewPassphraseArgs;
-use super::super::target::{Daemon, Target};
-use super::super::trail;
-use super::super::vault;
-use super::{Keys, VaultArgs};
+use crate::service::failure::{Exit, Failure, tell};
+use crate::service::keys::Keys;
+use crate::service::passphrase::NewPassphraseArgs;
+use crate::service::request::{Note, Request};
+use crate::service::vault::{self};
 
 /// Show and change who can open the key file.
 #[derive(Debug, clap::Subcommand)]
@@ -99,7 +100,7 @@ fn edit(
     change: impl FnOnce(&mut OpenKeyFile) -> Result<u32, KeyError>,
 ) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
-    trail::note(&target, keys, note)?;
+    note::record(&target, keys, note)?;
     let (_, file) = keys.edit(change)?;
     match target.daemon()? {
         Daemon::None => vault::note_change(&target.vault, &file.ring, file.mark()),

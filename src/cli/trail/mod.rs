@@ -1,38 +1,29 @@
 //! `atrest trail`: who used the master keys, and whether the record of it is whole.
 
-mod events;
-mod keep;
-mod options;
-mod readers;
+mod lines;
 mod show;
-mod sinks;
 mod source;
 
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use crate::keys::Timestamp;
-use crate::sys::{self, Show};
+use crate::sys::Show;
 use crate::trail::{EventName, Filter, Head, Report, number};
 
-use super::exit::{Exit, Failure, print, print_json, tell};
-use super::key::VaultArgs;
-use super::principals;
-use super::target::Target;
-use super::verify::within;
-
-pub use events::{event, keep as keep_events, leaves_trail, of_key};
-pub use keep::{claimed_directory, for_mount, note, note_restore, place, recorded};
-pub use options::{TrailArgs, TrailOptions};
-pub use readers::Readers;
-pub use show::counted;
-pub use source::{TrailRequest, answer};
-
+use crate::cli::backend::Backend;
+use crate::cli::output::{print, print_json};
+use crate::cli::target::{Target, within};
+use crate::cli::trail::lines::Lines;
+use crate::cli::vault_args::VaultArgs;
+use crate::service::failure::{Exit, Failure, tell};
+use crate::service::principals::{self};
+use crate::service::request::{Request, TrailRequest};
+use crate::service::text::counted;
 use source::Source;
 
 /// How often `tail -f` looks.
@@ -180,14 +171,17 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
     if report.findings.is_empty() {
         return Ok(Exit::Done);
     }
-    let places = show::counted(report.findings.len() as u64, "place");
+    let places = counted(report.findings.len() as u64, "place");
     tell(&format!("the trail was changed in {places}: {CLOSE}"));
     Ok(Exit::Damage)
 }
 
 fn acknowledge(args: &AcknowledgeArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault.vault)?;
-    let report = source::acknowledge(&target, &args.vault, &args.reason)?;
+    let report = Backend::of(&target, &args.vault)?.perform::<Report>(
+        &Request::Trail(TrailRequest::Acknowledge(args.reason.clone())),
+        &|_| (),
+    )?;
     if args.vault.json {
         print_json(&json!(report))?;
         return Ok(Exit::Done);
@@ -196,7 +190,7 @@ fn acknowledge(args: &AcknowledgeArgs) -> Result<Exit, Failure> {
         0 => print("There is nothing wrong with the trail that was not acknowledged.")?,
         places => {
             print(&show::report(&report))?;
-            print(&format!("Acknowledged {}.", show::counted(places, "place")))?;
+            print(&format!("Acknowledged {}.", counted(places, "place")))?;
         }
     }
     Ok(Exit::Done)
@@ -320,52 +314,4 @@ fn tail(args: &TailArgs) -> Result<Exit, Failure> {
         })?;
     }
     out.finish()
-}
-
-/// Whether whoever reads an output has closed it, which a write would tell as well (poll(2),
-/// POLLERR).
-fn has_left(out: &BufWriter<io::StdoutLock<'static>>) -> bool {
-    let mut ends = [PollFd::new(out.get_ref(), PollFlags::empty())];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut ends, Some(&at_once)).is_ok()
-        && ends.iter().any(|end| end.revents().contains(PollFlags::ERR))
-}
-
-/// Lines on their way to the person, until they have left.
-struct Lines {
-    out: BufWriter<io::StdoutLock<'static>>,
-    as_json: bool,
-    names: show::Names,
-    failed: Option<io::Error>,
-}
-
-impl Lines {
-    fn new(as_json: bool) -> Self {
-        let out = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-        Self { out, as_json, names: show::Names::default(), failed: None }
-    }
-
-    /// Whether to go on.
-    fn put(&mut self, line: &str) -> bool {
-        let written = match self.as_json {
-            true => writeln!(self.out, "{}", sys::harmless_json(line)),
-            false => writeln!(self.out, "{}", show::line(line, &mut self.names)),
-        };
-        self.failed = written.err();
-        self.failed.is_none()
-    }
-
-    /// Whether somebody still reads.
-    fn flush(&mut self) -> Result<bool, Failure> {
-        let flushed = self.failed.take().map_or_else(|| self.out.flush(), Err);
-        match flushed {
-            Ok(()) => Ok(!has_left(&self.out)),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn finish(mut self) -> Result<Exit, Failure> {
-        self.flush().map(|_| Exit::Done)
-    }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use crate::service::principals::{self};
+use crate::service::text::counted;
 use crate::sys::{self, Show};
 use crate::trail::{Line, Reader, Report};
-
-use super::super::principals;
 
 /// Users' names, looked up once.
 #[derive(Debug, Default)]
@@ -73,11 +73,6 @@ pub fn readers(readers: &[Reader]) -> String {
         line
     };
     readers.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// So many of something.
-pub fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What `verify` found.

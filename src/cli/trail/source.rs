@@ -3,99 +3,18 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
-use crate::crypto::TrailKeys;
-use crate::fs::Fs;
-use crate::keys::KeyRing;
-use crate::store::{Access, TrailSeal, Vault};
-use crate::trail::{self, EventName, Filter, Head, Mounts, Reader, Report, Trail, TrailError, Who};
-
-use super::super::control::Request;
-use super::super::exit::{Context, Exit, Failure};
-use super::super::key::VaultArgs;
-use super::super::target::{Daemon, Target};
-use super::super::vault::{self, Keys};
-use super::Lines;
-use super::events::of_key;
-use super::keep::{directory, mounts, recorded};
-use super::readers::Readers;
-
-/// Lines that the daemon hands over at once.
-const BATCH: usize = 20_000;
-/// And in bytes, but for the last of them.
-const BATCH_LEN: usize = 16 << 20;
-
-/// What a daemon can be asked about its trail.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TrailRequest {
-    /// To write what it has, and say where.
-    Flush,
-    /// For some of the lines that meet it.
-    Lines(Filter),
-    /// Who read a file.
-    WhoRead(PathBuf),
-    /// To record, for this reason, that what is wrong with it was looked into.
-    Acknowledge(String),
-    /// Whether the trail is whole, and has the line that was kept elsewhere.
-    Verify(Option<String>),
-}
-
-/// What the daemon answers a process, of which it notes how far it has come.
-///
-/// # Errors
-/// [`Exit::Trail`] where it keeps none; those of reading.
-pub fn answer(
-    request: &TrailRequest,
-    (readers, who): (&Readers, &Who),
-    vault: &Path,
-    fs: &Fs,
-) -> Result<Value, Failure> {
-    let directory = match fs.trail() {
-        Some(kept) => {
-            kept.flush();
-            PathBuf::from(kept.condition().directory)
-        }
-        None => directory(vault, None, || trail_keys(&fs.vault().context().ring()))?,
-    };
-    match request {
-        TrailRequest::Flush => Ok(json!(directory)),
-        TrailRequest::Lines(filter) => {
-            let (mut lines, mut last) = (Vec::new(), filter.after.unwrap_or_default());
-            let mut len = 0;
-            trail::query(&directory, filter, &mut |text, line| {
-                lines.push(text.to_owned());
-                last = line.sequence;
-                len += text.len();
-                lines.len() < BATCH && len < BATCH_LEN
-            })?;
-            readers.note(who, last);
-            Ok(json!(lines))
-        }
-        TrailRequest::WhoRead(path) => {
-            let now = Vault::file_id(vault, path).map(|id| id.to_string());
-            Ok(json!(trail::who_read(&directory, &path.to_string_lossy(), now)?))
-        }
-        TrailRequest::Acknowledge(reason) => {
-            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
-            let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
-            let mounts = fs.vault().own_mounts().ok();
-            let report = verified_with(vault, (&directory, mounts), &keys, None)?;
-            let ring = fs.vault().context().ring();
-            acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
-            Ok(json!(report))
-        }
-        TrailRequest::Verify(head) => {
-            let head = head.as_deref().map(str::parse).transpose();
-            let head = head.map_err(|what: &str| Failure::new(Exit::Usage, what))?;
-            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
-            let mounts = fs.vault().own_mounts().ok();
-            Ok(json!(verified_with(vault, (&directory, mounts), &keys, head)?))
-        }
-    }
-}
+use crate::cli::target::{Daemon, Target};
+use crate::cli::trail::lines::Lines;
+use crate::cli::vault_args::VaultArgs;
+use crate::service::failure::{Exit, Failure};
+use crate::service::keys::Keys;
+use crate::service::request::{Request, TrailRequest};
+use crate::service::response::Response;
+use crate::service::trail_keeping::directory;
+use crate::service::trail_report::{trail_keys, verify_at_rest};
+use crate::service::vault::{self};
+use crate::store::Vault;
+use crate::trail::{self, Filter, Head, Reader, Report};
 
 /// A trail that is looked at.
 pub enum Source {
@@ -115,11 +34,9 @@ impl Source {
         let found = directory(&target.vault, named, keys);
         let client = if named.is_some() { None } else { target.client() };
         let Some(client) = client else { return Ok(Self::Files(found?)) };
-        let flushed = client.ask(&Request::Trail(TrailRequest::Flush), &mut |_| ());
-        let path: PathBuf = match flushed {
-            Ok(path) => {
-                serde_json::from_value(path).or_fail(Exit::Failed, || "the daemon".into())?
-            }
+        let flushed = client.ask(&Request::Trail(TrailRequest::Flush), &|_| ());
+        let path: PathBuf = match flushed.and_then(TryInto::try_into) {
+            Ok(path) => path,
             // Who may read the files needs no leave of the daemon; others were refused once.
             Err(failure) => match found {
                 Ok(path) if path.read_dir().is_ok() => path,
@@ -219,83 +136,21 @@ pub fn verified(
     named: Option<&Path>,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
-    let daemon = target.daemon();
-    if let (Ok(Daemon::Reached(_)), None) = (&daemon, named) {
-        return ask(target, TrailRequest::Verify(head.map(|head| head.to_string())));
+    let head = head.map(|head| head.to_string());
+    if let (Ok(Daemon::Reached(_)), None) = (target.daemon(), named) {
+        return ask(target, TrailRequest::Verify(head));
     }
     let id = vault::describe(&target.vault)?.vault;
     let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-    let ring = keys.read()?.ring;
-    let keys = trail_keys(&ring)?;
-    // First: a mount that begins meanwhile tells the trail after the vault.
-    let mounts = mounts(&target.vault, &ring);
-    let directory = directory(&target.vault, named, || Ok(keys.clone()))?;
-    verified_with(&target.vault, (&directory, mounts), &keys, head)
+    verify_at_rest(&target.vault, &keys.read()?.ring, named, head.as_deref())
 }
 
-/// Records that what is wrong with a trail was looked into, by the daemon or here with the key file;
-/// returns what that is.
-///
-/// # Errors
-/// [`Exit::KeyFile`], [`Exit::Trail`]; those of the daemon.
-pub fn acknowledge(target: &Target, args: &VaultArgs, reason: &str) -> Result<Report, Failure> {
-    if let Daemon::Reached(_) = target.daemon()? {
-        return ask(target, TrailRequest::Acknowledge(reason.to_owned()));
-    }
-    let id = vault::describe(&target.vault)?.vault;
-    let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-    let request = Request::Trail(TrailRequest::Acknowledge(reason.to_owned()));
-    recorded(&target.vault, &keys, &request, |trail| {
-        let ring = keys.read()?.ring;
-        let trail_keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
-        let directory = directory(&target.vault, None, || Ok(trail_keys.clone()))?;
-        let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
-        kept.flush();
-        let mounts = mounts(&target.vault, &ring);
-        let report = verified_with(&target.vault, (&directory, mounts), &trail_keys, None)?;
-        acknowledge_in(kept, (&report, reason), &trail_keys, (&ring, &Who::here()))?;
-        Ok((report, ring))
-    })
-}
-
-fn trail_keys(ring: &KeyRing) -> Result<TrailKeys, Failure> {
-    Ok(ring.trail_keys().ok_or(TrailError::NoKey)?)
-}
-
-fn acknowledge_in(
-    kept: &Trail,
-    (report, reason): (&Report, &str),
-    keys: &TrailKeys,
-    (ring, who): (&KeyRing, &Who),
-) -> Result<(), Failure> {
-    if report.findings.is_empty() {
-        return Ok(());
-    }
-    let digests: Vec<_> = report.findings.iter().map(|finding| finding.digest(keys)).collect();
-    let mut event =
-        of_key(EventName::AcknowledgeTrail, ring, ring.default_key().name(), who.clone());
-    event.parameters.details = Some(json!({ "reason": reason, "findings": digests }));
-    Ok(kept.record_durably(event)?)
-}
-
-fn verified_with(
-    vault: &Path,
-    (directory, mounts): (&Path, Option<Mounts>),
-    keys: &TrailKeys,
-    head: Option<Head>,
-) -> Result<Report, Failure> {
-    let keeper =
-        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault::failure(vault, error))?;
-    Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref())?)
-}
-
-fn ask<T: serde::de::DeserializeOwned>(
-    target: &Target,
-    request: TrailRequest,
-) -> Result<T, Failure> {
+fn ask<T>(target: &Target, request: TrailRequest) -> Result<T, Failure>
+where
+    T: TryFrom<Response, Error = Failure>,
+{
     let client = target.client().ok_or_else(|| {
         Failure::new(Exit::Busy, "the vault was unmounted meanwhile, or its daemon can't be asked")
     })?;
-    let answer = client.ask(&Request::Trail(request), &mut |_| ())?;
-    serde_json::from_value(answer).or_fail(Exit::Failed, || "the daemon".to_owned())
+    client.ask(&Request::Trail(request), &|_| ())?.try_into()
 }

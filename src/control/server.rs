@@ -1,0 +1,239 @@
+//! The daemon's side.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::control::limits::{self, Connection, Connections};
+use crate::control::protocol::Reply;
+use crate::control::{Peer, SocketPath};
+use crate::fs::Progress;
+use crate::service::failure::{Exit, Failure};
+use crate::service::request::Request;
+use crate::service::response::Response;
+
+/// How long a client may take over all of its request, and over taking an answer.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest request in bytes: a path takes up to 4096, escaped six times as much.
+const MAX_REQUEST_LEN: usize = 512 * 1024;
+/// How often a client hears of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Somebody who knows the answers.
+pub trait RequestHandler: Send + Sync {
+    /// RequestHandler a request of `peer`. `progress` says whether to go on: not when the client has left or the
+    /// daemon is to end.
+    ///
+    /// # Errors
+    /// What the client is to be told.
+    fn answer(
+        &self,
+        request: Request,
+        peer: &Peer,
+        progress: &(dyn Fn(Progress) -> bool + Sync),
+    ) -> Result<Response, Failure>;
+}
+
+/// A socket on which requests are answered, each in a thread of its own.
+pub struct Server {
+    path: PathBuf,
+    work: Arc<Work>,
+}
+
+#[derive(Default)]
+struct Work {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    stopping: bool,
+}
+
+impl Server {
+    /// Listens at a place, where nobody else does: who holds the vault's lock may. The members of
+    /// `admins`, if that is a group, are heard too.
+    ///
+    /// # Errors
+    /// Those of making the directory, the socket and the thread.
+    pub fn listen(
+        place: &SocketPath,
+        admins: Option<u32>,
+        answers: Arc<dyn RequestHandler>,
+    ) -> io::Result<Self> {
+        place.prepare(admins.is_some())?;
+        let path = place.path().to_owned();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Whoever connects before the mode is set is asked who they are, as everybody is.
+        let listener = UnixListener::bind(&path)?;
+        if admins.is_some() {
+            chown(&path, None, admins)?;
+        }
+        let mode = if admins.is_some() { 0o660 } else { 0o600 };
+        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        let work = Arc::new(Work::default());
+        let server = Self { path, work: Arc::clone(&work) };
+        let user = place.user();
+        thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let door = Door { user, admins, connections: Arc::default() };
+            for stream in listener.incoming() {
+                match stream {
+                    Ok(stream) => door.receive(stream, &work, &answers),
+                    // Out of descriptors, say: it may pass.
+                    Err(error) => {
+                        log::warn!("control socket: {error}");
+                        thread::sleep(Duration::from_secs(1));
+                    }
+                }
+            }
+        })?;
+        Ok(server)
+    }
+
+    /// Takes no more requests, tells those that run to end, and waits until they have.
+    pub fn stop(self) {
+        // Gone already, it is as it should be.
+        let _ = fs::remove_file(&self.path);
+        let mut state = self.work.state.lock();
+        state.stopping = true;
+        self.work.changed.wait_while(&mut state, |state| state.running > 0);
+    }
+}
+
+impl Work {
+    /// Counts a request in, unless the daemon is ending.
+    fn begin(self: &Arc<Self>) -> Option<Running> {
+        let mut state = self.state.lock();
+        if state.stopping {
+            return None;
+        }
+        state.running += 1;
+        Some(Running(Arc::clone(self)))
+    }
+}
+
+/// A request that is being answered; counted out on drop.
+struct Running(Arc<Work>);
+
+impl Running {
+    fn may_go_on(&self) -> bool {
+        !self.0.state.lock().stopping
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.state.lock().running -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Who is let in, and how many at a time.
+struct Door {
+    user: u32,
+    admins: Option<u32>,
+    connections: Arc<Connections>,
+}
+
+impl Door {
+    fn receive(&self, stream: UnixStream, work: &Arc<Work>, answers: &Arc<dyn RequestHandler>) {
+        let Some(peer) = Peer::of(&stream) else { return };
+        let privileged = [0, self.user];
+        let is_admin = || self.admins.is_some_and(|group| peer.is_in(group));
+        if !privileged.contains(&peer.uid) && !is_admin() {
+            log::warn!("control socket: user {} was refused", peer.uid);
+            return;
+        }
+        let Some(connection) = self.connections.begin(peer.uid, &privileged) else {
+            // The first line of a connection always finds room in its buffer.
+            let sentence = "the daemon has enough to answer: ask again later";
+            send(&stream, &Err(Failure::new(Exit::Busy, sentence)).into());
+            return;
+        };
+        let (work, answers) = (Arc::clone(work), Arc::clone(answers));
+        let conversation = thread::Builder::new()
+            .name("control request".to_owned())
+            .spawn(move || converse(&stream, (&peer, connection), &work, answers.as_ref()));
+        if let Err(error) = conversation {
+            log::warn!("control socket: {error}");
+        }
+    }
+}
+
+fn converse(
+    stream: &UnixStream,
+    (peer, _connection): (&Peer, Connection),
+    work: &Arc<Work>,
+    answers: &dyn RequestHandler,
+) {
+    let Some(request) = read_request(stream) else { return };
+    let request = request.map(|request| request.check().map(|()| request));
+    let answered = match (request, work.begin()) {
+        (Ok(Err(failure)), _) => Err(failure),
+        (Ok(Ok(request)), Some(running)) => {
+            let teller = Mutex::new(Teller { stream, told: None });
+            answers.answer(request, peer, &|step| teller.lock().tell(step) && running.may_go_on())
+        }
+        (Ok(Ok(_)), None) => Err(Failure::new(Exit::Busy, "the vault is being unmounted")),
+        (Err(error), _) => Err(Failure::new(
+            Exit::Failed,
+            format!("the daemon does not know this request; is it of another version? ({error})"),
+        )),
+    };
+    send(stream, &answered.into());
+}
+
+/// Tells the client of progress, not of every step.
+struct Teller<'a> {
+    stream: &'a UnixStream,
+    told: Option<(Instant, Progress)>,
+}
+
+impl Teller<'_> {
+    /// Whether the client is still there.
+    fn tell(&mut self, step: Progress) -> bool {
+        let is_due = match self.told {
+            // Steps of several threads can come out of order.
+            Some((_, told)) if told.done >= step.done => false,
+            Some((when, _)) => when.elapsed() >= PROGRESS_INTERVAL || step.done == step.total,
+            None => true,
+        };
+        if is_due {
+            self.told = Some((Instant::now(), step));
+            return send(self.stream, &Reply::Progress(step));
+        }
+        true
+    }
+}
+
+/// The request; None from a client that leaves or waits too long.
+fn read_request(stream: &UnixStream) -> Option<serde_json::Result<Request>> {
+    let line = limits::read_line(stream, MAX_REQUEST_LEN, Instant::now() + CLIENT_TIMEOUT).ok()?;
+    (!line.is_empty()).then(|| serde_json::from_slice(&line))
+}
+
+/// Sends a reply; whether the client has it.
+fn send(stream: &UnixStream, reply: &Reply<Response>) -> bool {
+    match serde_json::to_vec(reply) {
+        Ok(mut line) => {
+            line.push(b'\n');
+            limits::write_all(stream, &line, Instant::now() + CLIENT_TIMEOUT).is_ok()
+        }
+        Err(error) => {
+            log::error!("control socket: {error}");
+            false
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Who reads the trail's lines by way of the daemon. That they begin leaves a line, and that they
+//! go on does not: whoever follows the trail would follow their own steps.
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
+use crate::service::request::{Request, TrailRequest};
+use crate::trail::Who;
+
+/// The processes that read, each with the number of the last line that it was handed.
+#[derive(Debug, Default)]
+pub struct Readers(Mutex<Vec<(Who, u64)>>);
+
+impl Readers {
+    /// Whether a request is for what follows the lines that the same process was handed last.
+    pub fn goes_on(&self, who: &Who, request: &Request) -> bool {
+        let Request::Trail(TrailRequest::Lines(filter)) = request else { return false };
+        let readers = self.0.lock();
+        readers.iter().any(|(reader, last)| reader == who && filter.after == Some(*last))
+    }
+
+    /// Notes the last line that a process was handed. Those that have ended are forgotten when
+    /// another begins.
+    pub fn note(&self, who: &Who, last: u64) {
+        let mut readers = self.0.lock();
+        match readers.iter_mut().find(|(reader, _)| reader == who) {
+            Some((_, known)) => *known = last,
+            None => {
+                readers.retain(|(reader, _)| is_running(reader.pid));
+                readers.push((who.clone(), last));
+            }
+        }
+    }
+}
+
+fn is_running(pid: u32) -> bool {
+    let pid = Pid::from_raw(pid.cast_signed());
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trail::Filter;
+
+    use super::*;
+
+    fn lines(after: Option<u64>) -> Request {
+        Request::Trail(TrailRequest::Lines(Filter { after, ..Filter::default() }))
+    }
+
+    #[test]
+    fn going_on_is_told_from_beginning() {
+        let readers = Readers::default();
+        let reader = Who::here();
+        let other = Who { uid: reader.uid + 1, ..reader.clone() };
+        assert!(!readers.goes_on(&reader, &lines(Some(0))));
+        readers.note(&reader, 7);
+        assert!(readers.goes_on(&reader, &lines(Some(7))));
+        for after in [None, Some(0), Some(6), Some(8)] {
+            assert!(!readers.goes_on(&reader, &lines(after)), "{after:?}");
+        }
+        assert!(!readers.goes_on(&other, &lines(Some(7))));
+        assert!(!readers.goes_on(&reader, &Request::Trail(TrailRequest::Flush)));
+        readers.note(&reader, 9);
+        assert!(readers.goes_on(&reader, &lines(Some(9))));
+        assert!(!readers.goes_on(&reader, &lines(Some(7))));
+    }
+
+    #[test]
+    fn those_that_have_ended_are_forgotten() {
+        let readers = Readers::default();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let ended = Who { pid: child.id(), ..Who::here() };
+        readers.note(&ended, 1);
+        readers.note(&Who::here(), 1);
+        assert_eq!(readers.0.lock().len(), 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! What the daemon answers about its trail.
+
+use std::path::{Path, PathBuf};
+
+use crate::daemon::trail_readers::Readers;
+use crate::fs::Fs;
+use crate::service::failure::Failure;
+use crate::service::request::TrailRequest;
+use crate::service::response::Response;
+use crate::service::trail_keeping::directory;
+use crate::service::trail_report::{acknowledge_in, parse_head, trail_keys, verified_with};
+use crate::store::Vault;
+use crate::trail::{self, TrailError, Who};
+
+/// Lines that the daemon hands over at once.
+const BATCH: usize = 20_000;
+
+/// And in bytes, but for the last of them.
+const BATCH_LEN: usize = 16 << 20;
+
+/// What the daemon answers a process, of which it notes how far it has come.
+///
+/// # Errors
+/// [`Exit::Trail`] where it keeps none; those of reading.
+pub fn answer_about_trail(
+    request: &TrailRequest,
+    (readers, who): (&Readers, &Who),
+    vault: &Path,
+    fs: &Fs,
+) -> Result<Response, Failure> {
+    let directory = match fs.trail() {
+        Some(kept) => {
+            kept.flush();
+            PathBuf::from(kept.condition().directory)
+        }
+        None => directory(vault, None, || trail_keys(&fs.vault().context().ring()))?,
+    };
+    match request {
+        TrailRequest::Flush => Ok(directory.into()),
+        TrailRequest::Lines(filter) => {
+            let (mut lines, mut last) = (Vec::new(), filter.after.unwrap_or_default());
+            let mut len = 0;
+            trail::query(&directory, filter, &mut |text, line| {
+                lines.push(text.to_owned());
+                last = line.sequence;
+                len += text.len();
+                lines.len() < BATCH && len < BATCH_LEN
+            })?;
+            readers.note(who, last);
+            Ok(lines.into())
+        }
+        TrailRequest::WhoRead(path) => {
+            let now = Vault::file_id(vault, path).map(|id| id.to_string());
+            Ok(trail::who_read(&directory, &path.to_string_lossy(), now)?.into())
+        }
+        TrailRequest::Acknowledge(reason) => {
+            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
+            let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
+            let mounts = fs.vault().own_mounts().ok();
+            let report = verified_with(vault, (&directory, mounts), &keys, None)?;
+            let ring = fs.vault().context().ring();
+            acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
+            Ok(report.into())
+        }
+        TrailRequest::Verify(head) => {
+            let head = parse_head(head.as_deref())?;
+            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
+            let mounts = fs.vault().own_mounts().ok();
+            Ok(verified_with(vault, (&directory, mounts), &keys, head)?.into())
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Whether the trail of a vault is whole, and the record that somebody looked into what is not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::crypto::TrailKeys;
+use crate::keys::KeyRing;
+use crate::service::failure::{Exit, Failure, vault_failure};
+use crate::service::trail_events::of_key;
+use crate::service::trail_keeping::{directory, mounts};
+use crate::store::{Access, TrailSeal};
+use crate::trail::{self, EventName, Head, Mounts, Report, Trail, TrailError, Who};
+
+/// Whether the trail of a vault that nobody has open is whole, also one that was `named`, and has the
+/// line that `head` names.
+///
+/// # Errors
+/// [`Exit::Trail`]; [`Exit::Usage`] for a head that can't be parsed.
+pub fn verify_at_rest(
+    vault: &Path,
+    ring: &KeyRing,
+    named: Option<&Path>,
+    head: Option<&str>,
+) -> Result<Report, Failure> {
+    let head = parse_head(head)?;
+    let keys = trail_keys(ring)?;
+    // First: a mount that begins meanwhile tells the trail after the vault.
+    let mounts = mounts(vault, ring);
+    let directory = directory(vault, named, || Ok(keys.clone()))?;
+    verified_with(vault, (&directory, mounts), &keys, head)
+}
+
+/// Records in the trail of a vault that nobody has open that its findings were looked into; returns
+/// what they are.
+///
+/// # Errors
+/// [`Exit::Trail`].
+pub fn acknowledge_at_rest(
+    vault: &Path,
+    ring: &KeyRing,
+    trail: Option<&Arc<Trail>>,
+    reason: &str,
+) -> Result<Report, Failure> {
+    let keys = trail_keys(ring)?;
+    let directory = directory(vault, None, || Ok(keys.clone()))?;
+    let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
+    kept.flush();
+    let mounts = mounts(vault, ring);
+    let report = verified_with(vault, (&directory, mounts), &keys, None)?;
+    acknowledge_in(kept, (&report, reason), &keys, (ring, &Who::here()))?;
+    Ok(report)
+}
+
+/// What `trail head` printed, parsed.
+///
+/// # Errors
+/// [`Exit::Usage`].
+pub fn parse_head(head: Option<&str>) -> Result<Option<Head>, Failure> {
+    let parsed = head.map(str::parse).transpose();
+    parsed.map_err(|what: &str| Failure::new(Exit::Usage, what))
+}
+
+/// The keys of the trail.
+///
+/// # Errors
+/// [`Exit::Trail`] for a key file that has none.
+pub fn trail_keys(ring: &KeyRing) -> Result<TrailKeys, Failure> {
+    Ok(ring.trail_keys().ok_or(TrailError::NoKey)?)
+}
+
+/// Records that the findings of a report were looked into, if it has any.
+///
+/// # Errors
+/// [`Exit::Trail`].
+pub fn acknowledge_in(
+    kept: &Trail,
+    (report, reason): (&Report, &str),
+    keys: &TrailKeys,
+    (ring, who): (&KeyRing, &Who),
+) -> Result<(), Failure> {
+    if report.findings.is_empty() {
+        return Ok(());
+    }
+    let digests: Vec<_> = report.findings.iter().map(|finding| finding.digest(keys)).collect();
+    let mut event =
+        of_key(EventName::AcknowledgeTrail, ring, ring.default_key().name(), who.clone());
+    event.parameters.details = Some(json!({ "reason": reason, "findings": digests }));
+    Ok(kept.record_durably(event)?)
+}
+
+/// Verifies the trail in a directory against what the vault knows of it.
+///
+/// # Errors
+/// [`Exit::Trail`], [`Exit::Vault`].
+pub fn verified_with(
+    vault: &Path,
+    (directory, mounts): (&Path, Option<Mounts>),
+    keys: &TrailKeys,
+    head: Option<Head>,
+) -> Result<Report, Failure> {
+    let keeper =
+        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
+    Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref())?)
+}
