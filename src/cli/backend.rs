@@ -12,7 +12,7 @@ use crate::service::keys::Keys;
 use crate::service::request::Request;
 use crate::service::response::{Listed, Response};
 use crate::service::session::Session;
-use crate::service::vault::{self};
+use crate::service::vault;
 
 /// The vault's daemon, or this process.
 pub enum Backend<'a> {

@@ -11,7 +11,7 @@ use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
 use crate::service::failure::{Context, Exit, Failure, vault_failure};
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::paths::would_be;
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::{NameMode, Vault, VaultError};
 use crate::sys::Show;
 

@@ -8,6 +8,7 @@ mod init;
 mod key;
 mod mount;
 mod mount_helper;
+mod mount_switches;
 mod output;
 mod policy;
 mod progress;

@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cli::mount_switches::Switches;
 use crate::cli::status::is_opened_read_only;
 use crate::cli::target::Target;
 use crate::daemon::options::Options;
 use crate::daemon::plan::Plan;
-use crate::daemon::session::{self};
-use crate::daemon::spin::{self, Spin};
-use crate::daemon::trail_options::TrailArgs;
+use crate::daemon::session;
 use crate::service::failure::{Context, Exit, Failure};
 use crate::service::passphrase::UnlockArgs;
-use crate::service::principals::{self};
 use crate::sys::{
     self, Forked, InheritedDescriptors, MountTable, Show, Starting, fork_to_background,
 };
@@ -31,33 +29,8 @@ pub struct Args {
     pub key_file: Option<PathBuf>,
     #[command(flatten)]
     pub unlock: UnlockArgs,
-    /// Where the daemon's log goes [default: syslog]
-    #[arg(long, value_name = "F")]
-    pub log_file: Option<PathBuf>,
-    /// Write nothing to the vault
-    #[arg(long)]
-    pub read_only: bool,
-    /// Let other users in, as far as the files' permissions do
-    #[arg(long)]
-    pub allow_other: bool,
-    /// Each write reaches the vault before it returns: slower, and survives the daemon's death
-    #[arg(long)]
-    pub no_writeback: bool,
-    /// Refuse open files too to whom a grant is taken from, and drop what the kernel keeps of files
-    #[arg(long)]
-    pub strict: bool,
-    /// Let the members of a group ask the daemon for what the keys' policies let them; root only
-    #[arg(long, value_name = "G")]
-    pub admin_group: Option<String>,
-    /// Mount a vault or use a key file that was put back to an older state, as after restoring a backup
-    #[arg(long)]
-    pub accept_rollback: bool,
-    /// How long the daemon looks out for the next request before it sleeps, up to 1000; 0 for
-    /// never [default: 50, and 0 with one processor or on battery]
-    #[arg(long, value_name = "USECS", value_parser = clap::value_parser!(u32).range(..=i64::from(spin::MOST)))]
-    pub spin: Option<u32>,
     #[command(flatten)]
-    pub trail: TrailArgs,
+    pub switches: Switches,
     /// Options as in fstab(5): ro, rw, suid, dev, noexec, noatime, sync, remount,
     /// allow_other, default_permissions, key-file=F, passphrase-file=F, max-argon2-memory=MIB,
     /// log-file=F, no-writeback, strict, accept-rollback,
@@ -75,15 +48,7 @@ impl Args {
             foreground: false,
             key_file: None,
             unlock: UnlockArgs::default(),
-            log_file: None,
-            read_only: false,
-            allow_other: false,
-            no_writeback: false,
-            strict: false,
-            admin_group: None,
-            accept_rollback: false,
-            spin: None,
-            trail: TrailArgs::default(),
+            switches: Switches::default(),
             options: Vec::new(),
         }
     }
@@ -92,25 +57,15 @@ impl Args {
     fn combined(&self) -> Result<Options, Failure> {
         let mut options = Options::default();
         self.options.iter().try_for_each(|list| options.apply(list))?;
-        options.flags.read_only |= self.read_only;
-        options.allow_other |= self.allow_other;
-        options.no_writeback |= self.no_writeback;
-        options.strict |= self.strict;
-        options.accept_rollback |= self.accept_rollback;
-        if let Some(group) = &self.admin_group {
-            options.admin_group = Some(principals::group(group)?);
-        }
+        self.switches.apply(&mut options)?;
         if options.admin_group.is_some() && !rustix::process::geteuid().is_root() {
             let sentence = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
             return Err(Failure::new(Exit::Usage, sentence));
         }
-        options.trail.apply_args(&self.trail);
-        options.spin = self.spin.map_or(options.spin, Spin::Asked);
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {
             options.unlock = self.unlock.clone();
         }
-        options.log_file = self.log_file.clone().or(options.log_file);
         Ok(options)
     }
 }
@@ -162,7 +117,7 @@ fn remount(args: &Args) -> Result<Exit, Failure> {
     let now = MountTable::read()?.flags_at(&mounted.mountpoint).unwrap_or_default();
     let mut options = Options { flags: now, ..Options::default() };
     args.options.iter().try_for_each(|list| options.apply(list))?;
-    options.flags.read_only |= args.read_only;
+    args.switches.apply(&mut options)?;
     if options.flags.atime != now.atime {
         let sentence = format!(
             "{shown} keeps the rule for times of access with which it was mounted: unmount it, and \

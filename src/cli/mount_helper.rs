@@ -4,7 +4,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::cli::mount::{self};
+use crate::cli::mount;
+use crate::cli::mount_switches::Switches;
 use crate::service::failure::{Exit, Failure};
 use crate::sys::told_to_mount;
 
@@ -84,7 +85,7 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
     }
     Ok(Helper::Mount(Box::new(mount::Args {
         foreground,
-        read_only,
+        switches: Switches::read_only(read_only),
         options,
         ..mount::Args::of(vault, mountpoint)
     })))

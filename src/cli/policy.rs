@@ -11,7 +11,7 @@ use crate::fs::{Operation, Use, Verdict};
 use crate::keys::Timestamp;
 use crate::keys::policy::Reason;
 use crate::service::failure::{Exit, Failure};
-use crate::service::principals::{self};
+use crate::service::principals;
 use crate::service::request::Request;
 use crate::service::response::Policies;
 use crate::service::text::grant_words;

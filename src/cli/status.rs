@@ -8,10 +8,10 @@ use crate::cli::target::Target;
 use crate::control::Client;
 use crate::keys::{KeyError, KeyFile, NoPassphrase};
 use crate::service::failure::{Exit, Failure};
-use crate::service::mount_lock::{self};
+use crate::service::mount_lock;
 use crate::service::request::Request;
 use crate::service::status::Status;
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::sys::{self, Confinement, Show};
 
 /// Show whether a vault is mounted, and how.

@@ -8,7 +8,7 @@ use crate::format::VolumeId;
 use crate::service::failure::Failure;
 use crate::service::keys::Keys;
 use crate::service::passphrase::UnlockArgs;
-use crate::service::vault::{self};
+use crate::service::vault;
 
 /// A vault and its key file.
 #[derive(Debug, clap::Args)]

@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use serde_json::Value;
 
 use crate::control::SocketPath;
-use crate::control::limits::{self};
+use crate::control::limits;
 use crate::control::protocol::{Reply, failure_of};
 use crate::fs::Progress;
 use crate::service::failure::{Context, Exit, Failure};

@@ -10,7 +10,7 @@ use crate::keys::KeyFile;
 use crate::service::failure::{Exit, Failure};
 use crate::service::paths::would_be;
 use crate::service::trail_keeping::claimed_directory;
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::default_place;
 use crate::sys::Show;
 

@@ -21,7 +21,7 @@ use crate::service::request::{FileWork, PolicyChange, Request, TrailRequest};
 use crate::service::response::{Listed, Noted, Policies, Response};
 use crate::service::status::{FreshnessStatus, Status};
 use crate::service::trail_events::{event, keep_events, leaves_trail};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::{Access, VaultError};
 use crate::sys::{self, Show};
 use crate::trail::Who;

@@ -16,7 +16,6 @@ mod sinks;
 mod space;
 pub mod spin;
 mod trail;
-pub mod trail_options;
 mod trail_readers;
 mod trail_requests;
 

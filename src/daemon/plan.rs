@@ -3,14 +3,14 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::daemon::below::{self};
+use crate::daemon::below;
 use crate::daemon::logging::Destination;
 use crate::daemon::mountpoint::Mountpoint;
 use crate::daemon::options::Options;
 use crate::service::failure::{Context, Exit, Failure};
 use crate::service::mount_lock::{self, MountLock};
 use crate::service::paths::{mount_table, resolve};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::sys::Show;
 
 /// What is to be mounted, looked at as far as that goes without its keys.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::control::SocketPath;
 use crate::daemon::plan::Plan;
-use crate::daemon::trail::{self};
+use crate::daemon::trail;
 use crate::service::keys::Keys;
 use crate::store::default_place;
 use crate::sys::{Device, Reach};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::daemon::handler::DaemonService;
 use crate::keys::Timestamp;
 use crate::service::trail_events::{keep_events, of_key};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::sys;
 use crate::trail::{EventName, Who};
 

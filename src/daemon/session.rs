@@ -10,15 +10,15 @@ use serde_json::{Value, json};
 
 use crate::control::{Server, SocketPath};
 use crate::daemon::handler::DaemonService;
-use crate::daemon::logging::{self};
+use crate::daemon::logging;
 use crate::daemon::monitor::{Monitor, NotUnmounted};
 use crate::daemon::mount_guard::MountGuard;
 use crate::daemon::mountpoint::lies_in;
 use crate::daemon::plan::Plan;
 use crate::daemon::reach::reach;
 use crate::daemon::recovery::Recovery;
-use crate::daemon::scheduler::{self};
-use crate::daemon::space::{self};
+use crate::daemon::scheduler;
+use crate::daemon::space;
 use crate::daemon::trail::for_mount;
 use crate::format::Epoch;
 use crate::fs::Fs;

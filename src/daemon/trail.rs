@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::daemon::options::OnFailure;
 use crate::daemon::plan::Plan;
-use crate::daemon::trail_options::OnFailure;
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
 use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};
 use crate::service::keys::Keys;
 use crate::service::trail_keeping::{TrailPlan, place_of};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::{Access, Freshness, TrailSeal};
 use crate::sys::Show;
 use crate::trail::{Mounts, Seal, SealKeeper, Trail, TrailError};

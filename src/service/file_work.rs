@@ -10,7 +10,7 @@ use crate::service::keys::Keys;
 use crate::service::request::{FileWork, ProgressSink};
 use crate::service::response::{Assigned, Response, Retired, Wrapped};
 use crate::service::text::counted;
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::{Access, OWN_DIR, Vault};
 use crate::sys::Show;
 use crate::trail::Who;

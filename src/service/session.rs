@@ -14,7 +14,7 @@ use crate::service::mount_lock::MountLock;
 use crate::service::request::{FileWork, PolicyChange, ProgressSink, Request, TrailRequest};
 use crate::service::response::{Listed, Noted, Policies, Response, Wrapped};
 use crate::service::trail_keeping::recorded;
-use crate::service::trail_report::{self};
+use crate::service::trail_report;
 use crate::service::vault::{self, Age};
 use crate::store::Access;
 use crate::sys::Show;

@@ -1,7 +1,7 @@
 //! Phrases that several messages share.
 
 use crate::keys::policy::{Effect, Grant, Principal};
-use crate::service::principals::{self};
+use crate::service::principals;
 use crate::sys::Show;
 
 /// So many of something.

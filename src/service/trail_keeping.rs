@@ -11,7 +11,7 @@ use crate::service::failure::{Exit, Failure, tell, vault_failure};
 use crate::service::keys::Keys;
 use crate::service::request::{Note, Request};
 use crate::service::trail_events::{event, keep_events, leaves_trail};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::{Access, TrailSeal, Vault, VaultError};
 use crate::sys::Show;
 use crate::trail::{Mounts, Seal, Settings, Start, Trail, TrailError, Who, default_directory};

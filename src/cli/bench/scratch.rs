@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::cli::umount::{self};
+use crate::cli::umount;
 use crate::format::VolumeId;
 use crate::keys::{KeyFile, KeyRing};
 use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};

@@ -18,7 +18,7 @@ use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::request::Note;
 use crate::service::trail_keeping::note_restore;
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::sys::{self, Show};
 
 /// Bytes of a recovery text, of which the largest key file gives fewer.

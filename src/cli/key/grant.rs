@@ -10,7 +10,7 @@ use crate::cli::target::{Target, within};
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
 use crate::keys::{KeyError, Timestamp};
 use crate::service::failure::{Exit, Failure, tell};
-use crate::service::principals::{self};
+use crate::service::principals;
 use crate::service::request::{PolicyChange, Request};
 use crate::service::response::PolicyChanged;
 use crate::sys::Show;

@@ -14,7 +14,7 @@ use crate::service::failure::{Exit, Failure, tell};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::request::{Note, Request};
-use crate::service::vault::{self};
+use crate::service::vault;
 
 /// Show and change who can open the key file.
 #[derive(Debug, clap::Subcommand)]

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::cli::trail::show::{self};
+use crate::cli::trail::show;
 use crate::service::failure::{Exit, Failure};
 use crate::sys;
 

@@ -21,7 +21,7 @@ use crate::cli::target::{Target, within};
 use crate::cli::trail::lines::Lines;
 use crate::cli::vault_args::VaultArgs;
 use crate::service::failure::{Exit, Failure, tell};
-use crate::service::principals::{self};
+use crate::service::principals;
 use crate::service::request::{Request, TrailRequest};
 use crate::service::text::counted;
 use source::Source;

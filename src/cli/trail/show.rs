@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::service::principals::{self};
+use crate::service::principals;
 use crate::service::text::counted;
 use crate::sys::{self, Show};
 use crate::trail::{Line, Reader, Report};

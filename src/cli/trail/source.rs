@@ -12,7 +12,7 @@ use crate::service::request::{Request, TrailRequest};
 use crate::service::response::Response;
 use crate::service::trail_keeping::directory;
 use crate::service::trail_report::{trail_keys, verify_at_rest};
-use crate::service::vault::{self};
+use crate::service::vault;
 use crate::store::Vault;
 use crate::trail::{self, Filter, Head, Reader, Report};
 
