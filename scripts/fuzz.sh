@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # fuzz.sh SECONDS [TARGET]  Builds the fuzz targets and runs each for SECONDS, two at a time, from the
-# seeds in fuzz/corpus and from what earlier runs found. New inputs, and the one that fails, are kept
+# seeds in tests/fuzz/corpus and from what earlier runs found. New inputs, and the one that fails, are kept
 # outside the tree. Says the executions of each, and fails when one fails.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
-cd "$top/fuzz"
+cd "$top/tests/fuzz"
 
 if [ $# -lt 1 ]; then
   echo "usage: $0 SECONDS [TARGET]" >&2

@@ -1,4 +1,4 @@
-//! What `fuzz/` feeds with bytes: each parser of what others can write. Besides that it ends, what
+//! What `tests/fuzz` feeds with bytes: each parser of what others can write. Besides that it ends, what
 //! parses is written and parses again to the same.
 
 use crate::{cli, format, fs, keys, store, sys, trail};
@@ -6,7 +6,7 @@ use crate::{cli, format, fs, keys, store, sys, trail};
 /// A parser that takes any bytes, and says whether they were what it parses.
 pub type Target = fn(&[u8]) -> bool;
 
-/// All of them; each has a directory of seeds in `fuzz/corpus`.
+/// All of them; each has a directory of seeds in `tests/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("block", format::fuzzing::block),
     ("change-times", fs::fuzzing::change_times),
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn every_seed_passes() {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
         let mut names: Vec<_> = std::fs::read_dir(&corpus)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -19,7 +19,7 @@ pub enum Backend<'a> {
     /// The daemon answers one request a connection. The first one is open already.
     Daemon(&'a Target, Cell<Option<Client>>),
     /// No daemon has the vault open.
-    Offline(Session<'a>),
+    Offline(Box<Session<'a>>),
 }
 
 impl VaultArgs {
@@ -56,7 +56,7 @@ impl<'a> Backend<'a> {
             Daemon::None => {
                 let id = vault::describe(&target.vault)?.vault;
                 let keys = Keys::open(&id, args.key_file.as_deref(), &args.unlock)?;
-                Ok(Self::Offline(Session::new(&target.vault, keys)))
+                Ok(Self::Offline(Box::new(Session::new(&target.vault, keys))))
             }
         }
     }
@@ -69,7 +69,10 @@ impl<'a> Backend<'a> {
     pub fn for_reading(target: &'a Target, args: &VaultArgs) -> Result<Self, Failure> {
         match &args.key_file {
             None => Self::of(target, args),
-            Some(_) => Ok(Self::Offline(Session::new(&target.vault, args.open_keys()?))),
+            Some(_) => {
+                let session = Session::new(&target.vault, args.open_keys()?);
+                Ok(Self::Offline(Box::new(session)))
+            }
         }
     }
 

@@ -75,7 +75,7 @@ fn execute(arguments: &[OsString]) -> Result<Exit, Failure> {
     if arguments.get(1).is_some_and(|argument| argument == sys::MONITOR_ARGUMENT) {
         return crate::daemon::run_monitor();
     }
-    match crate::cli::mount_helper::parse(arguments) {
+    match mount_helper::parse(arguments) {
         Some(Ok(Helper::Mount(args))) => return mount::run(&args),
         Some(Ok(Helper::Pretend)) => return Ok(Exit::Done),
         Some(Err(failure)) => return Err(failure),

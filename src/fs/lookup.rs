@@ -140,9 +140,9 @@ impl Fs {
     }
 }
 
-fn not_found(errno: rustix::io::Errno) -> FsError {
+fn not_found(errno: Errno) -> FsError {
     match errno {
-        rustix::io::Errno::NOENT => FsError::NotFound,
+        Errno::NOENT => FsError::NotFound,
         errno => errno.into(),
     }
 }

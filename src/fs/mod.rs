@@ -146,7 +146,7 @@ impl Fs {
         let euid = rustix::process::geteuid().as_raw();
         let change_times = Arc::new(ChangeTimes::from_bytes(&vault.change_times()));
         let open =
-            OpenFiles::new(vault.context().clone(), vault.access(), Arc::clone(&change_times));
+            OpenFiles::new(Arc::clone(vault.context()), vault.access(), Arc::clone(&change_times));
         Ok(Self {
             places: Places::new(&vault, MOST_DIRS)?,
             nodes: Nodes::default(),

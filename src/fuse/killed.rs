@@ -138,7 +138,7 @@ impl CallerWatch {
                     return;
                 }
                 let old = state.requests.iter().filter(|request| request.since.elapsed() > YOUNG);
-                old.map(|request| (request.caller, request.work.clone())).collect()
+                old.map(|request| (request.caller, Weak::clone(&request.work))).collect()
             };
             for (caller, work) in killed {
                 if is_killed(caller)

@@ -209,7 +209,7 @@ impl LostWrites {
                 mount: mount.clone(),
                 pending: Arc::clone(&self.pending),
             };
-            let thread = std::thread::Builder::new().name("lost writes".to_owned());
+            let thread = thread::Builder::new().name("lost writes".to_owned());
             thread.spawn(move || mender.run(&receiver)).ok().map(|_| sender)
         });
         // The thread ends with the process alone.

@@ -96,6 +96,7 @@ macro_rules! responses {
         /// The answer to a request. In JSON it is the answer alone; the request says which one.
         #[derive(Debug, Serialize)]
         #[serde(untagged)]
+        #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
         pub enum Response {
             $($(#[$doc])* $name($answer)),*
         }

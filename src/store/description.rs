@@ -83,7 +83,7 @@ impl Description {
     /// Reads the description; it is to be believed only after [`Description::unlock`].
     pub(super) fn read(own: &OwnFiles) -> Result<(Self, MacOfDescription), VaultError> {
         let bytes = own.read(FILE).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => VaultError::NotAVault,
+            io::ErrorKind::NotFound => VaultError::NotAVault,
             _ => VaultError::Io(error),
         })?;
         Self::parse(&bytes)
@@ -110,7 +110,7 @@ impl Description {
     pub(super) fn authenticated(&self, vault_key: &Secret) -> Result<Vec<u8>, VaultError> {
         let mac = self.mac_key(vault_key).mac(&self.to_bytes()?);
         let file = Authenticated { description: self.clone(), mac: BASE64_STANDARD.encode(mac) };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(std::io::Error::from)?;
+        let mut bytes = serde_json::to_vec_pretty(&file).map_err(io::Error::from)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -172,7 +172,7 @@ impl Description {
 
     /// What the MAC covers: all fields but itself, in their order.
     fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
-        Ok(serde_json::to_vec(self).map_err(std::io::Error::from)?)
+        Ok(serde_json::to_vec(self).map_err(io::Error::from)?)
     }
 }
 

@@ -144,7 +144,7 @@ mod tests {
     fn a_message_that_was_cut_is_an_error() {
         let (channel, answers) = Channel::new(None).unwrap();
         let socket = channel.asks.into_inner().socket;
-        rustix::net::send(&socket, &vec![0; LONGEST + 1], rustix::net::SendFlags::empty()).unwrap();
+        rustix::net::send(&socket, &vec![0; LONGEST + 1], SendFlags::empty()).unwrap();
         assert_eq!(receive(answers.as_fd()).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
     }
 

@@ -85,8 +85,11 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Waits until the child has said that it is ready. `Err` holds the exit status of a child
-    /// that ended instead, having told why by itself; a child that a signal ended has none.
+    /// Waits until the child has said that it is ready.
+    ///
+    /// # Errors
+    /// The exit status of a child that ended instead, having told why by itself; a child that a
+    /// signal ended has none.
     pub fn wait(mut self) -> Result<(), Option<i32>> {
         let mut byte = [0];
         if matches!(self.ready.read(&mut byte), Ok(1)) {

@@ -66,7 +66,7 @@ fn header(wrapped: WrappedKey) -> Header {
 /// HKDF-SHA256 (RFC 5869) for one block of output, written out.
 fn derived(label: &str) -> [u8; 32] {
     let hmac = |key: &[u8], parts: &[&[u8]]| {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).unwrap();
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
         parts.iter().for_each(|part| mac.update(part));
         <[u8; 32]>::from(mac.finalize().into_bytes())
     };
@@ -106,8 +106,7 @@ fn the_header_is_made_of_the_bytes_that_the_format_names() {
     ]
     .concat();
     assert_eq!(bytes[..224], expected);
-    let mut mac =
-        <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&derived("atrest v1 header")).unwrap();
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&derived("atrest v1 header")).unwrap();
     mac.update(&expected);
     mac.verify_slice(&bytes[224..]).unwrap();
     let context = [&VOLUME_ID[..], &FILE_ID, &MASTER_KEY_ID, &[4, 3, 2, 1]].concat();

@@ -282,7 +282,7 @@ fn a_disabled_key_is_simulated_as_it_is() {
         .into_iter()
         .flat_map(|path| ["read", "write", "create"].map(|operation| (path, operation)))
     {
-        let mut options = fs::OpenOptions::new();
+        let mut options = OpenOptions::new();
         let options = match operation {
             "read" => options.read(true),
             "write" => options.write(true),

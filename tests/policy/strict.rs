@@ -124,7 +124,7 @@ fn a_mapping_loses_its_pages_in_a_strict_mount_alone() {
         drop(file);
         let reads = |at: usize| {
             use std::io::Write;
-            let (_from, mut to) = std::io::pipe().unwrap();
+            let (_from, mut to) = io::pipe().unwrap();
             to.write_all(&mapping.bytes()[at..at + 100])
         };
         reads(0).unwrap();

@@ -72,7 +72,7 @@ fn an_auditor_reads_the_trail_and_a_reader_reads_files() {
 
     let found = by(&vault, auditor, "query", "--json").ok();
     let all = lines(&vault, "");
-    let seen: Vec<serde_json::Value> =
+    let seen: Vec<Value> =
         found.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     // What they are shown has the line of their own looking, or came before it.
     assert_eq!(seen[..], all[..seen.len()]);

@@ -105,7 +105,7 @@ fn edit(
     match target.daemon()? {
         Daemon::None => vault::note_change(&target.vault, &file.ring, file.mark()),
         Daemon::Reached(client) => {
-            let noted = client.ask(&Request::KeyFile(file.mark().clone()), &mut |_| ());
+            let noted = client.ask(&Request::KeyFile(file.mark().clone()), &|_| ());
             if let Err(failure) = noted {
                 tell(&format!(
                     "the key file is changed, and the daemon did not hear of it: {failure}"

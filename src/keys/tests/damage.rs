@@ -130,7 +130,7 @@ fn a_symlink_keeps_pointing_at_the_file() {
     let scratch = Scratch::with(&[]);
     let link = scratch.beside(".link");
     symlink("keys.json", &link).unwrap();
-    let rotate = |file: &mut crate::keys::OpenKeyFile| file.ring.rotate(DEFAULT_KEY);
+    let rotate = |file: &mut OpenKeyFile| file.ring.rotate(DEFAULT_KEY);
     let (rotated, _) = KeyFile::edit(&link, &scratch.vault(), &NoPassphrase, rotate).unwrap();
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert_eq!(scratch.open(&NoPassphrase).unwrap().ring.default_key().current(), rotated);

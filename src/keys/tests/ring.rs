@@ -94,7 +94,7 @@ fn only_who_knows_a_version_makes_a_ring_that_follows() {
     let before = ring.fingerprints();
     ring.retire(DEFAULT_KEY, KeyVersion(1)).unwrap();
     ring.schedule_deletion("second", 7).unwrap();
-    let later = jiff::Timestamp::from_second(4_000_000_000).unwrap();
+    let later = Timestamp::from_second(4_000_000_000).unwrap();
     ring.destroy("second", later).unwrap();
     assert!(before.lead_to(&ring.fingerprints()));
 }
