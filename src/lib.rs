@@ -1,18 +1,55 @@
-//! Server-side encryption for a local directory.
+//! Server-side encryption for a local directory: a FUSE daemon shows a *vault* as an ordinary
+//! directory, and stores each file sealed by AES-256-GCM under a key of its own.
 //!
-//! Layers, each of which knows only those below it:
+//! # Layers
 //!
-//! | layer | what it is |
-//! |---|---|
-//! | `cli` | one file a subcommand: parse, call, print; exit codes |
-//! | `fuse` | the only place that names `fuser`: decode, call `fs`, reply; errno decided once |
-//! | `fs` | POSIX semantics by operation family |
-//! | `store` | a vault on a backing directory: sealed files by block range, names, headers, epochs |
-//! | `trail` | who used which master key, when and for what: lines chained by MACs |
-//! | `keys` | the key file, its versions, states, protectors and policies |
-//! | `format` | bytes ↔ types; no I/O |
-//! | `crypto` | AEAD, wrap, key derivation, secrets |
-//! | `sys` | the only `unsafe` |
+//! A layer knows those below it and none above; no two files import each other in a circle.
+//! `tests/house` enforces both.
+//!
+//! ```text
+//!   cli       arguments → request → output; one file for each subcommand
+//!   daemon    the process of a mount: plan, options, session, scheduler, monitor
+//!   control   the conversation with a daemon: protocol, client, server, socket
+//!   service   what is done to an open vault, by its daemon or offline: requests and responses
+//!   ───────
+//!   fuse      the only layer that names fuser: decode, call fs, reply; errno decided once
+//!   fs        POSIX semantics by operation family, access checks, maintenance
+//!   store     a vault on a backing directory: sealed files, names, epochs, freshness
+//!   ───────
+//!   trail     who used which master key, when and for what: lines chained by MACs
+//!   keys      master keys: the key file, its protectors, recovery, policies
+//!   format    bytes ↔ types; no I/O
+//!   crypto    AEAD, key wrap, key derivation, secrets
+//!   sys       the only unsafe code; system calls and /proc
+//! ```
+//!
+//! A write goes from `fuse` to `fs`, which checks access and finds the open file, to a
+//! [`store::SealedFile`], which seals whole blocks and writes them to the backing file.
+//!
+//! # Example
+//!
+//! The file system works without a mount:
+//!
+//! ```
+//! use atrest::format::VolumeId;
+//! use atrest::fs::{Fs, Inode};
+//! use atrest::keys::KeyRing;
+//! use atrest::store::{Access, NameMode, Vault};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let scratch = tempfile::tempdir()?;
+//! let directory = scratch.path().join("vault");
+//! let ring = KeyRing::create(VolumeId::random());
+//! Vault::create(&directory, &ring, NameMode::Plain)?;
+//!
+//! let fs = Fs::new(Vault::open(&directory, ring, Access::ReadWrite)?)?;
+//! assert_eq!(fs.getattr(Inode::ROOT)?.inode, Inode::ROOT);
+//! fs.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The [`manual`] describes the format, the promises and the use.
 
 #![deny(unsafe_code)]
 
@@ -32,22 +69,41 @@ pub mod store;
 pub mod sys;
 pub mod trail;
 
-/// The long documents.
+/// A chapter of the manual. Its links to other chapters lead to files on a forge's page, and to
+/// modules here: the first definition of a link counts.
+macro_rules! chapters {
+    ($($name:ident: $($text:expr),+;)*) => {
+        $(
+            #[doc = concat!(
+                "[format]: crate::manual::format\n",
+                "[threat_model]: crate::manual::threat_model\n",
+                "[semantics]: crate::manual::semantics\n",
+                "[operations]: crate::manual::operations\n",
+                "[trail]: crate::manual::trail\n",
+                "[performance]: crate::manual::performance\n",
+                "[contributing]: crate::manual::contributing\n",
+                "[changelog]: crate::manual::changelog\n",
+            )]
+            $(#[doc = $text])+
+            pub mod $name {}
+        )*
+    };
+}
+
+/// The manual.
 pub mod manual {
-    #[doc = include_str!("manual/format.md")]
-    pub mod format {}
-    #[doc = include_str!("manual/threat_model.md")]
-    pub mod threat_model {}
-    #[doc = include_str!("manual/semantics.md")]
-    pub mod semantics {}
-    #[doc = include_str!("manual/operations.md")]
-    pub mod operations {}
-    #[doc = include_str!("manual/trail.md")]
-    pub mod trail {}
-    #[doc = include_str!("manual/performance.md")]
-    #[doc = include_str!("manual/figures/scaling-file-size.svg")]
-    #[doc = include_str!("manual/figures/scaling-directory.svg")]
-    #[doc = include_str!("manual/figures/scaling-files.svg")]
-    #[doc = include_str!("manual/figures/scaling-threads.svg")]
-    pub mod performance {}
+    chapters! {
+        format: include_str!("manual/format.md");
+        threat_model: include_str!("manual/threat_model.md");
+        semantics: include_str!("manual/semantics.md");
+        operations: include_str!("manual/operations.md");
+        trail: include_str!("manual/trail.md");
+        performance: include_str!("manual/performance.md"),
+            include_str!("manual/figures/scaling-file-size.svg"),
+            include_str!("manual/figures/scaling-directory.svg"),
+            include_str!("manual/figures/scaling-files.svg"),
+            include_str!("manual/figures/scaling-threads.svg");
+        contributing: include_str!("manual/contributing.md");
+        changelog: include_str!("manual/changelog.md");
+    }
 }
