@@ -108,8 +108,8 @@ impl<'a> Backend<'a> {
             None => match target.daemon()? {
                 Daemon::Reached(client) => client,
                 Daemon::None => {
-                    let sentence = "the vault was unmounted meanwhile: nothing was changed";
-                    return Err(Failure::new(Exit::Busy, sentence));
+                    let message = "the vault was unmounted meanwhile: nothing was changed";
+                    return Err(Failure::new(Exit::Busy, message));
                 }
             },
         };

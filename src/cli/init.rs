@@ -44,11 +44,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let id = VolumeId::random();
     let key_file = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
     if lies_in(&would_be(&key_file), &would_be(&dir)) {
-        let sentence = format!(
+        let message = format!(
             "the key file {} would lie in its own vault: who has the one would have the other",
             key_file.shown()
         );
-        return Err(Failure::new(Exit::KeyFile, sentence));
+        return Err(Failure::new(Exit::KeyFile, message));
     }
     let mut ring = KeyRing::create(id);
     ring.set_rotation(DEFAULT_KEY, args.rotate_every)?;

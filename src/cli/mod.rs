@@ -26,7 +26,7 @@ use clap::{CommandFactory, FromArgMatches};
 
 use crate::sys;
 
-use crate::service::failure::{Context, EXIT_CODES, Failure, tell};
+use crate::service::failure::{Context, EXIT_CODES, Failure, warn_user};
 use mount_helper::Helper;
 
 pub use crate::service::failure::Exit;
@@ -56,13 +56,13 @@ enum Command {
 }
 
 /// Does what the arguments say, the program's name first among them, and tells a failure in one
-/// sentence on stderr.
+/// message on stderr.
 pub fn run(arguments: &[OsString]) -> Exit {
     match execute(arguments) {
         Ok(exit) => exit,
         Err(failure) => {
-            if !failure.sentence.is_empty() {
-                tell(&failure.sentence);
+            if !failure.message.is_empty() {
+                warn_user(&failure.message);
             }
             failure.exit
         }
@@ -146,7 +146,7 @@ mod tests {
                 Err(error) => {
                     let failure = explain(&error).unwrap_err();
                     assert_eq!(failure.exit, Exit::Usage);
-                    assert!(!failure.sentence.contains('\n'), "{failure}");
+                    assert!(!failure.message.contains('\n'), "{failure}");
                 }
                 Ok(()) => panic!("{line} was understood"),
             }

@@ -59,8 +59,8 @@ impl Args {
         self.options.iter().try_for_each(|list| options.apply(list))?;
         self.switches.apply(&mut options)?;
         if options.admin_group.is_some() && !rustix::process::geteuid().is_root() {
-            let sentence = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
-            return Err(Failure::new(Exit::Usage, sentence));
+            let message = "--admin-group is for a mount that root makes: nobody reaches the socket of another user's daemon";
+            return Err(Failure::new(Exit::Usage, message));
         }
         options.key_file = self.key_file.clone().or(options.key_file);
         if self.unlock != UnlockArgs::default() {
@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn wait_for_mount(starting: Starting, mountpoint: &Path) -> Result<Exit, Failure> {
     starting.wait().map_err(|ended| match ended {
-        Some(code) if code != 0 => Failure::told(Exit::from_code(code)),
+        Some(code) if code != 0 => Failure::already_reported(Exit::from_code(code)),
         _ => Failure::new(Exit::Failed, "the daemon died before the mount was ready"),
     })?;
     let answers = rustix::fs::statfs(mountpoint).and_then(|_| rustix::fs::stat(mountpoint));
@@ -119,18 +119,18 @@ fn remount(args: &Args) -> Result<Exit, Failure> {
     args.options.iter().try_for_each(|list| options.apply(list))?;
     args.switches.apply(&mut options)?;
     if options.flags.atime != now.atime {
-        let sentence = format!(
+        let message = format!(
             "{shown} keeps the rule for times of access with which it was mounted: unmount it, and \
              mount it with the other one"
         );
-        return Err(Failure::new(Exit::Usage, sentence));
+        return Err(Failure::new(Exit::Usage, message));
     }
     if now.read_only && !options.flags.read_only && is_opened_read_only(&target)? {
-        let sentence = format!(
+        let message = format!(
             "{shown} can't be made writable: its daemon has opened the vault to read it only; \
              unmount it and mount it with rw"
         );
-        return Err(Failure::new(Exit::Usage, sentence));
+        return Err(Failure::new(Exit::Usage, message));
     }
     sys::remount(&mounted.mountpoint, options.flags)
         .context(Exit::Mount, || format!("{shown} can't be remounted"))?;

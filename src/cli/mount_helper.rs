@@ -111,8 +111,8 @@ fn asked(options: &[String], told: &str) -> Vec<String> {
         .collect()
 }
 
-fn usage(sentence: &str) -> Failure {
-    Failure::new(Exit::Usage, sentence)
+fn usage(message: &str) -> Failure {
+    Failure::new(Exit::Usage, message)
 }
 
 #[cfg(test)]

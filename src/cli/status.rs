@@ -56,7 +56,7 @@ fn status_of(target: &Target, key_file: Option<&Path>) -> Result<Status, Failure
     }
     let description = vault::describe(&target.vault)?;
     let mut status = Status::at_rest(&target.vault, &description);
-    // Without its keys there is less to tell, and nothing wrong.
+    // Without its keys there is less to show, and nothing wrong.
     let opened = KeyFile::locate(&description.vault, key_file).and_then(|path| {
         let file = KeyFile::open(&path, &description.vault, &NoPassphrase)?;
         Ok((path, file))

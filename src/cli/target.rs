@@ -57,10 +57,10 @@ impl Target {
         match &self.mounted {
             Some(mounted) if !sys::is_stale(&mounted.mountpoint) => {
                 let (place, user) = (mounted.mountpoint.shown(), mounted.user_id);
-                let sentence = format!(
+                let message = format!(
                     "the vault is mounted on {place}, and its daemon, of user {user}, can't be asked"
                 );
-                Err(Failure::new(Exit::Busy, sentence))
+                Err(Failure::new(Exit::Busy, message))
             }
             _ => Ok(Daemon::None),
         }
@@ -141,7 +141,7 @@ mod tests {
     fn what_is_not_there_is_no_vault() {
         let failure = Target::find(Path::new("/nowhere/at/all")).unwrap_err();
         assert_eq!(failure.exit, Exit::Vault);
-        assert!(failure.sentence.starts_with("/nowhere/at/all: "), "{failure}");
+        assert!(failure.message.starts_with("/nowhere/at/all: "), "{failure}");
     }
 
     #[test]

@@ -9,21 +9,21 @@ use rustix::fs::StatVfsMountFlags;
 use crate::cli::status::{is_opened_read_only, of_daemon};
 use crate::cli::target::Target;
 use crate::control::SocketPath;
-use crate::service::failure::{Context, Exit, Failure, tell};
+use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::mount_lock::{self, MountLock};
 use crate::service::paths::mount_table;
 use crate::store::Vault;
 use crate::sys::{self, Holder, MountedVault, Show, UnmountError};
 
 /// After how long a daemon that still writes back the last of it is spoken of.
-const NOTICE: Duration = Duration::from_secs(5);
+const NOTICE_DELAY: Duration = Duration::from_secs(5);
 /// How long a daemon may run whose vault's lock is free, before it counts as another's: its number may
 /// be one of another PID namespace.
-const END: Duration = Duration::from_secs(10);
+const DAEMON_END_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often to look who else may keep it from ending.
-const LOOK: Duration = Duration::from_secs(1);
+const HOLDER_SCAN_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a mount may be busy without anybody to be found who holds it: one who just left.
-const FLEETING: Duration = Duration::from_secs(1);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Unmount a vault; returns when it is quiet and its lock is free.
 #[derive(Debug, clap::Args)]
@@ -46,7 +46,7 @@ impl Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let shown = args.mountpoint.shown();
     let target = Target::find(&args.mountpoint)
-        .map_err(|failure| Failure::new(Exit::Mount, failure.sentence))?;
+        .map_err(|failure| Failure::new(Exit::Mount, failure.message))?;
     let Some(mounted) = &target.mounted else {
         return Err(Failure::new(Exit::Mount, format!("no vault is mounted on {shown}")));
     };
@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             format!("the stale mount on {mountpoint} can't be taken away")
         })?;
         SocketPath::clear_stale(mounted);
-        tell(&format!("recovered {mountpoint}: its daemon had died"));
+        warn_user(&format!("recovered {mountpoint}: its daemon had died"));
         wait_until_free(&target.vault, mounted, daemon)?;
         return Ok(Exit::Done);
     }
@@ -76,14 +76,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     match Vault::last_end(&target.vault, daemon).filter(|_| !read_only) {
         None => Ok(Exit::Done),
         Some(reason) => {
-            let sentence = match reason.as_str() {
+            let message = match reason.as_str() {
                 "" => {
                     "its daemon died before the end, or had no room in the vault for the reason, which its log tells"
                 }
                 reason => reason,
             };
-            let sentence = format!("unmounted {mountpoint}, which did not end cleanly: {sentence}");
-            Err(Failure::new(Exit::Failed, sentence))
+            let message = format!("unmounted {mountpoint}, which did not end cleanly: {message}");
+            Err(Failure::new(Exit::Failed, message))
         }
     }
 }
@@ -100,11 +100,11 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
                 if mount_table()?.vault_at(&mounted.mountpoint).is_some()
                     && mounted.user_id != rustix::process::geteuid().as_raw() =>
             {
-                let sentence = format!(
+                let message = format!(
                     "{mountpoint} was mounted by user {}: only that user or root can unmount it",
                     mounted.user_id
                 );
-                return Err(Failure::new(Exit::Failed, sentence));
+                return Err(Failure::new(Exit::Failed, message));
             }
             Err(error @ UnmountError::NotMounted) => {
                 return Err(Failure::new(Exit::Mount, format!("{mountpoint}: {error}")));
@@ -120,9 +120,9 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         holders.retain(
             |holder| !matches!(holder, Holder::Process { pid, .. } if Some(*pid) == daemon),
         );
-        if !holders.is_empty() || waited > FLEETING {
-            let sentence = format!("{mountpoint} is in use by {}", sys::list_holders(&holders));
-            return Err(Failure::new(Exit::Busy, sentence));
+        if !holders.is_empty() || waited > BUSY_TIMEOUT {
+            let message = format!("{mountpoint} is in use by {}", sys::list_holders(&holders));
+            return Err(Failure::new(Exit::Busy, message));
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -139,12 +139,16 @@ fn wait_until_free(
     let started = Instant::now();
     let vault = directory.shown();
     let mut pause = Duration::from_millis(1);
-    let (mut next_look, mut told) = (LOOK, false);
+    let (mut next_look, mut told) = (HOLDER_SCAN_INTERVAL, false);
     loop {
         let holder = match mount_lock::holder(directory)? {
             Some(holder) => holder,
             // Its lock was exchanged, or it is about to end.
-            None if daemon.is_some_and(sys::is_running) && started.elapsed() < END => daemon,
+            None if daemon.is_some_and(sys::is_running)
+                && started.elapsed() < DAEMON_END_TIMEOUT =>
+            {
+                daemon
+            }
             None => return Ok(()),
         };
         let is_next = daemon.is_some() && holder.is_some() && holder != daemon;
@@ -152,21 +156,21 @@ fn wait_until_free(
             return Ok(());
         }
         if started.elapsed() > next_look {
-            next_look += LOOK;
+            next_look += HOLDER_SCAN_INTERVAL;
             let (of, device) = (mounted.vault.clone(), mounted.device);
             let elsewhere = sys::look_for_holders(move || sys::holders_elsewhere(&of, device));
             if !elsewhere.is_empty() {
-                let sentence = format!(
+                let message = format!(
                     "unmounted here, but the vault {vault} is still mounted for {}",
                     sys::list_holders(&elsewhere)
                 );
-                return Err(Failure::new(Exit::Busy, sentence));
+                return Err(Failure::new(Exit::Busy, message));
             }
         }
-        if started.elapsed() > NOTICE && !told {
+        if started.elapsed() > NOTICE_DELAY && !told {
             told = true;
             let daemon = mount_lock::named(holder);
-            tell(&format!(
+            warn_user(&format!(
                 "unmounted; waiting until {daemon} has written the last of the vault {vault}"
             ));
         }

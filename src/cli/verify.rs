@@ -8,7 +8,7 @@ use crate::cli::progress::Bar;
 use crate::cli::target::{Target, within};
 use crate::cli::vault_args::VaultArgs;
 use crate::fs::VerifySummary;
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::request::Request;
 use crate::service::text::counted;
 use crate::sys::Show;
@@ -63,7 +63,7 @@ fn report(found: &VerifySummary, as_json: bool) -> Result<(), Failure> {
     let (files, blocks) = (counted(*files, "file"), counted(*blocks, "block"));
     print(&format!("{files}, {blocks}, {}: {verdict}.", counted(*bytes, "byte")))?;
     if !damaged.is_empty() {
-        tell(&format!("the vault is damaged in {}", counted(damaged.len() as u64, "place")));
+        warn_user(&format!("the vault is damaged in {}", counted(damaged.len() as u64, "place")));
     }
     Ok(())
 }

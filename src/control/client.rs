@@ -24,9 +24,9 @@ use crate::service::response::Response;
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to hear that somebody connects, and how often to try.
 const TO_CONNECT: Duration = Duration::from_secs(5);
-const MOMENT: Duration = Duration::from_millis(10);
+const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Bytes of the longest line that a daemon answers: lines of a trail, or what is wrong with files.
-const LONGEST: u64 = 256 << 20;
+const MAX_REPLY_LEN: u64 = 256 << 20;
 
 /// A connection to a daemon, for one request.
 #[derive(Debug)]
@@ -71,19 +71,19 @@ impl Client {
         let mut stream = BufReader::new(&self.stream);
         loop {
             let mut line = Vec::new();
-            let read = stream.by_ref().take(LONGEST).read_until(b'\n', &mut line);
+            let read = stream.by_ref().take(MAX_REPLY_LEN).read_until(b'\n', &mut line);
             match read.context(Exit::Failed, lost)? as u64 {
                 0 => return Err(Failure::new(Exit::Failed, lost())),
-                LONGEST => {
-                    let sentence = "the daemon's answer is too long: ask for less";
-                    return Err(Failure::new(Exit::Failed, sentence));
+                MAX_REPLY_LEN => {
+                    let message = "the daemon's answer is too long: ask for less";
+                    return Err(Failure::new(Exit::Failed, message));
                 }
                 _ => {}
             }
             match serde_json::from_slice::<Reply<Value>>(&line).context(Exit::Failed, lost)? {
                 Reply::Progress(step) => progress(step),
                 Reply::Done(answer) => return Response::decode(request, answer),
-                Reply::Failed { exit, sentence } => return Err(failure_of(exit, sentence)),
+                Reply::Failed { exit, message } => return Err(failure_of(exit, message)),
             }
         }
     }
@@ -98,7 +98,7 @@ fn connect_to(path: &Path) -> io::Result<UnixStream> {
     let until = Instant::now() + TO_CONNECT;
     loop {
         match connect(&socket, &address) {
-            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(MOMENT),
+            Err(Errno::AGAIN) if Instant::now() < until => thread::sleep(CONNECT_RETRY_INTERVAL),
             connected => break connected?,
         }
     }

@@ -112,7 +112,7 @@ mod tests {
         let action = Action::Rotate { rotate_every: None };
         let change = KeyChange { name: "default".to_owned(), action, dry_run: false };
         let failure = ask(Request::Change(change)).unwrap_err();
-        assert_eq!((failure.exit, failure.sentence.as_str()), (Exit::KeyFile, "no key"));
+        assert_eq!((failure.exit, failure.message.as_str()), (Exit::KeyFile, "no key"));
 
         server.stop();
         assert!(!place.path().exists());

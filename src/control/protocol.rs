@@ -18,8 +18,8 @@ pub enum Reply<T> {
     Failed {
         /// The exit code.
         exit: u8,
-        /// The sentence for the user.
-        sentence: String,
+        /// The message for the user.
+        message: String,
     },
 }
 
@@ -27,12 +27,12 @@ impl From<Result<Response, Failure>> for Reply<Response> {
     fn from(result: Result<Response, Failure>) -> Self {
         match result {
             Ok(response) => Self::Done(response),
-            Err(Failure { exit, sentence }) => Self::Failed { exit: exit as u8, sentence },
+            Err(Failure { exit, message }) => Self::Failed { exit: exit as u8, message },
         }
     }
 }
 
 /// The failure in a daemon's [`Reply::Failed`].
-pub fn failure_of(exit: u8, sentence: String) -> Failure {
-    Failure::new(Exit::from_code(exit.into()), sentence)
+pub fn failure_of(exit: u8, message: String) -> Failure {
+    Failure::new(Exit::from_code(exit.into()), message)
 }

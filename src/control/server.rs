@@ -158,8 +158,8 @@ impl Door {
         }
         let Some(connection) = self.connections.begin(peer.uid, &privileged) else {
             // The first line of a connection always finds room in its buffer.
-            let sentence = "the daemon has enough to answer: ask again later";
-            send(&stream, &Err(Failure::new(Exit::Busy, sentence)).into());
+            let message = "the daemon has enough to answer: ask again later";
+            send(&stream, &Err(Failure::new(Exit::Busy, message)).into());
             return;
         };
         let (work, answers) = (Arc::clone(work), Arc::clone(answers));

@@ -62,8 +62,8 @@ impl SocketPath {
             done => done?,
         }
         if !self.owns(directory)? {
-            let sentence = format!("{} is open to others or belongs to them", directory.shown());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, sentence));
+            let message = format!("{} is open to others or belongs to them", directory.shown());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
         if passable {
             fs::set_permissions(directory, Permissions::from_mode(0o711))?;

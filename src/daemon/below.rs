@@ -26,17 +26,17 @@ pub fn refuse(vault: &Path, mountpoint: &Path, options: &Options) -> Result<(), 
         let real = would_be(&path);
         let (shown, below) = (path.shown(), mountpoint.shown());
         if lies_in(&real, mountpoint) {
-            let sentence = format!(
+            let message = format!(
                 "{what} {shown} would lie below the mount point {below}, where the daemon waits \
                  for itself: {remedy}"
             );
             let is_named = what == TRAIL && options.trail.directory.is_some();
             let exit = if is_named { Exit::Usage } else { Exit::Mount };
-            return Err(Failure::new(exit, sentence));
+            return Err(Failure::new(exit, message));
         }
         if what == TRAIL && lies_in(&real, vault) {
-            let sentence = format!("the trail can't lie in the vault: {shown} does; {remedy}");
-            return Err(Failure::new(Exit::Usage, sentence));
+            let message = format!("the trail can't lie in the vault: {shown} does; {remedy}");
+            return Err(Failure::new(Exit::Usage, message));
         }
     }
     Ok(())

@@ -142,8 +142,8 @@ impl DaemonService {
     /// the file anyway.
     fn note_key_file(&self, mark: &KeyFileMark, peer: &Peer) -> Result<Response, Failure> {
         if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
-            let sentence = "only root and the daemon's user can have changed the key file";
-            return Err(Failure::new(Exit::Policy, sentence));
+            let message = "only root and the daemon's user can have changed the key file";
+            return Err(Failure::new(Exit::Policy, message));
         }
         self.keys.expect(mark);
         if let Err(failure) = vault::reread(&self.keys, &self.fs) {
@@ -229,8 +229,8 @@ impl DaemonService {
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Response, Failure> {
         if work.access() > self.fs.vault().access() {
-            let sentence = format!("the vault {} is mounted read-only", self.vault().shown());
-            return Err(Failure::new(Exit::Failed, sentence));
+            let message = format!("the vault {} is mounted read-only", self.vault().shown());
+            return Err(Failure::new(Exit::Failed, message));
         }
         vault::reread(&self.keys, &self.fs)?;
         let outcome = work.perform(&self.vault(), &self.fs, (&self.keys, who), progress)?;

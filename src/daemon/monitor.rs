@@ -82,8 +82,8 @@ enum Answer {
 impl Answer {
     /// With no more text than a message holds: paths make a list of holders as long as they like.
     fn cut(self) -> Self {
-        const MOST: usize = 4096;
-        let cut = |said: String| said.chars().take(MOST).collect();
+        const MAX_TEXT_LEN: usize = 4096;
+        let cut = |said: String| said.chars().take(MAX_TEXT_LEN).collect();
         match self {
             Self::Failed(said) => Self::Failed(cut(said)),
             Self::Holders(said) => Self::Holders(cut(said)),

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::control::SocketPath;
-use crate::service::failure::{Context, Exit, Failure, tell};
+use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::paths::{mount_table, resolve};
 use crate::sys::{self, Show};
 
@@ -41,8 +41,8 @@ impl Mountpoint {
         let stale = on_it.is_some() && sys::is_stale(&path);
         if let Some(mounted) = on_it.filter(|_| !stale) {
             let (path, other) = (path.shown(), mounted.vault.shown());
-            let sentence = format!("on {path} the vault {other} is mounted already");
-            return Err(Failure::new(Exit::Busy, sentence));
+            let message = format!("on {path} the vault {other} is mounted already");
+            return Err(Failure::new(Exit::Busy, message));
         }
         let mountpoint = Self { path, stale };
         mountpoint.check_place(vault)?;
@@ -68,7 +68,7 @@ impl Mountpoint {
                 format!("the stale mount on {path} can't be taken away")
             })?;
             SocketPath::clear_stale(&stale);
-            tell(&format!("recovered {path}: the daemon of an earlier mount had died"));
+            warn_user(&format!("recovered {path}: the daemon of an earlier mount had died"));
         }
         self.check_directory()
     }
@@ -91,12 +91,12 @@ impl Mountpoint {
         let context = || format!("the mount point {path} can't be used");
         let is_directory = fs::metadata(&self.path).context(Exit::Mount, context)?.is_dir();
         if !is_directory {
-            let sentence = format!("the mount point {path} is not a directory");
-            return Err(Failure::new(Exit::Mount, sentence));
+            let message = format!("the mount point {path} is not a directory");
+            return Err(Failure::new(Exit::Mount, message));
         }
         if fs::read_dir(&self.path).context(Exit::Mount, context)?.next().is_some() {
-            let sentence = format!("the mount point {path} is not empty");
-            return Err(Failure::new(Exit::Mount, sentence));
+            let message = format!("the mount point {path} is not empty");
+            return Err(Failure::new(Exit::Mount, message));
         }
         Ok(())
     }
@@ -136,7 +136,7 @@ mod tests {
     fn refused(root: &Path, mountpoint: &str, vault: &str) -> String {
         let failure = Mountpoint::check(&root.join(mountpoint), &root.join(vault)).unwrap_err();
         assert_eq!(failure.exit, Exit::Mount, "{failure}");
-        failure.sentence
+        failure.message
     }
 
     #[test]

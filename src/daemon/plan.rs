@@ -76,9 +76,9 @@ fn require_closed(vault: &Path) -> Result<(), Failure> {
     } else {
         return Ok(());
     };
-    let sentence =
+    let message =
         format!("{what}, and could change what the mount keeps from them: run `{command}` first");
-    Err(Failure::new(Exit::Vault, sentence))
+    Err(Failure::new(Exit::Vault, message))
 }
 
 /// The lock would refuse it as well; here it can be said where the other mount is.
@@ -87,12 +87,12 @@ fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
     let Some(pid) = holder else { return Ok(()) };
     let mounted = mount_table()?.mounts_of(vault).last();
     let (vault, pid) = (vault.shown(), mount_lock::named(pid));
-    let sentence = match mounted {
+    let message = match mounted {
         Some(mounted) => {
             let place = mounted.mountpoint.shown();
             format!("the vault {vault} is already mounted, on {place} by {pid}")
         }
         None => format!("the vault {vault} is in use by {pid}"),
     };
-    Err(Failure::new(Exit::Busy, sentence))
+    Err(Failure::new(Exit::Busy, message))
 }

@@ -76,10 +76,10 @@ fn rotate_due(service: &DaemonService, logged: String) -> String {
             String::new()
         }
         Err(failure) => {
-            if failure.sentence != logged {
+            if failure.message != logged {
                 log::error!("a master key is due and could not be changed: {failure}");
             }
-            failure.sentence
+            failure.message
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::daemon::trail::for_mount;
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
-use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};
+use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::mount_lock::MountLock;
 use crate::service::paths::would_be;
@@ -77,10 +77,10 @@ fn refusal(limit: Limit) -> Failure {
         Some(needs) => format!("the daemon needs {needs} bytes"),
         None => "the daemon would be killed at its end".to_owned(),
     };
-    let sentence = format!(
+    let message = format!(
         "the limit on {of} is {value}, and {needs}: have the hard limit raised (ulimit -H {option})"
     );
-    Failure::new(Exit::Mount, sentence)
+    Failure::new(Exit::Mount, message)
 }
 
 fn not_confined(error: io::Error) -> Failure {
@@ -131,9 +131,9 @@ fn open_and_serve(start: Start<'_>, mount: &Arc<MountGuard>) -> Result<(), Failu
 fn serve_opened(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Result<(), Failure> {
     let vault = &start.plan.vault;
     for lack in fs.vault().lacks() {
-        let sentence = format!("the filesystem of the vault {} has {lack}", vault.shown());
-        log::info!("{sentence}");
-        tell(&sentence);
+        let message = format!("the filesystem of the vault {} has {lack}", vault.shown());
+        log::info!("{message}");
+        warn_user(&message);
     }
     if start.plan.options.strict {
         fs.be_strict();
@@ -151,21 +151,21 @@ fn serve_opened(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Resu
 /// Says what is known of the vault's age, unless all is as it was.
 fn tell_age(fs: &Fs, vault: &Path) {
     let failing = fs.vault().record_failing();
-    if let Some(sentence) = age(fs, failing.is_some(), &vault.shown().to_string()) {
+    if let Some(message) = age(fs, failing.is_some(), &vault.shown().to_string()) {
         match fs.vault().freshness() {
-            Some(Freshness::Accepted(_)) => log::warn!("{sentence}"),
-            _ => log::info!("{sentence}"),
+            Some(Freshness::Accepted(_)) => log::warn!("{message}"),
+            _ => log::info!("{message}"),
         }
-        tell(&sentence);
+        warn_user(&message);
     }
     if let Some(reason) = failing {
-        let sentence = format!(
+        let message = format!(
             "this machine can't keep what it knows of the vault {}, so that it may be put back to an \
              older state unnoticed: {reason}",
             vault.shown()
         );
-        log::info!("{sentence}");
-        tell(&sentence);
+        log::info!("{message}");
+        warn_user(&message);
     }
 }
 
@@ -233,7 +233,9 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Re
     let server = listen(plan, Arc::clone(&service));
     unmount_on_signal(signals, Arc::clone(mount), service)?;
     if !log_is_kept {
-        tell("there is no syslog here: the daemon's log is lost unless --log-file names a place");
+        warn_user(
+            "there is no syslog here: the daemon's log is lost unless --log-file names a place",
+        );
     }
     drop(lock);
     match background {

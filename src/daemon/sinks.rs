@@ -83,8 +83,8 @@ impl Journal {
         if connected_to_journal() || Path::new(JOURNAL).exists() {
             return Ok(Self { told: false });
         }
-        let sentence = format!("--trail-journald: there is no systemd journal here, at {JOURNAL}");
-        Err(Failure::new(Exit::Trail, sentence))
+        let message = format!("--trail-journald: there is no systemd journal here, at {JOURNAL}");
+        Err(Failure::new(Exit::Trail, message))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::sys;
 /// What is chosen where nobody says otherwise; the manual's performance page has the figures.
 const CHOSEN: Duration = Duration::from_micros(50);
 /// The most microseconds that can be asked for.
-pub const MOST: u32 = 1000;
+pub const MAX_MICROSECONDS: u32 = 1000;
 
 /// How long to look out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use crate::daemon::plan::Plan;
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};
+use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::trail_keeping::{TrailPlan, place_of};
 use crate::service::vault;
@@ -35,7 +35,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         return Ok(None);
     }
     if let (Some(Freshness::Copy(of)), None) = (fs.vault().freshness(), &options.directory) {
-        tell(&format!(
+        warn_user(&format!(
             "no trail is kept of this copy, since it would go on with that of the vault in {}; name \
              another place with --trail",
             of.shown()
@@ -65,7 +65,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
         Err(failure) if options.on_failure == OnFailure::Closed => Err(failure),
         Err(failure) => {
             log::error!("no trail is kept of this mount: {failure}");
-            tell(&format!("no trail is kept of this mount: {failure}"));
+            warn_user(&format!("no trail is kept of this mount: {failure}"));
             Ok(None)
         }
     }

@@ -1,4 +1,4 @@
-//! How a command ends: the exit codes, and the one sentence that goes with a failure.
+//! How a command ends: the exit codes, and the one message that goes with a failure.
 
 use std::fmt;
 use std::io;
@@ -87,25 +87,25 @@ impl From<Exit> for ExitCode {
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// One sentence for the person, without the program's name. Empty if all is said already.
-    pub sentence: String,
+    /// One message for the person, without the program's name. Empty if all is said already.
+    pub message: String,
 }
 
 impl Failure {
-    /// A failure with a sentence.
-    pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Self { exit, sentence: sentence.into() }
+    /// A failure with a message.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
     }
 
     /// A failure of which the person has been told, as by the process that became the daemon.
-    pub fn told(exit: Exit) -> Self {
-        Self { exit, sentence: String::new() }
+    pub fn already_reported(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
+        f.write_str(&self.message)
     }
 }
 
@@ -133,10 +133,10 @@ impl<T, E: fmt::Display> Context<T> for Result<T, E> {
 }
 
 /// Tells the person something that is no result: to stderr, under the program's name.
-pub fn tell(sentence: &str) {
+pub fn warn_user(message: &str) {
     use io::Write;
     // Nobody reads it: then nobody is to be told either.
-    let _ = writeln!(io::stderr(), "atrest: {}", sys::harmless(sentence, false));
+    let _ = writeln!(io::stderr(), "atrest: {}", sys::harmless(message, false));
 }
 
 /// The failure for what is wrong with a vault.
@@ -162,10 +162,10 @@ pub fn vault_failure(vault: &Path, error: VaultError) -> Failure {
         VaultError::Io(refusal) => match refusal.kind() {
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
                 let vault = vault.shown();
-                let sentence = format!(
+                let message = format!(
                     "the vault {vault} can't be written ({refusal}): mount it with --read-only"
                 );
-                return Failure::new(Exit::Vault, sentence);
+                return Failure::new(Exit::Vault, message);
             }
             _ => Exit::Failed,
         },

@@ -121,7 +121,7 @@ impl KeyChange {
     /// What was done, as a sentence.
     pub fn done(&self, key: &KeyDescription) -> String {
         let name = &key.name;
-        let sentence = match self.action {
+        let message = match self.action {
             Action::Create { .. } => format!(
                 "Made the master key `{name}`. `atrest key assign` gives it to a directory. {BACK_UP}"
             ),
@@ -149,6 +149,6 @@ impl KeyChange {
                 "The master key `{name}` is destroyed: what it wrapped can't be opened any more."
             ),
         };
-        if self.dry_run { format!("Would say: {sentence} Nothing was changed.") } else { sentence }
+        if self.dry_run { format!("Would say: {message} Nothing was changed.") } else { message }
     }
 }

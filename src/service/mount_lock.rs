@@ -60,8 +60,8 @@ impl MountLock {
         match holder(vault)? {
             None => Ok(turn),
             Some(pid) => {
-                let sentence = format!("the vault {} is in use by {}", vault.shown(), named(pid));
-                Err(Failure::new(Exit::Busy, sentence))
+                let message = format!("the vault {} is in use by {}", vault.shown(), named(pid));
+                Err(Failure::new(Exit::Busy, message))
             }
         }
     }
@@ -82,9 +82,8 @@ impl MountLock {
                     thread::sleep(Duration::from_millis(5));
                 }
                 Err(Errno::WOULDBLOCK) => {
-                    let sentence =
-                        format!("the vault {} is being mounted right now", vault.shown());
-                    return Err(Failure::new(Exit::Busy, sentence));
+                    let message = format!("the vault {} is being mounted right now", vault.shown());
+                    return Err(Failure::new(Exit::Busy, message));
                 }
                 // A filesystem without such locks: two mounts in the same moment then meet at
                 // the vault's own lock.

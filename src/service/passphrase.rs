@@ -12,7 +12,7 @@ use crate::keys::{CostLimit, KeyError, NewProtector, Passphrase, PassphraseCost,
 use crate::sys;
 
 /// More than any passphrase has, in bytes.
-const MOST: u64 = 64 * 1024 + 2;
+const MAX_PASSPHRASE_LEN: u64 = 64 * 1024 + 2;
 
 /// How the passphrase of a key file is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -135,7 +135,7 @@ fn from_terminal(prompt: &str, needed: KeyError) -> Result<Passphrase, KeyError>
 
 fn read_all(from: impl Read) -> io::Result<Vec<u8>> {
     // With room for all of it, so that no copy is left behind by growing.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST as usize));
-    from.take(MOST).read_to_end(&mut bytes)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE_LEN as usize));
+    from.take(MAX_PASSPHRASE_LEN).read_to_end(&mut bytes)?;
     Ok(std::mem::take(&mut *bytes))
 }

@@ -41,8 +41,8 @@ impl PolicyChange {
     /// What was done, as a sentence.
     pub fn done(&self, key: &str) -> String {
         let verb = if self.revoke { "Took back" } else { "Granted" };
-        let sentence = format!("{verb} for the master key `{key}`: {}", grant_words(&self.grant));
-        if self.dry_run { format!("Would say: {sentence} Nothing was changed.") } else { sentence }
+        let message = format!("{verb} for the master key `{key}`: {}", grant_words(&self.grant));
+        if self.dry_run { format!("Would say: {message} Nothing was changed.") } else { message }
     }
 }
 

@@ -87,8 +87,8 @@ impl<'a> Session<'a> {
             | Request::Trail(
                 TrailRequest::Flush | TrailRequest::Lines(_) | TrailRequest::WhoRead(_),
             ) => {
-                let sentence = format!("the vault {} is not mounted", self.vault.shown());
-                Err(Failure::new(Exit::Failed, sentence))
+                let message = format!("the vault {} is not mounted", self.vault.shown());
+                Err(Failure::new(Exit::Failed, message))
             }
         }
     }

@@ -138,7 +138,7 @@ fn details(action: &Action) -> Option<Value> {
 }
 
 fn failed(failure: &Failure) -> Failed {
-    let message = failure.sentence.clone();
+    let message = failure.message.clone();
     match failure.exit {
         Exit::Policy => Failed::denied(message),
         Exit::Key => Failed { code: "KMSInvalidStateException", message },

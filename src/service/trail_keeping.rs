@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::crypto::TrailKeys;
 use crate::format::VolumeId;
 use crate::keys::KeyRing;
-use crate::service::failure::{Exit, Failure, tell, vault_failure};
+use crate::service::failure::{Exit, Failure, vault_failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::request::{Note, Request};
 use crate::service::trail_events::{event, keep_events, leaves_trail};
@@ -106,12 +106,12 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
     });
     match kept {
         Ok((trail, trouble)) => {
-            trouble.iter().for_each(|trouble| tell(trouble));
+            trouble.iter().for_each(|trouble| warn_user(trouble));
             Ok((Some(Arc::new(trail)), ring))
         }
         Err(failure) if closed => Err(failure),
         Err(failure) => {
-            tell(&format!("this leaves no line in the trail: {failure}"));
+            warn_user(&format!("this leaves no line in the trail: {failure}"));
             Ok((None, ring))
         }
     }
@@ -145,7 +145,7 @@ impl TrailPlan<'_> {
         if let Some(seal) = seal.as_ref().filter(|seal| is_foreign(seal, foreign))
             && seal.directory != directory
         {
-            tell(&format!(
+            warn_user(&format!(
                 "the trail of this vault was in {} of another machine or user; from now on it is kept \
                  in {}",
                 seal.directory.shown(),
@@ -195,11 +195,11 @@ pub fn directory(
     };
     let keys = keys().map_err(|failure| {
         let claimed = claimed.shown();
-        let sentence = format!(
+        let message = format!(
             "the vault says that its trail lies in {claimed}, which only its key file can confirm \
              ({failure}): give that, or name the place with --trail"
         );
-        Failure::new(Exit::Trail, sentence)
+        Failure::new(Exit::Trail, message)
     })?;
     match Seal::read(&keeper, &keys)? {
         Some(seal) => Ok(seal.directory),

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::cli::umount;
 use crate::format::VolumeId;
 use crate::keys::{KeyFile, KeyRing};
-use crate::service::failure::{Context, Exit, Failure, tell, vault_failure};
+use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
 use crate::store::{Access, Evidence, NameMode, Vault};
 use crate::sys::{self, Show};
 
@@ -62,7 +62,7 @@ impl Scratch {
         let status = command.stdin(Stdio::null()).process_group(0).status()?;
         match status.code() {
             Some(0) => Ok(()),
-            code => Err(Failure::told(Exit::from_code(code.unwrap_or(1)))),
+            code => Err(Failure::already_reported(Exit::from_code(code.unwrap_or(1)))),
         }
     }
 
@@ -107,7 +107,7 @@ impl Drop for Scratch {
             let _ = sys::unmount(&self.mountpoint(), true);
         }
         if let Err(error) = fs::remove_dir_all(self.dir.path()) {
-            tell(&format!("{} could not be removed: {error}", self.dir.path().shown()));
+            warn_user(&format!("{} could not be removed: {error}", self.dir.path().shown()));
         }
     }
 }

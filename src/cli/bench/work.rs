@@ -84,11 +84,11 @@ fn require_space(directory: &Path) -> Result<(), Failure> {
     let free = space.f_bavail * space.f_frsize;
     if free < needed {
         let (free, needed) = (free / MIB, needed / MIB);
-        let sentence = format!(
+        let message = format!(
             "{} has {free} MiB free, of {needed} that are needed: name another directory",
             directory.shown()
         );
-        return Err(Failure::new(Exit::Failed, sentence));
+        return Err(Failure::new(Exit::Failed, message));
     }
     Ok(())
 }

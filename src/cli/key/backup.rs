@@ -13,7 +13,7 @@ use crate::cli::output::{print, print_json};
 use crate::cli::target::{Daemon, Target};
 use crate::cli::vault_args::VaultArgs;
 use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, Unlock};
-use crate::service::failure::{Context, Exit, Failure, tell};
+use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::request::Note;
@@ -22,7 +22,7 @@ use crate::service::vault;
 use crate::sys::{self, Show};
 
 /// Bytes of a recovery text, of which the largest key file gives fewer.
-const LONGEST: u64 = 32 << 20;
+const MAX_BACKUP_LEN: u64 = 32 << 20;
 
 /// What to know of a key file from a backup with fewer versions than the vault was used with.
 const OLDER: &str = "this backup is older than the key file that was last used with the vault: it lacks \
@@ -117,8 +117,8 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
 pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let target = Target::find(&args.vault)?;
     if let Daemon::Reached(_) = target.daemon()? {
-        let sentence = format!("the vault {} is mounted: unmount it first", target.vault.shown());
-        return Err(Failure::new(Exit::Busy, sentence));
+        let message = format!("the vault {} is mounted: unmount it first", target.vault.shown());
+        return Err(Failure::new(Exit::Busy, message));
     }
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
@@ -141,7 +141,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let mark = KeyFile::create_after(&path, &ring, &protectors, seen.generation)?;
     let is_older = seen.has_more_versions(ring.version_count());
     if is_older {
-        tell(OLDER);
+        warn_user(OLDER);
     } else {
         // Nor is it a forgery: who has all the keys made it.
         vault::note_change(&target.vault, &ring, &mark);
@@ -184,8 +184,8 @@ fn read_recovery(path: &Path) -> Result<KeyRing, Failure> {
 /// All of a recovery text.
 fn read_text(from: impl Read) -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
-    match from.take(LONGEST).read_to_string(&mut text)? as u64 {
-        LONGEST => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long")),
+    match from.take(MAX_BACKUP_LEN).read_to_string(&mut text)? as u64 {
+        MAX_BACKUP_LEN => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long")),
         _ => Ok(text),
     }
 }
@@ -207,8 +207,8 @@ fn qr_code(text: &str) -> Result<Zeroizing<String>, Failure> {
     use qrcode::render::unicode::Dense1x2;
     let code = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L);
     let code = code.map_err(|_| {
-        let sentence = "there are too many keys for a QR code: back up to a file, or as words";
-        Failure::new(Exit::Key, sentence)
+        let message = "there are too many keys for a QR code: back up to a file, or as words";
+        Failure::new(Exit::Key, message)
     })?;
     // Dark on light, as a camera wants it, on the dark ground of most terminals.
     let mut image = code.render::<Dense1x2>();

@@ -13,7 +13,7 @@ use crate::cli::target::{Target, within};
 use crate::cli::vault_args::VaultArgs;
 use crate::format::KeyVersion;
 use crate::fs::RewrapSummary;
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::request::{FileWork, Request};
 use crate::service::response::{Assigned, Response, Retired};
 use crate::sys::Show;
@@ -58,7 +58,7 @@ pub struct AssignArgs {
     dir: PathBuf,
 }
 
-/// Has work performed, and prints what came of it: as JSON, or as the sentence that `in_words` makes.
+/// Has work performed, and prints what came of it: as JSON, or as the message that `in_words` makes.
 fn perform<T>(
     args: &VaultArgs,
     target: &Target,
@@ -100,11 +100,11 @@ pub fn rewrap(args: &RewrapArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     for trouble in &failed {
-        tell(&format!("{}: {}", trouble.path.shown(), trouble.reason));
+        warn_user(&format!("{}: {}", trouble.path.shown(), trouble.reason));
     }
-    let sentence =
+    let message =
         format!("{} files could not be rewrapped; run it again once they can", failed.len());
-    Err(Failure::new(Exit::Failed, sentence))
+    Err(Failure::new(Exit::Failed, message))
 }
 
 /// Retires a version of a master key.

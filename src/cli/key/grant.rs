@@ -9,7 +9,7 @@ use crate::cli::output::{print, print_json};
 use crate::cli::target::{Target, within};
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
 use crate::keys::{KeyError, Timestamp};
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::principals;
 use crate::service::request::{PolicyChange, Request};
 use crate::service::response::PolicyChanged;
@@ -139,13 +139,13 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
     let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     if !revoke && target.vault.join(&inside).symlink_metadata().is_err_and(|error| missing(&error))
     {
-        let sentence = format!("there is no {} in the vault", path.shown());
-        return Err(Failure::new(Exit::Usage, sentence));
+        let message = format!("there is no {} in the vault", path.shown());
+        return Err(Failure::new(Exit::Usage, message));
     }
     let text = inside.into_os_string().into_string();
     text.map(Some).map_err(|_| {
-        let sentence = format!("{} is not UTF-8, so no grant can name it", path.shown());
-        Failure::new(Exit::Usage, sentence)
+        let message = format!("{} is not UTF-8, so no grant can name it", path.shown());
+        Failure::new(Exit::Usage, message)
     })
 }
 
@@ -156,7 +156,7 @@ fn confirm_lock_out(key: &str, action: Action, said: bool) -> Result<(), Failure
         return Ok(());
     }
     if io::stdin().is_terminal() {
-        tell(&format!("{refusal}. Type the key's name to do it all the same:"));
+        warn_user(&format!("{refusal}. Type the key's name to do it all the same:"));
         let mut line = String::new();
         io::stdin().lock().read_line(&mut line)?;
         if line.trim() == key {

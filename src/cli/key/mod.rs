@@ -20,7 +20,7 @@ use crate::cli::progress::Bar;
 use crate::cli::target::Target;
 use crate::cli::vault_args::VaultArgs;
 use crate::keys::{DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, Timestamp};
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::key_change::{Action, KeyChange};
 use crate::service::request::{FileWork, Request};
 use crate::service::response::Wrapped;
@@ -168,7 +168,7 @@ fn count(backend: &Backend<'_>, name: &str) -> Result<Wrapped, Failure> {
 
 /// Goes on only if the key's name is typed at the terminal.
 fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
-    let sentence = format!(
+    let message = format!(
         "that destroys the master key `{name}` for good, and all that it wraps can't be opened any more"
     );
     if io::stdin().is_terminal() {
@@ -178,8 +178,8 @@ fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
             |failure| format!("which can't be counted ({failure})"),
             |wrapped| format!("the keys of {}", wrapped.in_words()),
         );
-        tell(&format!(
-            "{sentence}: {wrapped}. It is {} now. Type the key's name to do it:",
+        warn_user(&format!(
+            "{message}: {wrapped}. It is {} now. Type the key's name to do it:",
             Timestamp::now()
         ));
         let mut line = String::new();
@@ -188,7 +188,7 @@ fn confirm_destruction(args: &VaultArgs, name: &str) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    Err(Failure::new(Exit::Usage, format!("{sentence}; `--yes` does it")))
+    Err(Failure::new(Exit::Usage, format!("{message}; `--yes` does it")))
 }
 
 /// Has a master key changed, and prints what it is then.
@@ -210,12 +210,12 @@ fn change(args: &VaultArgs, name: &str, action: Action, dry_run: bool) -> Result
         }
         print_json(&key)?;
     } else {
-        let mut sentence = change.done(&key);
+        let mut message = change.done(&key);
         if let Some(wrapped) = wrapped {
-            sentence.push(' ');
-            sentence.push_str(&change.what_ends(&wrapped.in_words()));
+            message.push(' ');
+            message.push_str(&change.what_ends(&wrapped.in_words()));
         }
-        print(&sentence)?;
+        print(&message)?;
     }
     Ok(Exit::Done)
 }

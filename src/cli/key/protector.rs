@@ -10,7 +10,7 @@ use crate::cli::output::{print, print_json};
 use crate::cli::target::{Daemon, Target};
 use crate::cli::vault_args::VaultArgs;
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::request::{Note, Request};
@@ -107,7 +107,7 @@ fn edit(
         Daemon::Reached(client) => {
             let noted = client.ask(&Request::KeyFile(file.mark().clone()), &|_| ());
             if let Err(failure) = noted {
-                tell(&format!(
+                warn_user(&format!(
                     "the key file is changed, and the daemon did not hear of it: {failure}"
                 ));
             }

@@ -20,17 +20,17 @@ use crate::cli::output::{print, print_json};
 use crate::cli::target::{Target, within};
 use crate::cli::trail::lines::Lines;
 use crate::cli::vault_args::VaultArgs;
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::principals;
 use crate::service::request::{Request, TrailRequest};
 use crate::service::text::counted;
 use source::Source;
 
 /// How often `tail -f` looks.
-const RHYTHM: Duration = Duration::from_millis(250);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What becomes of findings.
-const CLOSE: &str =
+const ACKNOWLEDGE_HINT: &str =
     "once the cause is known, `atrest trail acknowledge VAULT --reason TEXT` closes that";
 
 /// Who used the master keys, and whether the record of it is whole.
@@ -172,7 +172,7 @@ fn verify(args: &VerifyArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let places = counted(report.findings.len() as u64, "place");
-    tell(&format!("the trail was changed in {places}: {CLOSE}"));
+    warn_user(&format!("the trail was changed in {places}: {ACKNOWLEDGE_HINT}"));
     Ok(Exit::Damage)
 }
 
@@ -200,7 +200,9 @@ fn head(args: &TrailOf) -> Result<Exit, Failure> {
     let report = args.verified(None)?;
     // One that does not hold is not to be kept as if it did.
     if !report.findings.is_empty() {
-        tell(&format!("the trail was changed, `atrest trail verify` says how: {CLOSE}"));
+        warn_user(&format!(
+            "the trail was changed, `atrest trail verify` says how: {ACKNOWLEDGE_HINT}"
+        ));
         return Ok(Exit::Damage);
     }
     match args.vault.json {
@@ -268,8 +270,8 @@ fn require_path(source: &Source, target: &Target, path: &str) -> Result<(), Fail
     if !is_gone || source.has(&filter)? {
         return Ok(());
     }
-    let sentence = format!("there is no {} in the vault, and none in its trail", path.shown());
-    Err(Failure::new(Exit::Failed, sentence))
+    let message = format!("there is no {} in the vault, and none in its trail", path.shown());
+    Err(Failure::new(Exit::Failed, message))
 }
 
 /// The same of a master key.
@@ -278,9 +280,9 @@ fn require_key(source: &Source, args: &VaultArgs, key: &str) -> Result<(), Failu
     if args.knows_key(key) != Some(false) || source.has(&filter)? {
         return Ok(());
     }
-    let sentence =
+    let message =
         format!("there is no master key `{}` in the key file, and none in the trail", key.shown());
-    Err(Failure::new(Exit::Key, sentence))
+    Err(Failure::new(Exit::Key, message))
 }
 
 fn who_read(args: &WhoReadArgs) -> Result<Exit, Failure> {
@@ -306,7 +308,7 @@ fn tail(args: &TailArgs) -> Result<Exit, Failure> {
     let mut out = Lines::new(args.of.vault.json);
     let mut after = source.put_last(args.lines, &mut out)?;
     while args.follow && out.flush()? {
-        thread::sleep(RHYTHM);
+        thread::sleep(FOLLOW_INTERVAL);
         let filter = Filter { after: Some(after), ..Filter::default() };
         source.lines(&filter, &mut |line| {
             after = number(line).unwrap_or(after).max(after);

@@ -86,8 +86,8 @@ fn is_ignored(name: &str, value: Option<&str>) -> bool {
     }
 }
 
-fn refusal(sentence: impl Into<String>) -> Failure {
-    Failure::new(Exit::Usage, sentence)
+fn refusal(message: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, message)
 }
 
 /// Splits at commas; `\,` is a comma within a value, as in fusermount3, and `\\` a backslash.

@@ -10,7 +10,7 @@ use clap::builder::ValueParser;
 use super::trail::OnFailure;
 use super::values::Options;
 use crate::daemon::sinks::SYSLOG;
-use crate::daemon::spin::{MOST as MAX_SPIN, Spin};
+use crate::daemon::spin::{MAX_MICROSECONDS as MAX_SPIN, Spin};
 use crate::fs::AccessTimes;
 use crate::service::failure::{Exit, Failure};
 use crate::service::principals;
@@ -282,9 +282,9 @@ pub static OPTIONS: &[MountOption] = &[
     word(&["remount"], |options, _| set(&mut options.remount, true)),
     word(&["default-permissions"], |options, _| set(&mut options.check_permissions, true)),
     word(&["dirsync"], |_, _| {
-        let sentence = "the mount option 'dirsync' can't be kept: FUSE does not pass it on; fsync(2) of a \
+        let message = "the mount option 'dirsync' can't be kept: FUSE does not pass it on; fsync(2) of a \
              directory makes its names durable";
-        Err(Failure::new(Exit::Usage, sentence))
+        Err(Failure::new(Exit::Usage, message))
     }),
 ];
 
