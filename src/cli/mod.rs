@@ -106,7 +106,7 @@ fn dispatch(command: &Command) -> Result<Exit, Failure> {
     }
 }
 
-/// Help where it was asked for; else what is wrong with the command line, in one sentence.
+/// Prints help if it was requested; else says in one sentence what is wrong with the command line.
 fn explain(error: &clap::Error) -> Result<Exit, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

@@ -9,7 +9,7 @@ use crate::cli::mount_switches::Switches;
 use crate::service::failure::{Exit, Failure};
 use crate::sys::told_to_mount;
 
-/// What is to be done in such a form.
+/// What such a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Helper {
     /// Mount.

@@ -50,10 +50,10 @@ enum Wish {
     Create,
 }
 
-/// Does what is asked.
+/// Runs a subcommand of `atrest policy`.
 ///
 /// # Errors
-/// [`Exit::Policy`] where the daemon does not let who asks see it; [`Exit::KeyFile`],
+/// [`Exit::Policy`] where the policies let the caller see no key; [`Exit::KeyFile`],
 /// [`Exit::Usage`], [`Exit::Failed`].
 pub fn run(command: &Command) -> Result<Exit, Failure> {
     match command {

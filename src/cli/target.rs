@@ -36,7 +36,7 @@ impl Target {
     }
 }
 
-/// Who does what is to be done to a vault.
+/// Whether a daemon has the vault open.
 #[derive(Debug)]
 pub enum Daemon {
     /// Its daemon, which can be asked.
@@ -46,7 +46,7 @@ pub enum Daemon {
 }
 
 impl Target {
-    /// Who is to do what needs the vault's keys.
+    /// The daemon that performs requests on the vault, if it has one.
     ///
     /// # Errors
     /// [`Exit::Busy`] when there is a daemon that this user can't ask.

@@ -20,9 +20,9 @@ const NOTICE_DELAY: Duration = Duration::from_secs(5);
 /// How long a daemon may run whose vault's lock is free, before it counts as another's: its number may
 /// be one of another PID namespace.
 const DAEMON_END_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often to look who else may keep it from ending.
+/// How often to look for processes that hold the mount in another mount namespace.
 const HOLDER_SCAN_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a mount may be busy without anybody to be found who holds it: one who just left.
+/// How long a mount may be busy without a holder that can be found: one may just have left.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Unmount a vault; returns when it is quiet and its lock is free.
@@ -33,7 +33,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// What is mounted there.
+    /// The arguments for a mount point.
     pub fn of(mountpoint: PathBuf) -> Self {
         Self { mountpoint }
     }
@@ -53,7 +53,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
     let daemon = mount_lock::holder(&target.vault).ok().flatten().flatten();
-    // Where its lock was exchanged, the daemon itself says who it is.
+    // Where its lock file was replaced, the daemon's status has its process id.
     let daemon = daemon.or_else(|| of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
@@ -95,7 +95,7 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         match sys::unmount(&mounted.mountpoint, false) {
             Ok(()) => return Ok(()),
             Err(UnmountError::Busy) => {}
-            // fusermount3 knows no mounts but those of who asks.
+            // fusermount3 knows the mounts of the calling user alone.
             Err(UnmountError::NotMounted)
                 if mount_table()?.vault_at(&mounted.mountpoint).is_some()
                     && mounted.user_id != rustix::process::geteuid().as_raw() =>

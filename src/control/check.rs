@@ -25,7 +25,7 @@ impl Request {
     /// Whether all that it says is within bounds.
     ///
     /// # Errors
-    /// [`Exit::Usage`] with what is not.
+    /// [`Exit::Usage`] that names the bound.
     pub fn check(&self) -> Result<(), Failure> {
         match self {
             Self::Status | Self::Keys | Self::Policies => Ok(()),

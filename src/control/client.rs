@@ -20,12 +20,12 @@ use crate::service::failure::{Context, Exit, Failure};
 use crate::service::request::Request;
 use crate::service::response::Response;
 
-/// How long a daemon may take over what is no work.
+/// How long a daemon may take for a request that is not long.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to hear that somebody connects, and how often to try.
 const TO_CONNECT: Duration = Duration::from_secs(5);
 const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes of the longest line that a daemon answers: lines of a trail, or what is wrong with files.
+/// Bytes of the longest reply: lines of a trail, or a list of damaged files.
 const MAX_REPLY_LEN: u64 = 256 << 20;
 
 /// A connection to a daemon, for one request.
@@ -61,7 +61,7 @@ impl Client {
         }
         let mut line = serde_json::to_vec(request).context(Exit::Failed, lost)?;
         line.push(b'\n');
-        // A daemon that has enough to do answers before it has read it, and that is what is told.
+        // A busy daemon refuses before it has read the request; its reply is the error to report.
         let sent = limits::write_all(&self.stream, &line, Instant::now() + CLIENT_TIMEOUT);
         if let Err(error) = sent
             && error.kind() != io::ErrorKind::BrokenPipe
@@ -89,8 +89,7 @@ impl Client {
     }
 }
 
-/// Connects, unless nobody listens, or whoever listens takes no connections: connect(2) would wait
-/// for them.
+/// Connects without waiting, unless nobody listens or the backlog is full.
 fn connect_to(path: &Path) -> io::Result<UnixStream> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -1,4 +1,4 @@
-//! Who asks over the socket, by the kernel's word.
+//! The client of a connection, by the kernel's credentials.
 
 use std::os::unix::net::UnixStream;
 

@@ -26,13 +26,13 @@ const MAX_REQUEST_LEN: usize = 512 * 1024;
 /// How often a client hears of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Somebody who knows the answers.
+/// Performs the requests of clients.
 pub trait RequestHandler: Send + Sync {
-    /// RequestHandler a request of `peer`. `progress` says whether to go on: not when the client has left or the
+    /// Answers a request of `peer`. `progress` says whether to go on: not when the client has left or the
     /// daemon is to end.
     ///
     /// # Errors
-    /// What the client is to be told.
+    /// The failure to report to the client.
     fn answer(
         &self,
         request: Request,
@@ -76,7 +76,7 @@ impl Server {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // Whoever connects before the mode is set is asked who they are, as everybody is.
+        // A client that connects before the mode is set has its credentials checked like any other.
         let listener = UnixListener::bind(&path)?;
         if admins.is_some() {
             chown(&path, None, admins)?;
@@ -140,7 +140,7 @@ impl Drop for Running {
     }
 }
 
-/// Who is let in, and how many at a time.
+/// Which clients are let in, and how many at a time.
 struct Door {
     user: u32,
     admins: Option<u32>,

@@ -181,7 +181,7 @@ impl DaemonService {
             Request::Work(FileWork::Count { name }) => {
                 (Action::ScheduleDeletion, vec![ring.key(name)?])
             }
-            // It hides what others would be told.
+            // It hides findings from later readers.
             Request::Trail(TrailRequest::Acknowledge(_)) => {
                 (Action::PutPolicy, vec![ring.default_key()])
             }

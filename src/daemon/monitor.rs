@@ -1,4 +1,4 @@
-//! What the daemon has its monitor do: unmount its mount, and say who keeps that from going.
+//! The daemon's monitor: a process that unmounts the mount, and finds the processes that hold it busy.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::service::failure::{Context, Exit, Failure};
 use crate::sys::{self, Device, MountTable, UnmountError};
 
-/// A mount, as the one who made it knows it.
+/// A mount that the daemon has made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Made {
     #[serde(serialize_with = "write_path", deserialize_with = "read_path")]
@@ -132,12 +132,12 @@ impl Monitor {
         }
     }
 
-    /// Who keeps it from being unmounted.
+    /// The processes that hold it busy.
     pub fn holders(&self) -> String {
         self.list(&Question::Holders)
     }
 
-    /// Who has it in another mount namespace; empty for nobody.
+    /// The processes that have it in another mount namespace; empty for none.
     pub fn holders_elsewhere(&self) -> String {
         self.list(&Question::HoldersElsewhere)
     }
@@ -185,7 +185,7 @@ pub fn run() -> Result<Exit, Failure> {
         };
         serde_json::to_vec(&answer.cut()).unwrap_or_default()
     });
-    // Where the daemon has ended there is nobody to be told.
+    // A daemon that has ended reads no answer.
     served.map(|()| Exit::Done).context(Exit::Failed, || "the monitor".to_owned())
 }
 

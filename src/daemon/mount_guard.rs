@@ -47,7 +47,7 @@ impl MountGuard {
         match (made, told) {
             (Some(made), Ok(())) => Ok((Self { made, monitor }, device)),
             (_, told) => {
-                // What can't be told from a later mount must go now, if it is there at all.
+                // A mount that can't be distinguished from a later one must go now, if it exists at all.
                 let _ = sys::unmount(mountpoint, true);
                 Err(failed(&told.err().unwrap_or_default()))
             }
@@ -80,7 +80,7 @@ impl MountGuard {
     /// Unmounts; if somebody is inside, takes the mount point away and lets them finish.
     ///
     /// # Errors
-    /// Where it can't be, and only this process's end frees those who use the mount.
+    /// Where it can't be unmounted: only the end of this process frees the users of the mount.
     pub fn unmount_or_detach(&self) -> Result<(), NotUnmounted> {
         if !self.made.is_there() {
             log::info!("unmounted already; waiting for those who are still inside");

@@ -1,4 +1,4 @@
-//! What is to be mounted, and whether that can be.
+//! The plan of a mount, checked before anything is made.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::service::paths::{mount_table, resolve};
 use crate::service::vault;
 use crate::sys::Show;
 
-/// What is to be mounted, looked at as far as that goes without its keys.
+/// The plan of a mount, checked as far as that goes without the vault's keys.
 #[derive(Debug)]
 pub struct Plan {
     /// The vault's directory.

@@ -22,14 +22,14 @@ pub fn reach(plan: &Plan, keys: &Keys, foreign: Option<&str>, device: Device) ->
     trees.extend(default_place().into_iter().chain(trail::place(plan, keys, foreign)).map(made));
     let user = rustix::process::geteuid().as_raw();
     let place = SocketPath::of(&plan.vault, user).ok().filter(|place| {
-        // Who listens there says why it can't be.
+        // The server reports why the socket can't be made.
         place.prepare(plan.options.admin_group.is_some()).is_ok()
     });
     let sockets = place.and_then(|place| place.path().parent().map(Path::to_owned));
     Reach {
         trees,
         sockets: sockets.into_iter().collect(),
-        // The time zone of the log; the limits of memory; where the power comes from; who asks.
+        // The log's time zone, memory limits, the power supply, and callers.
         reads: ["/etc/localtime", "/sys", "/proc"].map(PathBuf::from).into(),
         // To have the kernel learn of a length, where it lost what was written.
         truncates: Some(plan.mountpoint.path.clone()),
@@ -38,7 +38,7 @@ pub fn reach(plan: &Plan, keys: &Keys, foreign: Option<&str>, device: Device) ->
 }
 
 fn made(directory: PathBuf) -> PathBuf {
-    // Who needs it says why it can't be made.
+    // Its user reports why it can't be made.
     let _ = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
     directory
 }

@@ -37,7 +37,7 @@ use crate::trail::{EventName, Who};
 /// leaves its terminal once all is ready; `lock` is released then.
 ///
 /// The mount comes before the vault is opened, so that nothing in the vault has changed when it
-/// can't be mounted: the kernel lets those wait who are too early.
+/// can't be mounted: the kernel holds early requests until the session starts.
 ///
 /// # Errors
 /// What kept it from being mounted, or from ending cleanly.
@@ -148,7 +148,7 @@ fn serve_opened(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Resu
     serve(start, fs, mount)
 }
 
-/// Says what is known of the vault's age, unless all is as it was.
+/// Reports what is known of the vault's age, unless it is as the last mount left it.
 fn tell_age(fs: &Fs, vault: &Path) {
     let failing = fs.vault().record_failing();
     if let Some(message) = age(fs, failing.is_some(), &vault.shown().to_string()) {
@@ -192,7 +192,8 @@ fn age(fs: &Fs, is_failing: bool, vault: &str) -> Option<String> {
 
 fn serve(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Result<(), Failure> {
     let plan = start.plan;
-    // Whoever is served by the mount, the trail tells of it before, and the vault knows that it must.
+    // The trail has the line of the mount before any request is answered, and the vault records that it
+    // must have it.
     record(fs, EventName::Mount, plan);
     let served = begin_service(fs, plan).and_then(|()| serve_requests(start, fs, mount));
     record(fs, EventName::Unmount, plan);
@@ -258,7 +259,7 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Re
     ended.context(Exit::Failed, || "the FUSE session".to_owned())
 }
 
-/// Records that the mount begins or ends, by whoever runs the daemon.
+/// Records the begin or the end of the mount, by the user who runs the daemon.
 fn record(fs: &Fs, name: EventName, plan: &Plan) {
     let epochs = fs.vault().context().epochs();
     let details = json!({

@@ -1,4 +1,4 @@
-//! Who is told the trail's lines besides: syslog and the systemd journal.
+//! Further destinations of the trail's lines: syslog and the systemd journal.
 
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,7 @@ impl Sink for Journal {
     }
 }
 
-/// Logs once that somebody is not told: the trail itself is whole.
+/// Logs once that a destination gets no lines: the trail itself is whole.
 fn note(told: &mut bool, sent: bool, whom: &str) {
     if !sent && !*told {
         log::warn!("{whom} does not take the trail's lines; the trail itself is kept");

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// What is chosen where nobody says otherwise; the manual's performance page has the figures.
+/// The default; the manual's performance page has the figures.
 const CHOSEN: Duration = Duration::from_micros(50);
-/// The most microseconds that can be asked for.
+/// The longest busy poll in microseconds.
 pub const MAX_MICROSECONDS: u32 = 1000;
 
 /// How long to look out.

@@ -1,5 +1,5 @@
-//! Who reads the trail's lines by way of the daemon. That they begin leaves a line, and that they
-//! go on does not: whoever follows the trail would follow their own steps.
+//! The processes that read the trail through the daemon. The first request of each leaves a line,
+//! those that continue it leave none: else `tail -f` would print its own requests for ever.
 
 use parking_lot::Mutex;
 use rustix::io::Errno;

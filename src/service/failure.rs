@@ -32,7 +32,7 @@ pub enum Exit {
     Busy = 7,
     /// The master key, its version or the protector is not there, or not in a state for that.
     Key = 8,
-    /// The master key's policy does not let who asks, or would let nobody any more.
+    /// The master key's policy denies the caller, or would let nobody any more.
     Policy = 9,
     /// The trail can't be kept, or there is none.
     Trail = 10,
@@ -82,12 +82,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// One message for the person, without the program's name. Empty if all is said already.
+    /// One sentence for the user, without the program's name. Empty if it was reported already.
     pub message: String,
 }
 
@@ -97,7 +97,7 @@ impl Failure {
         Self { exit, message: message.into() }
     }
 
-    /// A failure of which the person has been told, as by the process that became the daemon.
+    /// A failure that was reported already, as by the process that became the daemon.
     pub fn already_reported(exit: Exit) -> Self {
         Self { exit, message: String::new() }
     }
@@ -132,14 +132,14 @@ impl<T, E: fmt::Display> Context<T> for Result<T, E> {
     }
 }
 
-/// Tells the person something that is no result: to stderr, under the program's name.
+/// Prints a message that is no result to stderr, under the program's name.
 pub fn warn_user(message: &str) {
     use io::Write;
-    // Nobody reads it: then nobody is to be told either.
+    // With stderr closed there is nobody to warn.
     let _ = writeln!(io::stderr(), "atrest: {}", sys::harmless(message, false));
 }
 
-/// The failure for what is wrong with a vault.
+/// The failure for an error of a vault.
 pub fn vault_failure(vault: &Path, error: VaultError) -> Failure {
     let exit = match &error {
         VaultError::NotAVault

@@ -9,7 +9,7 @@ use crate::keys::{Fingerprints, Held, KeyError, KeyFile, KeyFileMark, OpenKeyFil
 use crate::service::failure::{Exit, Failure};
 
 /// A key file that opened once, and opens again without asking, as long as it is the same or a later
-/// one. It keeps none of the master keys: what is retired from the file is then gone.
+/// one. It keeps no master key in memory: one that is retired from the file is gone.
 #[derive(Debug)]
 pub struct Keys {
     /// Where it lies.
@@ -81,7 +81,7 @@ impl Keys {
         }
     }
 
-    /// Takes it from who has changed the key file that its newest state is `mark`.
+    /// A client has changed the key file: `mark` is its newest state.
     pub fn expect(&self, mark: &KeyFileMark) {
         let mut seen = self.seen.lock();
         if mark.generation > seen.0.generation {
@@ -89,7 +89,7 @@ impl Keys {
         }
     }
 
-    /// Changes what it holds; returns what `change` did, and what is in force then.
+    /// Changes the key file; returns what `change` did, and the keys that are in force then.
     ///
     /// # Errors
     /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.

@@ -20,12 +20,12 @@ pub(super) const LOCK_RETRIES: u32 = 4;
 /// How long another process may take to mount the same vault.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who has a vault open; the process is known unless it only reads.
+/// The holder of a vault's lock; its process is known unless it only reads.
 ///
 /// # Errors
 /// [`Exit::Vault`] when it is none.
 pub fn holder(vault: &Path) -> Result<Option<Option<u32>>, Failure> {
-    // Whoever asks this holds the lock for a moment, too.
+    // The test takes the lock for a moment, too.
     let mut asked = 0;
     loop {
         let holder = Vault::holder(vault).map_err(|error| vault_failure(vault, error))?;

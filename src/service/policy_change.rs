@@ -33,7 +33,7 @@ impl PolicyChange {
         }
     }
 
-    /// Whether somebody who could use the key may not afterwards.
+    /// Whether a user loses the use of the key.
     pub fn takes_away(&self) -> bool {
         !self.dry_run && (self.grant.effect == Effect::Deny) != self.revoke
     }

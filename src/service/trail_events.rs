@@ -1,4 +1,4 @@
-//! What is recorded of requests: of the daemon's, and of commands where there is none.
+//! The events of requests, performed by a daemon or offline.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ pub fn event(
     let rewraps = matches!(request, Request::Work(FileWork::Rewrap { .. }));
     let is_wanted = match outcome {
         Ok(()) => leaves_trail(request) && !rewraps,
-        // The first asks what a change would be: what is refused for itself comes to no key.
+        // A refused rehearsal uses no key.
         Err(failure) => failure.exit == Exit::Policy || leaves_trail(request),
     };
     is_wanted.then(|| Event {
@@ -55,7 +55,7 @@ pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
     Event { key, ..Event::new(name, who) }
 }
 
-/// Records events that must not be lost. That the trail fails was logged by who writes it.
+/// Records events that must not be lost. The trail's writer logs its own failures.
 pub fn keep_events(trail: &Trail, events: impl IntoIterator<Item = Event>) {
     for event in events {
         let _ = trail.record_durably(event);

@@ -138,7 +138,7 @@ impl TrailPlan<'_> {
     /// [`Exit::Trail`].
     pub fn start(self, keeper: TrailSeal, ring: &KeyRing) -> Result<Start, Failure> {
         let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
-        // One that is damaged is told of by who goes on with the trail.
+        // The writer that continues the trail reports a damaged one.
         let seal = Seal::read(&keeper, &keys).ok().flatten();
         let foreign = self.foreign.as_deref();
         let directory = place_of(self.directory, seal.as_ref(), &self.volume, foreign)?;

@@ -81,7 +81,8 @@ pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
         Err(
             error @ (VaultError::SetBack(_) | VaultError::Unproven(_) | VaultError::KeysApart(_)),
         ) => Err(vault_failure(vault, error)),
-        // What else is wrong is told by what needs the vault. Who has it open has looked.
+        // Any other error is reported by the caller that needs the vault. A daemon that has it open has
+        // checked it.
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -92,7 +93,7 @@ pub fn note_change(vault: &Path, ring: &KeyRing, mark: &KeyFileMark) {
     let evidence = Evidence { is_change: true, ..Evidence::new(mark.clone()) };
     let noted = Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence)
         .and_then(|vault| vault.keep_key_file_mark());
-    // Who mounts it next is told what is wrong with it.
+    // The next mount reports it.
     if let Err(error) = noted {
         log::debug!("{error}");
     }
@@ -125,7 +126,7 @@ pub fn update<T>(
     Ok(done)
 }
 
-/// For whom the default policy of a vault is that nobody has open.
+/// The user whom the default policy of a vault allows everything; the vault is not open.
 ///
 /// # Errors
 /// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.

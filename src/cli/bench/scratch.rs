@@ -49,7 +49,7 @@ impl Scratch {
     /// Mounts it, by a daemon of its own, that a Ctrl-C for this process does not reach.
     ///
     /// # Errors
-    /// [`Exit::Mount`], of which the daemon has told.
+    /// [`Exit::Mount`], whose reason the daemon has printed.
     pub fn mount(&mut self) -> Result<(), Failure> {
         let program = std::env::current_exe()?;
         // Before it is there: a daemon that mounts and then fails is to be looked for as well.

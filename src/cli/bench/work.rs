@@ -40,7 +40,7 @@ pub const ROWS: [(&str, &str); 8] = [
 /// A rate: more is better.
 #[derive(Debug, Serialize)]
 pub struct Rate {
-    /// What is counted in a second.
+    /// The unit that is counted each second.
     pub unit: &'static str,
     /// On a mounted vault.
     pub mounted: f64,

@@ -143,7 +143,7 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     if is_older {
         warn_user(OLDER);
     } else {
-        // Nor is it a forgery: who has all the keys made it.
+        // Nor is it a forgery: only a holder of all the keys could make it.
         vault::note_change(&target.vault, &ring, &mark);
     }
     let unlock: &dyn Unlock = match protectors.first() {
@@ -196,7 +196,7 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     let written =
         file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| sys::sync_name(path));
     if written.is_err() {
-        // Half a backup is none; what is told is why.
+        // Half a backup is none; the error below says why.
         let _ = fs::remove_file(path);
     }
     written

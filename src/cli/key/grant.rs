@@ -69,11 +69,11 @@ fn action(word: &str) -> Result<Action, String> {
     Action::of_word(word).ok_or_else(|| format!("the actions are {all}"))
 }
 
-/// Does what is asked.
+/// Adds a grant to a master key's policy, or takes one away.
 ///
 /// # Errors
 /// [`Exit::Usage`] for users and groups that are not, paths outside of the vault and times in the
-/// past; [`Exit::Policy`] where it would lock everybody out, or who asks may not; [`Exit::Key`].
+/// past; [`Exit::Policy`] where it would lock everybody out, or denies the caller; [`Exit::Key`].
 pub fn run(args: &GrantArgs, revoke: bool) -> Result<Exit, Failure> {
     let target = Target::find(&args.key.vault.vault)?;
     let grant = args.grant(&target, revoke)?;

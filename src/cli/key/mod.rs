@@ -97,7 +97,7 @@ pub enum Command {
     Protector(protector::Command),
 }
 
-/// Does what is asked.
+/// Runs a subcommand of `atrest key`.
 ///
 /// # Errors
 /// [`Exit::Vault`], [`Exit::KeyFile`], [`Exit::Key`], [`Exit::Busy`], as documented.

@@ -55,7 +55,7 @@ pub enum Command {
     },
 }
 
-/// Does what is asked.
+/// Runs a subcommand of `atrest key protector`.
 ///
 /// # Errors
 /// [`Exit::KeyFile`], [`Exit::Key`]; nothing is changed then.

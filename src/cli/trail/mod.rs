@@ -145,7 +145,7 @@ fn event_name(word: &str) -> Result<EventName, String> {
     })
 }
 
-/// Does what is asked.
+/// Runs a subcommand of `atrest trail`.
 ///
 /// # Errors
 /// [`Exit::Trail`] where there is no trail that can be read; [`Exit::Policy`] where the daemon is

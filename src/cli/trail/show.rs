@@ -17,7 +17,7 @@ impl Names {
     }
 }
 
-/// One line: when, what, by whom and with which program, what for, on what, and what came of it.
+/// One line: time, event, user, program, purpose, object and outcome.
 pub fn line(text: &str, names: &mut Names) -> String {
     let Ok(line) = serde_json::from_str::<Line<'_>>(text) else {
         return sys::harmless(text, false).into_owned();
@@ -56,7 +56,7 @@ pub fn line(text: &str, names: &mut Names) -> String {
     words.join("  ")
 }
 
-/// Who read a file.
+/// The users who read a file.
 pub fn readers(readers: &[Reader]) -> String {
     let mut names = Names::default();
     let line = |reader: &Reader| {

@@ -37,7 +37,7 @@ impl Source {
         let flushed = client.ask(&Request::Trail(TrailRequest::Flush), &|_| ());
         let path: PathBuf = match flushed.and_then(TryInto::try_into) {
             Ok(path) => path,
-            // Who may read the files needs no leave of the daemon; others were refused once.
+            // This user may read the files although the daemon refuses to.
             Err(failure) => match found {
                 Ok(path) if path.read_dir().is_ok() => path,
                 _ => return Err(failure),
@@ -111,7 +111,7 @@ impl Source {
         Ok(sequence)
     }
 
-    /// Who could read a file.
+    /// The users who could read a file.
     ///
     /// # Errors
     /// As [`Source::lines`].

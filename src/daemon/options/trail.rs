@@ -38,7 +38,7 @@ impl TrailOptions {
         self.on_failure == OnFailure::Closed
     }
 
-    /// The same for who keeps it.
+    /// The settings of the trail's writer.
     pub fn settings(&self) -> Settings {
         let default = Settings::default();
         Settings {
@@ -49,12 +49,12 @@ impl TrailOptions {
         }
     }
 
-    /// The socket of a syslog that is told too.
+    /// The socket of a syslog that gets the lines too.
     pub fn syslog(&self) -> Option<&Path> {
         self.syslog.as_deref()
     }
 
-    /// Who else is told each line.
+    /// The further destinations of each line.
     ///
     /// # Errors
     /// [`Exit::Trail`](crate::service::failure::Exit::Trail) where they are not there.

@@ -35,7 +35,7 @@ pub struct Options {
     pub spin: Spin,
     /// How the trail is kept.
     pub trail: TrailOptions,
-    /// What is mounted gets other flags.
+    /// A mounted vault gets other flags.
     pub remount: bool,
     /// Where the daemon's log goes, if not to syslog.
     pub log_file: Option<PathBuf>,
