@@ -10,6 +10,7 @@ mod context;
 mod description;
 mod epochs;
 mod error;
+mod findings;
 mod freshness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

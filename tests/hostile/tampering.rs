@@ -301,6 +301,7 @@ impl Ground {
         let trail_found = self.trail_found(&keys.ring);
         let evidence = |accept_rollback| Evidence {
             place: Some(self.vault.scratch().join("home/state/atrest")),
+            machine: atrest::sys::machine_id(),
             key_file: keys.mark().clone(),
             is_change: false,
             accept_rollback,
