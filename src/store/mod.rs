@@ -8,6 +8,7 @@ mod backing;
 mod buffers;
 mod context;
 mod description;
+mod doubts;
 mod epochs;
 mod error;
 mod findings;

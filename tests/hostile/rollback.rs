@@ -498,3 +498,35 @@ fn a_record_that_was_changed_is_no_record() {
     assert_eq!(refusal.code(), 11, "{refusal}");
     assert!(refusal.stderr.contains("can't be read"), "{refusal}");
 }
+
+/// The machine's record speaks also where nobody mounts.
+#[test]
+fn a_trail_set_back_with_its_vault_is_found_by_trail_verify_alone() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let older = Snapshot::take(&vault, "older");
+    vault.mount(&[]).unmount();
+    vault.run(&["trail", "verify"]).ok();
+    let record = fs::read(vault.scratch().join(Part::Record.path(&vault))).unwrap();
+    [Part::Vault, Part::Trail].iter().for_each(|part| part.put_back(&vault, &older.0));
+    let found = vault.run(&["trail", "verify"]);
+    assert_eq!(found.code(), 3, "{found}");
+    for what in ["it knows of 1 mount and this machine of 2 mounts", "and there were"] {
+        assert!(found.stdout.contains(what), "{found}");
+    }
+    let path = vault.scratch().join(Part::Record.path(&vault));
+    assert_eq!(fs::read(&path).unwrap(), record, "verify wrote it");
+    // Nor does a missing one go unnoticed.
+    fs::remove_file(&path).unwrap();
+    let found = vault.run(&["trail", "verify"]);
+    if atrest::sys::machine_id().is_some() {
+        assert_eq!(found.code(), 3, "{found}");
+        assert!(found.stdout.contains("is missing, and the vault knows"), "{found}");
+    }
+    assert!(!path.exists());
+    let mut mount = vault.mount(&["--accept-rollback"]);
+    mount.allow(Allow::Warnings);
+    vault.run(&["trail", "verify"]).ok();
+    mount.unmount();
+    vault.run(&["trail", "verify"]).ok();
+}
