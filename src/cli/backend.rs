@@ -67,10 +67,12 @@ impl<'a> Backend<'a> {
     /// # Errors
     /// As [`Backend::of`].
     pub fn for_reading(target: &'a Target, args: &VaultArgs) -> Result<Self, Failure> {
-        match &args.key_file {
-            None => Self::of(target, args),
-            Some(_) => Ok(Self::Offline(Session::new(&target.vault, args.open_keys()?))),
+        if args.key_file.is_none()
+            && let Daemon::Reached(client) = target.daemon()?
+        {
+            return Ok(Self::Daemon(target, Cell::new(Some(client))));
         }
+        Ok(Self::Offline(Session::new(&target.vault, args.keys_to_show()?.0)))
     }
 
     /// Whether a daemon performs the requests.
