@@ -79,7 +79,7 @@ impl Seen {
         if let (Some(place), Some(machine), None) = (&place, machine, &unusable) {
             let machine = MachineTag::of(machine, place, &keys.freshness);
             unusable = lost_record(&marks, Some(&machine), &records)
-                .map(|_| without_record(&file_of(place, &vault), &records));
+                .map(|(_, told)| without_record(&file_of(place, &vault), &records, told));
         }
         let here = std::fs::canonicalize(dir).ok()?;
         let is = rustix::fs::stat(&here).ok()?;

@@ -132,27 +132,29 @@ pub(super) fn key_file_set_back(
     newest.filter_map(|mark| mark.contradicts(now)).collect()
 }
 
-/// The record that this machine kept of the vault, by the vault, where it is not among `records`.
+/// The record that this machine kept of the vault, by the vault, where it is not among `records`; and the
+/// mount that it was told of.
 pub(super) fn lost_record(
     marks: &Marks,
     machine: Option<&MachineTag>,
     records: &[Record],
-) -> Option<RecordId> {
+) -> Option<(RecordId, Epoch)> {
     let last = marks.last_record_of(machine?)?;
-    records.iter().all(|record| record.id != last).then_some(last)
+    let is_lost = records.iter().all(|record| record.id != last);
+    is_lost.then(|| (last, marks.told(&last)))
 }
 
-/// What a lost record means; `records` are those that the file has.
-pub(super) fn without_record(file: &Path, records: &[Record]) -> String {
-    let file = file.shown();
+/// What a lost record means that was `told` of a mount; `records` are those that the file has.
+pub(super) fn without_record(file: &Path, records: &[Record], told: Epoch) -> String {
+    let (file, told) = (file.shown(), mounts(told));
     match records {
         [] => format!(
-            "this machine's record of it, {file}, is missing, and the vault knows that there was one: \
-             put the file back if it was lost"
+            "this machine's record of it, {file}, is missing, and the vault told it of {told}: put the \
+             file back if it was lost"
         ),
         _ => format!(
-            "this machine's record of it is missing in {file}, and the vault knows that there was one: \
-             put a newer state of the file back if it was lost"
+            "this machine's record of it is missing in {file}, and the vault told it of {told}: put a \
+             newer state of the file back if it was lost"
         ),
     }
 }

@@ -165,7 +165,7 @@ impl Watch {
         let (records, unusable) = usable(read, &file);
         let lost = lost_record(claim.marks, machine.as_ref(), &records);
         // Where none can be used, that is all there is to tell.
-        let missing = lost.map(|_| without_record(&file, &records));
+        let missing = lost.map(|(_, told)| without_record(&file, &records, told));
         unusable.or(missing).into_iter().for_each(|what| findings.unproven(what));
         let here = directory.to_string_lossy();
         let trail = claim.trail.map(|(mark, _)| mark.directory.as_str());
@@ -214,7 +214,7 @@ impl Watch {
             moved: matches!(seen, Freshness::Moved(_)),
         });
         // Under its name the vault, and each copy of that, finds what was lost again.
-        own.id = lost.unwrap_or(own.id);
+        own.id = lost.map_or(own.id, |(id, _)| id);
         // A bind mount may go, and the directory is still where it was.
         if !is_at(&own, &is) {
             own.directory = here.into_owned();

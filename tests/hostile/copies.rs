@@ -140,7 +140,7 @@ fn another_machine_says_once_that_it_can_not_know() {
     if atrest::sys::machine_id().is_some() {
         let refused = try_mount(&[]);
         assert_eq!(refused.code(), 11, "{refused}");
-        assert!(refused.stderr.contains("is missing, and the vault knows"), "{refused}");
+        assert!(refused.stderr.contains("is missing, and the vault told it of"), "{refused}");
     }
     fs::write(&records[0], kept).unwrap();
     assert!(!mount());

@@ -48,7 +48,7 @@ fn a_record_that_was_deleted_is_missed_by_who_uses_the_key() {
     for refusal in refused {
         assert_eq!(refusal.code(), 11, "{refusal}");
         assert_eq!(refusal.stderr.lines().count(), 1, "{refusal}");
-        for what in ["is missing, and the vault knows that there was one", "--accept-rollback"] {
+        for what in ["is missing, and the vault told it of", "--accept-rollback"] {
             assert!(refusal.stderr.contains(what), "{refusal}");
         }
     }

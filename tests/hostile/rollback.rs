@@ -446,7 +446,7 @@ fn what_is_missing_is_told() {
     fill(&mount, b'a');
     mount.unmount();
     let whole = Snapshot::take(&vault, "whole");
-    let machine = atrest::sys::machine_id().map(|_| "is missing, and the vault knows");
+    let machine = atrest::sys::machine_id().map(|_| "is missing, and the vault told it of");
     for (part, expected) in [
         (Part::Seal, Some("is missing")),
         (Part::State, Some("is missing")),
@@ -521,7 +521,7 @@ fn a_trail_set_back_with_its_vault_is_found_by_trail_verify_alone() {
     let found = vault.run(&["trail", "verify"]);
     if atrest::sys::machine_id().is_some() {
         assert_eq!(found.code(), 3, "{found}");
-        assert!(found.stdout.contains("is missing, and the vault knows"), "{found}");
+        assert!(found.stdout.contains("is missing, and the vault told it of"), "{found}");
     }
     assert!(!path.exists());
     let mut mount = vault.mount(&["--accept-rollback"]);
