@@ -10,11 +10,11 @@ use crate::cli::output::{print, print_json};
 use crate::cli::target::{Daemon, Target};
 use crate::cli::vault_args::VaultArgs;
 use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
-use crate::service::failure::{Exit, Failure, tell};
+use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
 use crate::service::request::{Note, Request};
-use crate::service::vault::{self};
+use crate::service::vault;
 
 /// Show and change who can open the key file.
 #[derive(Debug, clap::Subcommand)]
@@ -105,9 +105,9 @@ fn edit(
     match target.daemon()? {
         Daemon::None => vault::note_change(&target.vault, &file.ring, file.mark()),
         Daemon::Reached(client) => {
-            let noted = client.ask(&Request::KeyFile(file.mark().clone()), &mut |_| ());
+            let noted = client.ask(&Request::KeyFile(file.mark().clone()), &|_| ());
             if let Err(failure) = noted {
-                tell(&format!(
+                warn_user(&format!(
                     "the key file is changed, and the daemon did not hear of it: {failure}"
                 ));
             }
