@@ -67,13 +67,13 @@ impl<'a> Backend<'a> {
     /// # Errors
     /// As [`Backend::of`].
     pub fn for_reading(target: &'a Target, args: &VaultArgs) -> Result<Self, Failure> {
-        match &args.key_file {
-            None => Self::of(target, args),
-            Some(_) => {
-                let session = Session::new(&target.vault, args.open_keys()?);
-                Ok(Self::Offline(Box::new(session)))
-            }
+        if args.key_file.is_none()
+            && let Daemon::Reached(client) = target.daemon()?
+        {
+            return Ok(Self::Daemon(target, Cell::new(Some(client))));
         }
+        let session = Session::new(&target.vault, args.keys_to_show()?.0);
+        Ok(Self::Offline(Box::new(session)))
     }
 
     /// Whether a daemon performs the requests.

@@ -58,11 +58,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
         let _turn = MountLock::take(&mounted.vault)?;
-        sys::unmount(&mounted.mountpoint, true).context(Exit::Failed, || {
-            format!("the stale mount on {mountpoint} can't be taken away")
-        })?;
-        SocketPath::clear_stale(mounted);
-        warn_user(&format!("recovered {mountpoint}: its daemon had died"));
+        match sys::unmount(&mounted.mountpoint, true) {
+            Err(UnmountError::NotMounted) if is_gone(mounted)? => {}
+            ended => {
+                ended.context(Exit::Failed, || {
+                    format!("the stale mount on {mountpoint} can't be taken away")
+                })?;
+                SocketPath::clear_stale(mounted);
+                warn_user(&format!("recovered {mountpoint}: its daemon had died"));
+            }
+        }
         wait_until_free(&target.vault, mounted, daemon)?;
         return Ok(Exit::Done);
     }
@@ -95,10 +100,11 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         match sys::unmount(&mounted.mountpoint, false) {
             Ok(()) => return Ok(()),
             Err(UnmountError::Busy) => {}
+            // It was mounted a moment ago: its daemon, or somebody else, was first.
+            Err(UnmountError::NotMounted) if is_gone(mounted)? => return Ok(()),
             // fusermount3 knows the mounts of the calling user alone.
             Err(UnmountError::NotMounted)
-                if mount_table()?.vault_at(&mounted.mountpoint).is_some()
-                    && mounted.user_id != rustix::process::geteuid().as_raw() =>
+                if mounted.user_id != rustix::process::geteuid().as_raw() =>
             {
                 let message = format!(
                     "{mountpoint} was mounted by user {}: only that user or root can unmount it",
@@ -126,6 +132,12 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         }
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Whether a mount that there was is in its place no more.
+fn is_gone(mounted: &MountedVault) -> Result<bool, Failure> {
+    let now = mount_table()?.vault_at(&mounted.mountpoint);
+    Ok(now.is_none_or(|now| now.device != mounted.device))
 }
 
 /// Waits as long as the daemon lives: on a slow disk it takes what it takes, and whoever is told
@@ -176,5 +188,27 @@ fn wait_until_free(
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Device;
+
+    /// As where its daemon was told to end in the moment before.
+    #[test]
+    fn a_mount_that_is_gone_by_then_is_unmounted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = MountedVault {
+            mountpoint: directory.path().to_owned(),
+            vault: directory.path().to_owned(),
+            device: Device { major: 0, minor: 0 },
+            user_id: 0,
+        };
+        unmount(&mounted, None).unwrap();
     }
 }

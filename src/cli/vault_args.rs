@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use crate::cli::status::of_daemon;
 use crate::cli::target::{Daemon, Target};
 use crate::format::VolumeId;
-use crate::service::failure::Failure;
+use crate::keys::OpenKeyFile;
+use crate::service::failure::{Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::UnlockArgs;
 use crate::service::vault;
+use crate::store::Vault;
+use crate::sys::Show;
 
 /// A vault and its key file.
 #[derive(Debug, clap::Args)]
@@ -34,6 +37,24 @@ impl VaultArgs {
     pub fn open_keys(&self) -> Result<Keys, Failure> {
         let (id, path) = self.locate_keys()?;
         Keys::open(&id, path.as_deref(), &self.unlock)
+    }
+
+    /// The key file and what it holds, to be shown; one that is older than the vault or this machine
+    /// knows is told.
+    ///
+    /// # Errors
+    /// As [`VaultArgs::open_keys`].
+    pub fn keys_to_show(&self) -> Result<(Keys, OpenKeyFile), Failure> {
+        let keys = self.open_keys()?;
+        let file = keys.read()?;
+        let vault = Target::find(&self.vault)?.vault;
+        if let Some(doubt) = Vault::key_file_doubt(&vault, &file.ring, file.mark()) {
+            let vault = vault.shown();
+            warn_user(&format!(
+                "the vault {vault}: {doubt}; what is shown may not be what is in force"
+            ));
+        }
+        Ok((keys, file))
     }
 
     /// The vault's id, and where the key file is if something says so.

@@ -8,7 +8,7 @@ use crate::service::failure::Failure;
 use crate::service::request::TrailRequest;
 use crate::service::response::Response;
 use crate::service::trail_keeping::directory;
-use crate::service::trail_report::{acknowledge_in, parse_head, trail_keys, verified_with};
+use crate::service::trail_report::{Beside, acknowledge_in, parse_head, trail_keys, verified_with};
 use crate::store::Vault;
 use crate::trail::{self, TrailError, Who};
 
@@ -56,8 +56,8 @@ pub fn answer_about_trail(
         TrailRequest::Acknowledge(reason) => {
             let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
             let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
-            let mounts = fs.vault().own_mounts().ok();
-            let report = verified_with(vault, (&directory, mounts), &keys, None)?;
+            let beside = Beside::of_open(vault, fs.vault());
+            let report = verified_with(vault, (&directory, beside), &keys, None)?;
             let ring = fs.vault().context().ring();
             acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
             Ok(report.into())
@@ -65,8 +65,8 @@ pub fn answer_about_trail(
         TrailRequest::Verify(head) => {
             let head = parse_head(head.as_deref())?;
             let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
-            let mounts = fs.vault().own_mounts().ok();
-            Ok(verified_with(vault, (&directory, mounts), &keys, head)?.into())
+            let beside = Beside::of_open(vault, fs.vault());
+            Ok(verified_with(vault, (&directory, beside), &keys, head)?.into())
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::keys::KeyRing;
 use crate::service::failure::{Exit, Failure, vault_failure};
 use crate::service::trail_events::of_key;
 use crate::service::trail_keeping::{directory, mounts};
-use crate::store::{Access, TrailSeal};
+use crate::store::{Access, TrailSeal, Vault};
+use crate::sys;
 use crate::trail::{self, EventName, Head, Mounts, Report, Trail, TrailError, Who};
 
 /// Whether the trail of a vault that nobody has open is whole, also one that was `named`, and has the
@@ -27,9 +28,9 @@ pub fn verify_at_rest(
     let head = parse_head(head)?;
     let keys = trail_keys(ring)?;
     // First: a mount that begins meanwhile tells the trail after the vault.
-    let mounts = mounts(vault, ring);
+    let beside = Beside::at_rest(vault, ring);
     let directory = directory(vault, named, || Ok(keys.clone()))?;
-    verified_with(vault, (&directory, mounts), &keys, head)
+    verified_with(vault, (&directory, beside), &keys, head)
 }
 
 /// Records in the trail of a vault that nobody has open that its findings were looked into; returns
@@ -47,8 +48,8 @@ pub fn acknowledge_at_rest(
     let directory = directory(vault, None, || Ok(keys.clone()))?;
     let kept = trail.ok_or_else(|| TrailError::Missing(directory.clone()))?;
     kept.flush();
-    let mounts = mounts(vault, ring);
-    let report = verified_with(vault, (&directory, mounts), &keys, None)?;
+    let beside = Beside::at_rest(vault, ring);
+    let report = verified_with(vault, (&directory, beside), &keys, None)?;
     acknowledge_in(kept, (&report, reason), &keys, (ring, &Who::here()))?;
     Ok(report)
 }
@@ -90,17 +91,43 @@ pub fn acknowledge_in(
     Ok(kept.record_durably(event)?)
 }
 
-/// Verifies the trail in a directory against what the vault knows of it.
+/// What is known of a trail beside it and the vault's record of it.
+#[derive(Debug)]
+pub struct Beside {
+    /// The mounts that it should tell of.
+    mounts: Option<Mounts>,
+    /// What else speaks against it.
+    doubts: Vec<String>,
+}
+
+impl Beside {
+    /// Of the trail of a vault that nobody has open.
+    pub fn at_rest(vault: &Path, ring: &KeyRing) -> Self {
+        let machine = sys::machine_id();
+        let mounts = mounts(vault, ring);
+        Self { mounts, doubts: Vault::trail_doubts(vault, ring, machine.as_deref()) }
+    }
+
+    /// Of that of an open one. Its daemon writes this machine's record anew when it ends, also where that
+    /// is missing.
+    pub fn of_open(vault: &Path, open: &Vault) -> Self {
+        let mounts = open.own_mounts().ok();
+        Self { mounts, doubts: Vault::trail_doubts(vault, &open.context().ring(), None) }
+    }
+}
+
+/// Verifies the trail in a directory against what the vault and this machine know of it.
 ///
 /// # Errors
 /// [`Exit::Trail`], [`Exit::Vault`].
 pub fn verified_with(
     vault: &Path,
-    (directory, mounts): (&Path, Option<Mounts>),
+    (directory, beside): (&Path, Beside),
     keys: &TrailKeys,
     head: Option<Head>,
 ) -> Result<Report, Failure> {
     let keeper =
         TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
-    Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref())?)
+    let Beside { mounts, doubts } = beside;
+    Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref(), &doubts)?)
 }

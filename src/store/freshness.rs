@@ -16,7 +16,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::marks::{Marks, TrailMark};
+use rustix::fs::Stat;
+
+use super::findings::{
+    Claim, Findings, by_the_record, by_the_vault, key_file_set_back, lost_record, newest_known,
+    usable, without_record,
+};
+use super::marks::{MachineTag, Marks};
 use super::own_files::OwnFiles;
 use super::records::{
     ReadError, Record, Records, file_of, is_at, lock, name_of, other_place, read, read_from,
@@ -33,6 +39,8 @@ use crate::sys::{self, Show};
 pub struct Evidence {
     /// Where records are kept; `None` where there is no place for them.
     pub place: Option<PathBuf>,
+    /// [`sys::machine_id`]: with the place it tells this machine's records from another's.
+    pub machine: Option<String>,
     /// Which state the key file is of.
     pub key_file: KeyFileMark,
     /// That state was made by this program of one that was compared before.
@@ -47,13 +55,26 @@ impl Evidence {
     /// With records in the default place: `atrest` in [`sys::state_home`], or in `/var/lib` for root
     /// without a home, as at boot.
     pub fn new(key_file: KeyFileMark) -> Self {
-        let place = default_place();
-        Self { place, key_file, is_change: false, accept_rollback: false, own_trail: false }
+        let (place, machine) = (default_place(), sys::machine_id());
+        Self {
+            place,
+            machine,
+            key_file,
+            is_change: false,
+            accept_rollback: false,
+            own_trail: false,
+        }
     }
 
-    /// Why the key file is not to be used with what has `seen` another state of it.
-    fn contradicts(&self, seen: &KeyFileMark) -> Option<String> {
-        seen.contradicts(&self.key_file).filter(|_| !self.is_change)
+    /// Why the key file is not to be used with what the vault and `known` have seen of it.
+    fn key_file_set_back(&self, claim: Claim<'_>, known: Option<&Record>) -> Vec<String> {
+        match self.is_change {
+            true => Vec::new(),
+            false => {
+                let known = known.map(|record| &record.key_file);
+                key_file_set_back(claim.marks, known, &self.key_file)
+            }
+        }
     }
 }
 
@@ -98,6 +119,7 @@ impl Freshness {
 #[derive(Debug)]
 pub struct Watch {
     place: PathBuf,
+    machine: Option<MachineTag>,
     key: MacKey,
     vault: VolumeId,
     own: Record,
@@ -109,17 +131,6 @@ pub struct Watch {
     is_damaged: bool,
     /// Whoever mounts it says that it is the vault, and the others are copies of it.
     is_named: bool,
-}
-
-/// What the vault says of itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Claim<'a> {
-    /// Its record of mounts; `None` where that is missing or was changed.
-    pub epochs: Option<&'a EpochRecord>,
-    /// With what it says of the rest.
-    pub marks: &'a Marks,
-    /// The trail's record as it is, if that is authentic, and the newest mount that it knows of.
-    pub trail: Option<(&'a TrailMark, Epoch)>,
 }
 
 impl Watch {
@@ -141,50 +152,24 @@ impl Watch {
             if claim.epochs.is_none() && trail_knows == Epoch(0) {
                 return Err(VaultError::Damaged(state::FILE));
             }
-            findings.set_back(key_file_set_back(claim, None, evidence));
+            findings.set_back(evidence.key_file_set_back(claim, None));
             return Ok((None, judged(findings, Freshness::NoPlace, evidence)?));
         };
         let directory = std::fs::canonicalize(dir)?;
         let is = rustix::fs::fstat(root)?;
         let inode = is.st_ino;
-        let (records, is_damaged) = match read(&place, &vault, &key) {
-            Ok(records) => (records, false),
-            Err(ReadError::Damaged) => {
-                let path = file_of(&place, &vault);
-                findings.unproven(format!(
-                    "this machine's record of it, {}, is damaged or was made with other keys",
-                    path.shown()
-                ));
-                (Vec::new(), true)
-            }
-            Err(ReadError::Io(error)) => {
-                let path = file_of(&place, &vault);
-                findings.unproven(format!(
-                    "this machine's record of it, {}, can't be read: {error}",
-                    path.shown()
-                ));
-                (Vec::new(), false)
-            }
-        };
+        let machine = evidence.machine.as_deref().map(|id| MachineTag::of(id, &place, &key));
+        let file = file_of(&place, &vault);
+        let read = read(&place, &vault, &key);
+        let is_damaged = matches!(read, Err(ReadError::Damaged));
+        let (records, unusable) = usable(read, &file);
+        let lost = lost_record(claim.marks, machine.as_ref(), &records);
+        // Where none can be used, that is all there is to tell.
+        let missing = lost.map(|(_, told)| without_record(&file, &records, told));
+        unusable.or(missing).into_iter().for_each(|what| findings.unproven(what));
         let here = directory.to_string_lossy();
-        let known = record_of(&records, &here, &is);
-        let elsewhere = || known.is_none().then(|| other_place(&records, &vault, inode)).flatten();
-        let (known, seen) = match (known, elsewhere()) {
-            (Some(record), _) => {
-                let trail = claim.trail.map(|(mark, _)| mark.directory.as_str());
-                let seen = match shares_trail(record, &records, trail, &vault) {
-                    Some(original) => Freshness::Copy(original),
-                    None => Freshness::Fresh,
-                };
-                (Some(record.clone()), seen)
-            }
-            (None, Some((record, true))) => (None, Freshness::Copy(record.directory.into())),
-            (None, Some((record, false))) => {
-                let from = PathBuf::from(&record.directory);
-                (Some(record), Freshness::Moved(from))
-            }
-            (None, None) => (None, Freshness::FirstSeen),
-        };
+        let trail = claim.trail.map(|(mark, _)| mark.directory.as_str());
+        let (known, seen) = look_up(&records, &vault, (&here, &is), trail);
         let mut is_named = false;
         if let Freshness::Copy(original) = &seen
             && written
@@ -201,7 +186,7 @@ impl Watch {
             )]);
             is_named = true;
         }
-        findings.set_back(key_file_set_back(claim, known.as_ref(), evidence));
+        findings.set_back(evidence.key_file_set_back(claim, known.as_ref()));
         if let Some(record) = &known {
             by_the_record(record, claim, &mut findings);
         }
@@ -213,7 +198,7 @@ impl Watch {
         // Only a rename or a bind mount keeps the inode: what else is in another place may be a copy of
         // a vault that comes back, whose record stays.
         let goes_on = |record: &Record| record.directory == here || record.inode == inode;
-        let is_kept = known.as_ref().is_some_and(goes_on);
+        let is_kept = known.as_ref().is_some_and(goes_on) && lost.is_none();
         let mut own = known.filter(goes_on).unwrap_or_else(|| Record {
             id: RecordId::random(),
             directory: String::new(),
@@ -222,12 +207,14 @@ impl Watch {
             open: claim.epochs.is_none_or(|epochs| epochs.open),
             key_file: evidence.key_file.clone(),
             trail: None,
-            foreign_trail: matches!(seen, Freshness::FirstSeen)
+            foreign_trail: (matches!(seen, Freshness::FirstSeen) && lost.is_none())
                 .then(|| claim.trail.map(|(mark, _)| mark.directory.clone()))
                 .flatten(),
             copy: matches!(seen, Freshness::Copy(_)) && !is_named,
             moved: matches!(seen, Freshness::Moved(_)),
         });
+        // Under its name the vault, and each copy of that, finds what was lost again.
+        own.id = lost.map_or(own.id, |(id, _)| id);
         // A bind mount may go, and the directory is still where it was.
         if !is_at(&own, &is) {
             own.directory = here.into_owned();
@@ -237,13 +224,16 @@ impl Watch {
             (own.copy, own.moved) = (false, false);
         }
         let seen = judged(findings, seen, evidence)?;
-        let watch = Self { place, key, vault, own, is_kept, is_silent, is_damaged, is_named };
+        let watch =
+            Self { place, machine, key, vault, own, is_kept, is_silent, is_damaged, is_named };
         Ok((Some(watch), seen))
     }
 
-    /// The record's id, and the mount that it is known to have been told of.
-    pub fn told(&self) -> Option<(RecordId, Epoch)> {
-        self.is_kept.then_some((self.own.id, self.own.epoch))
+    /// Has the vault remember of which mount this machine is known to have been told.
+    pub fn note_told(&self, marks: &mut Marks) {
+        if self.is_kept {
+            marks.note_told(self.own.id, self.own.epoch, self.machine.clone());
+        }
     }
 
     /// Where the trail was by the vault when this machine first saw it.
@@ -328,118 +318,29 @@ pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> O
     records.into_iter().map(|record| record.key_file).max_by_key(|mark| mark.generation)
 }
 
-/// What is wrong with a vault's age.
-#[derive(Debug, Default)]
-struct Findings {
-    /// One is older than another says.
-    set_back: Vec<String>,
-    /// What would tell can't be used.
-    unproven: Vec<String>,
-}
-
-impl Findings {
-    fn set_back(&mut self, what: impl IntoIterator<Item = String>) {
-        self.set_back.extend(what);
+/// What this machine knows of the vault in the directory `is`, at the path `here`. `trail` is where the
+/// vault says that its trail lies.
+pub(super) fn look_up(
+    records: &[Record],
+    vault: &VolumeId,
+    (here, is): (&str, &Stat),
+    trail: Option<&str>,
+) -> (Option<Record>, Freshness) {
+    if let Some(record) = record_of(records, here, is) {
+        let seen = match shares_trail(record, records, trail, vault) {
+            Some(original) => Freshness::Copy(original),
+            None => Freshness::Fresh,
+        };
+        return (Some(record.clone()), seen);
     }
-
-    fn unproven(&mut self, what: String) {
-        self.unproven.push(what);
-    }
-}
-
-/// What the vault itself tells of its trail.
-fn by_the_vault(claim: Claim<'_>) -> Findings {
-    let mut findings = Findings::default();
-    let Some(epochs) = claim.epochs else {
-        let what = format!("its record of mounts, {}, is missing or was changed", state::FILE);
-        findings.unproven(what);
-        return findings;
-    };
-    let trail = claim.trail.map(|(mark, _)| mark);
-    findings.set_back(trail_set_back(claim.marks.trail.as_ref(), trail));
-    if let Some((_, epoch)) = claim.trail
-        && epoch > epochs.current
-    {
-        findings.set_back([format!(
-            "its record of mounts knows of {} and its record of the trail of {}",
-            mounts(epochs.current),
-            mounts(epoch)
-        )]);
-    }
-    findings
-}
-
-fn by_the_record(last: &Record, claim: Claim<'_>, findings: &mut Findings) {
-    if let Some(now) = claim.epochs {
-        if now.current < last.epoch {
-            findings.set_back([format!(
-                "it knows of {} and this machine of {}",
-                mounts(now.current),
-                mounts(last.epoch)
-            )]);
-        } else if now.current == last.epoch && now.is_beginning() {
-            findings.set_back([format!(
-                "it says that its last mount, number {}, served nobody, and this machine knows that it \
-                 did",
-                last.epoch.0
-            )]);
-        } else if now.current == last.epoch && now.open && !last.open {
-            findings.set_back([format!(
-                "it says that its last mount, number {}, did not end, and this machine saw it end",
-                last.epoch.0
-            )]);
+    match other_place(records, vault, is.st_ino) {
+        Some((record, true)) => (None, Freshness::Copy(record.directory.into())),
+        Some((record, false)) => {
+            let from = PathBuf::from(&record.directory);
+            (Some(record), Freshness::Moved(from))
         }
+        None => (None, Freshness::FirstSeen),
     }
-    if claim.marks.told(&last.id) > last.epoch {
-        findings.set_back([format!(
-            "this machine's record of it was put back: the vault told it of {}, and it knows of {}",
-            mounts(claim.marks.told(&last.id)),
-            mounts(last.epoch)
-        )]);
-    }
-    if last.trail != claim.marks.trail {
-        let trail = claim.trail.map(|(mark, _)| mark);
-        findings.set_back(trail_set_back(last.trail.as_ref(), trail));
-    }
-}
-
-/// Of the vault and this machine the one that has seen the newer key file counts: the other was not
-/// told, as a vault on a read-only filesystem.
-fn key_file_set_back(claim: Claim<'_>, known: Option<&Record>, evidence: &Evidence) -> Vec<String> {
-    let vault = &claim.marks.key_file;
-    let machine = known.map(|record| &record.key_file);
-    let newest = vault.generation.max(machine.map_or(0, |mark| mark.generation));
-    // What both say is said once.
-    let machine = machine.filter(|mark| *mark != vault);
-    let newest = [Some(vault), machine].into_iter().flatten().filter(|m| m.generation == newest);
-    newest.filter_map(|mark| evidence.contradicts(mark)).collect()
-}
-
-/// The newest mount that can be known outside of the vault.
-fn newest_known(epochs: &EpochRecord) -> Epoch {
-    Epoch(epochs.current.0 - u64::from(epochs.is_beginning()))
-}
-
-fn mounts(epoch: Epoch) -> String {
-    if epoch.0 == 1 { "1 mount".to_owned() } else { format!("{} mounts", epoch.0) }
-}
-
-fn trail_set_back(seen: Option<&TrailMark>, now: Option<&TrailMark>) -> Option<String> {
-    let seen = seen?;
-    let Some(now) = now else {
-        return Some(format!(
-            "its record of the trail in {} is missing or was changed",
-            seen.directory.shown()
-        ));
-    };
-    if now.last < seen.last {
-        return Some(format!(
-            "its record of the trail knows of {} lines, and there were {}",
-            now.last, seen.last
-        ));
-    }
-    (now.last == seen.last && now.link != seen.link)
-        .then(|| format!("its trail ends with another line {} than it did", seen.last))
 }
 
 fn judged(

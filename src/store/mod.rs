@@ -8,8 +8,10 @@ mod backing;
 mod buffers;
 mod context;
 mod description;
+mod doubts;
 mod epochs;
 mod error;
+mod findings;
 mod freshness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

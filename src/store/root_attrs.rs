@@ -4,13 +4,16 @@
 use std::io;
 
 use rustix::fs::Stat;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use super::authentic::Authenticated;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
+use crate::sys;
 
-const FILE: &str = "root.json";
+/// Its name.
+pub(super) const FILE: &str = "root.json";
 /// Bytes of the file.
 const LEN: usize = 512;
 
@@ -29,6 +32,18 @@ impl RootAttrs {
     /// Those of a directory itself.
     pub fn of(stat: &Stat) -> Self {
         Self { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid }
+    }
+
+    /// What can be shown of them: nobody can be an owner whom this user namespace does not map, and a user
+    /// who is not root is the owner of all. The vault's directory has `own`.
+    pub(super) fn shown(self, own: Self) -> Self {
+        if !geteuid().is_root() {
+            // Whoever else was its owner, as before it came to this machine, can't be any more.
+            return Self { uid: own.uid, gid: own.gid, ..self };
+        }
+        let uid = if sys::maps_user(self.uid) { self.uid } else { own.uid };
+        let gid = if sys::maps_group(self.gid) { self.gid } else { own.gid };
+        Self { mode: self.mode, uid, gid }
     }
 
     /// What was kept; `None` where nothing was, or it is not what was written.

@@ -10,11 +10,11 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::process::geteuid;
 
 use super::access::Access;
 use super::description::{Description, NameMode, open_dir, open_own_files, own_files};
-use super::freshness::{Claim, Evidence, Freshness, Watch};
+use super::findings::Claim;
+use super::freshness::{Evidence, Freshness, Watch};
 use super::marks::Marks;
 use super::own_files::{OWN_DIR, OwnFiles};
 use super::probe::{Lack, probe};
@@ -163,12 +163,8 @@ impl Vault {
             read => read.map(|(record, marks)| (Some(record), marks))?,
         };
         let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
-        let root_attrs = RootAttrs::read(&own, &keys.root).unwrap_or(own_attrs);
-        let root_attrs = match geteuid().is_root() {
-            true => root_attrs,
-            // Whoever else was its owner, as before it came to this machine, can't be any more.
-            false => RootAttrs { uid: own_attrs.uid, gid: own_attrs.gid, ..root_attrs },
-        };
+        let kept_attrs = RootAttrs::read(&own, &keys.root);
+        let root_attrs = kept_attrs.unwrap_or(own_attrs).shown(own_attrs);
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
             let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
@@ -176,6 +172,7 @@ impl Vault {
                 epochs: record.as_ref(),
                 marks: &marks,
                 trail: trail.as_ref().map(|(mark, epoch)| (mark, *epoch)),
+                root: kept_attrs,
             };
             let written = access == Access::ReadWrite;
             let vault = (description.vault, keys.freshness);
@@ -203,9 +200,11 @@ impl Vault {
                     rustix::fs::syncfs(&root)?;
                 }
                 let begun = record.begin_after(newest);
-                if let Some((id, told)) = watched.watch.as_ref().and_then(Watch::told) {
-                    watched.marks.note_told(id, told);
+                watched.note_told();
+                if kept_attrs.is_none() {
+                    own_attrs.write(&own, &keys.root)?;
                 }
+                watched.marks.root = Some(kept_attrs.unwrap_or(own_attrs));
                 state::write(&own, &keys.state, &begun, &watched.marks)?;
                 lock::note_holder(&lock)?;
                 begun
@@ -419,7 +418,7 @@ fn write_own_files(
     probe(own)?;
     lock::write(&own.open_lock(lock::FILE)?, String::new())?;
     shown.write(own, &keys.root)?;
-    state::write(own, &keys.state, &EpochRecord::default(), &Marks::default())?;
+    state::write(own, &keys.state, &EpochRecord::default(), &Marks::new(shown))?;
     description.write(own, &vault_key)
 }
 

@@ -20,7 +20,7 @@ fn mounts_of(record: &EpochRecord) -> Mounts {
 }
 
 /// The id of a vault that need not be open, and the keys that its vault key gives.
-fn keys_of(own: &OwnFiles, ring: &KeyRing) -> Result<(VolumeId, VaultKeys), VaultError> {
+pub(super) fn keys_of(own: &OwnFiles, ring: &KeyRing) -> Result<(VolumeId, VaultKeys), VaultError> {
     let (description, mac) = Description::read(own)?;
     let key = description.unlock(&mac, ring)?;
     Ok((description.vault, VaultKeys::derive(&key, description.vault.as_bytes())))
@@ -72,16 +72,13 @@ impl Vault {
     /// Marks the clean end of a mount, with how far its trail has come.
     pub(super) fn note_clean_end(&self) -> Result<(), VaultError> {
         let mut watched = self.watched.lock();
-        let Watched { watch, marks, .. } = &mut *watched;
         let seal = TrailSeal::over(&self.own, self.access)?;
         // A mount without a trail leaves the one that there was.
         let trail = trail_mark(&seal, &self.context.ring()).map(|(mark, _)| mark);
-        marks.trail = trail.or_else(|| marks.trail.take());
+        watched.marks.trail = trail.or_else(|| watched.marks.trail.take());
         let ended = self.context.epochs_at_end();
-        if let Some((id, told)) = watch.as_ref().and_then(Watch::told) {
-            marks.note_told(id, told);
-        }
-        state::write(&self.own, &self.keys().state, &ended, marks)?;
+        watched.note_told();
+        state::write(&self.own, &self.keys().state, &ended, &watched.marks)?;
         watched.note(&ended);
         watched.ended = true;
         Ok(())
@@ -181,6 +178,7 @@ impl Vault {
         change(&mut changed);
         if changed != *attrs {
             changed.write(&self.own, &self.keys().root)?;
+            self.watched.lock().marks.root = Some(changed);
             *attrs = changed;
         }
         Ok(())

@@ -22,6 +22,13 @@ pub(super) struct Watched {
 }
 
 impl Watched {
+    /// Has the vault's marks say which mount this machine is known to have been told of.
+    pub fn note_told(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.note_told(&mut self.marks);
+        }
+    }
+
     /// Has this machine keep how far the vault has come. Without that the vault can be used; an older
     /// state of it is only found out later, or not.
     pub fn note(&mut self, epochs: &EpochRecord) {

@@ -66,7 +66,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn find(&mut self, what: impl Into<String>) {
+    /// Tells what is wrong at the place that was read last, or behind all with the trail as a whole.
+    pub fn find(&mut self, what: impl Into<String>) {
         let file = (!self.file.0.is_empty()).then(|| self.file.0.clone());
         let line = (self.line > 0).then_some(self.line);
         self.add(Finding { file, line, what: what.into() });

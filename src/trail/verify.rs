@@ -12,7 +12,7 @@ use crate::crypto::TrailKeys;
 
 /// Reads a whole trail, which may be written meanwhile. `keeper` has the vault's seal; `known` is a
 /// head that was kept elsewhere; `mounts` are those that the vault knew of before this, `None` where its
-/// record of them can't be authenticated.
+/// record of them can't be authenticated; `doubts` are what else speaks against the trail as a whole.
 ///
 /// # Errors
 /// [`TrailError::Missing`], [`TrailError::Io`]; what is wrong with the trail is in the report.
@@ -22,6 +22,7 @@ pub fn verify(
     keeper: &dyn SealKeeper,
     known: Option<Head>,
     mounts: Option<&Mounts>,
+    doubts: &[String],
 ) -> Result<Report, TrailError> {
     let before = Seal::read(keeper, keys);
     let sealed = before.as_ref().ok().and_then(Option::as_ref);
@@ -37,6 +38,7 @@ pub fn verify(
     check.end();
     // Before they are, the vault is told: where one was missed, it is by now.
     check.compare(before.and_then(|_| Seal::read(keeper, keys)), mounts)?;
+    doubts.iter().for_each(|doubt| check.find(doubt));
     let mut report = check.report;
     let found = report.findings.len();
     report.findings.retain(|finding| !check.acknowledged.contains(&finding.digest(keys)));

@@ -227,12 +227,18 @@ fn the_root_of_the_mount_has_attributes_of_its_own() {
     let kept = vault.path().join(".atrest/root.json");
     let text = fs::read_to_string(&kept).unwrap();
     fs::write(&kept, text.replace("1234", "1235")).unwrap();
-    let mount = vault.mount(&["--allow-other"]);
+    let refused = |what: &str| {
+        let refusal = vault.try_mount(&["--allow-other"]).err().expect(what);
+        assert_eq!(refusal.code(), 11, "{refusal}");
+        assert!(refusal.stderr.contains(what), "{refusal}");
+    };
+    refused("are missing or were changed");
+    let mut mount = vault.mount(&["--allow-other", "--accept-rollback"]);
+    mount.allow(Allow::Warnings);
     let found = fs::metadata(mount.path()).unwrap();
     assert_eq!((found.mode() & 0o7777, found.uid(), found.gid()), (0o700, 0, 0));
     mount.unmount();
-    // What was kept once is, as the threat model says.
+    // What was kept once is authentic, and no more the newest.
     fs::write(&kept, text).unwrap();
-    let mount = vault.mount(&["--allow-other"]);
-    assert_eq!(fs::metadata(mount.path()).unwrap().mode() & 0o7777, 0o2773);
+    refused("are not those of the end of its last mount");
 }

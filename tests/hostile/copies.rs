@@ -7,7 +7,7 @@ use std::process::Command;
 
 use rustix::mount::UnmountFlags;
 
-use crate::common::{Vault, require_root, run};
+use crate::common::{Allow, Vault, require_root, run};
 
 #[test]
 fn a_vault_that_was_moved_goes_on() {
@@ -111,10 +111,13 @@ fn another_machine_says_once_that_it_can_not_know() {
     let vault = Vault::init();
     vault.mount(&[]).unmount();
     let elsewhere = vault.scratch().join("elsewhere");
-    let mount = || {
+    let try_mount = |options: &[&str]| {
         let mut command = vault.command(&["mount"]);
         command.env("XDG_STATE_HOME", &elsewhere).arg(vault.path()).arg(vault.mountpoint());
-        let mounted = run(&mut command).ok();
+        run(command.args(options))
+    };
+    let mount = || {
+        let mounted = try_mount(&[]).ok();
         run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
         mounted.stderr.contains("for the first time")
     };
@@ -126,14 +129,56 @@ fn another_machine_says_once_that_it_can_not_know() {
     mounted.unmount();
     assert!(!mount());
     vault.mount(&[]).unmount();
-    // Who deletes what a machine knows makes it another machine.
+    // Who deletes what a machine knows makes it no other machine.
     let records =
         fs::read_dir(elsewhere.join("atrest")).unwrap().map(|entry| entry.unwrap().path());
     let records: Vec<_> =
         records.filter(|path| path.extension().is_some_and(|it| it == "freshness")).collect();
     assert_eq!(records.len(), 1, "{records:?}");
+    let kept = fs::read(&records[0]).unwrap();
     fs::remove_file(&records[0]).unwrap();
-    assert!(mount());
+    if atrest::sys::machine_id().is_some() {
+        let refused = try_mount(&[]);
+        assert_eq!(refused.code(), 11, "{refused}");
+        assert!(refused.stderr.contains("is missing, and the vault told it of"), "{refused}");
+    }
+    fs::write(&records[0], kept).unwrap();
+    assert!(!mount());
+}
+
+/// A file with records, but for that of this vault, is an older one.
+#[test]
+fn a_record_from_before_a_vault_moved_to_another_disk_is_an_older_one() {
+    if atrest::sys::machine_id().is_none() {
+        return;
+    }
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let records = vault.scratch().join("home/state/atrest");
+    let of_vault = |path: &PathBuf| path.extension().is_some_and(|it| it == "freshness");
+    let mut found = fs::read_dir(records).unwrap().map(|entry| entry.unwrap().path());
+    let record = found.find(of_vault).unwrap();
+    let (older, disk) = (fs::read(&record).unwrap(), vault.scratch().join("disk"));
+    run(Command::new("cp").arg("-a").arg(vault.path()).arg(&disk)).ok();
+    fs::remove_dir_all(vault.path()).unwrap();
+    let mount = |options: &[&str]| {
+        run(vault.command(&["mount"]).arg(&disk).arg(vault.mountpoint()).args(options))
+    };
+    let umount = || run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
+    for _ in 0..2 {
+        mount(&[]).ok();
+        umount();
+    }
+    fs::write(&record, older).unwrap();
+    let refused = mount(&[]);
+    assert_eq!(refused.code(), 11, "{refused}");
+    assert!(refused.stderr.contains("put a newer state of the file back"), "{refused}");
+    // Once accepted, also for reading alone, it is not asked again.
+    mount(&["--accept-rollback", "--read-only"]).ok();
+    umount();
+    let told = mount(&[]).ok();
+    umount();
+    assert!(!told.stderr.contains("last seen"), "{told}");
 }
 
 /// What was taken for moved, since the original was away, is the copy when that comes back.
@@ -179,13 +224,13 @@ fn the_original_is_named_the_vault_again() {
     let mount = |options: &[&str]| {
         run(vault.command(&["mount"]).arg(&copy).arg(vault.mountpoint()).args(options))
     };
-    mount(&["--read-only"]).ok();
+    mount(&["--read-only", "--accept-rollback"]).ok();
     run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
     let refused = vault.try_mount(&[]).err().expect("it counts as a copy");
     assert_eq!(refused.code(), 11, "{refused}");
     assert!(refused.stderr.contains("--accept-rollback"), "{refused}");
     let mut mounted = vault.mount(&["--accept-rollback"]);
-    mounted.allow(crate::common::Allow::Warnings);
+    mounted.allow(Allow::Warnings);
     assert_eq!(mounted.status_json()["freshness"]["found"], "accepted-rollback");
     mounted.unmount();
     let again = vault.mount(&[]);

@@ -202,7 +202,41 @@ fn another_key_file_of_the_same_number_is_refused() {
         }
     }
     fs::write(vault.key_file(), newest).unwrap();
+    // What the machine keeps is missing still.
+    vault.mount(&["--accept-rollback"]).allow(Allow::Warnings);
+}
+
+/// Commands that only show what it holds tell that, and show it.
+#[test]
+fn an_older_key_file_is_shown_with_a_warning() {
+    let vault = Vault::init();
+    vault.run(&["key", "rotate"]).ok();
     vault.mount(&[]).unmount();
+    let older = fs::read(vault.key_file()).unwrap();
+    let commands = [["key", "list"], ["key", "protector"], ["key", "describe"], ["policy", "show"]];
+    let show = |command: [&str; 2]| match command[1] {
+        "protector" => vault.run(&["key", "protector", "list"]).ok(),
+        _ => vault.run(&command).ok(),
+    };
+    let before = commands.map(show);
+    let put_back = |what: &str| {
+        fs::write(vault.key_file(), &older).unwrap();
+        for (command, before) in commands.into_iter().zip(&before) {
+            let now = show(command);
+            assert_eq!(now.stdout, before.stdout, "{command:?}");
+            assert_eq!(before.stderr, "", "{command:?}");
+            assert_eq!(now.stderr.lines().count(), 1, "{command:?}: {now}");
+            assert!(now.stderr.contains(what), "{command:?}: {now}");
+            assert!(now.stderr.contains("may not be what is in force"), "{command:?}: {now}");
+        }
+    };
+    add_passphrase(&vault).ok();
+    put_back("is of state 2, and was of state 3 when last used with it");
+    // Its protectors were changed in an older state; whatever is done there, the vault needs it.
+    vault.mount(&["--accept-rollback"]).allow(Allow::Warnings);
+    vault.run(&["key", "rotate"]).ok();
+    vault.run(&["key", "rewrap"]).ok();
+    put_back("has no version 3");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod odd_files;
 mod record;
 mod renamed;
 mod rollback;
+mod root_attrs;
 mod stated;
 mod stepping;
 mod tampering;

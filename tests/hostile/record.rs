@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::common::{Outcome, User, Vault, require_root, run};
+use crate::common::{Allow, Outcome, User, Vault, require_root, run};
 
 /// Mounts with other variables, and says what was told and what the status then is.
 fn mounted(vault: &Vault, set: impl Fn(&mut Command)) -> (Outcome, Value, String) {
@@ -21,6 +21,59 @@ fn mounted(vault: &Vault, set: impl Fn(&mut Command)) -> (Outcome, Value, String
     let text = status(&[]);
     run(vault.command(&["umount"]).arg(vault.mountpoint())).ok();
     (told, found, text)
+}
+
+/// Where it was deleted, and all else put back, nothing else would tell.
+#[test]
+fn a_record_that_was_deleted_is_missed_by_who_uses_the_key() {
+    if atrest::sys::machine_id().is_none() {
+        return;
+    }
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let mut found = fs::read_dir(vault.scratch().join("home/state/atrest")).unwrap();
+    let record = found.find_map(|entry| {
+        let path = entry.unwrap().path();
+        path.extension().is_some_and(|end| end == "freshness").then_some(path)
+    });
+    let record = record.unwrap();
+    let kept = fs::read(&record).unwrap();
+    fs::remove_file(&record).unwrap();
+    let refused = [
+        vault.run(&["key", "rotate"]),
+        vault.run(&["verify"]),
+        vault.try_mount(&["--read-only"]).err().unwrap(),
+        vault.try_mount(&[]).err().unwrap(),
+    ];
+    for refusal in refused {
+        assert_eq!(refusal.code(), 11, "{refusal}");
+        assert_eq!(refusal.stderr.lines().count(), 1, "{refusal}");
+        for what in ["is missing, and the vault told it of", "--accept-rollback"] {
+            assert!(refusal.stderr.contains(what), "{refusal}");
+        }
+    }
+    assert!(!record.exists(), "a refusal wrote one");
+    fs::write(&record, kept).unwrap();
+    let mount = vault.mount(&[]);
+    assert_eq!(mount.status_json()["freshness"]["found"], "fresh");
+    mount.unmount();
+    // Where the file is lost for good. Reading alone accepts it, too.
+    fs::remove_file(&record).unwrap();
+    for (options, found) in [
+        (&["--accept-rollback", "--read-only"][..], "accepted-rollback"),
+        (&[], "fresh"),
+        (&[], "fresh"),
+    ] {
+        let mut mount = vault.mount(options);
+        mount.allow(Allow::Warnings);
+        assert_eq!(mount.status_json()["freshness"]["found"], found);
+        mount.unmount();
+    }
+    let query = run(vault
+        .command(&["trail", "query"])
+        .arg(vault.path())
+        .args(["--event", "AcceptRollback"]));
+    assert_eq!(query.stdout.lines().count(), 1, "{query}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::common::{Allow, Mounted, Vault, run};
+use crate::root_attrs::show_mode;
 
 /// Of when a part is put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +34,12 @@ enum Part {
     ChangeTimes,
     /// The key file.
     KeyFile,
+    /// `.atrest/root.json`
+    Root,
     /// What the machine knows of the vault.
     Record,
+    /// The same, as if it had never known anything.
+    NoRecord,
     /// The directory of the trail.
     Trail,
     /// The 256 bytes at the beginning of a file.
@@ -70,7 +75,11 @@ const TABLE: &[(&[Part], [Outcome; 3])] = &[
     (&[Part::Description], [Possible, Possible, Possible]),
     (&[Part::Seal], [Refused, Refused, Refused]),
     (&[Part::ChangeTimes], [Possible, Possible, Possible]),
+    (&[Part::Root], [Refused, Refused, Refused]),
     (&[Part::KeyFile], [Possible, Possible, NoKey]),
+    (&[Part::NoRecord], WITHOUT_RECORD),
+    (&[Part::Vault, Part::NoRecord], WITHOUT_RECORD),
+    (&[Part::Vault, Part::KeyFile, Part::Trail, Part::NoRecord], WITHOUT_RECORD),
     (&[Part::Record], [Possible, Refused, Refused]),
     (&[Part::Trail], [TrailVerify, TrailVerify, TrailVerify]),
     // Of the same life of the file; before the rotation it had another.
@@ -84,7 +93,8 @@ const TABLE: &[(&[Part], [Outcome; 3])] = &[
     (&[Part::Seal, Part::Trail], [Refused, Refused, Refused]),
     (&[Part::Seal, Part::Record], [Refused, Refused, Refused]),
     // The trail stays as it is.
-    (&[Part::State, Part::Seal, Part::Record], [Possible, TrailVerify, Verify]),
+    (&[Part::State, Part::Seal, Part::Record], [Possible, Refused, Refused]),
+    (&[Part::State, Part::Seal, Part::Root, Part::Record], [Possible, TrailVerify, Verify]),
     (&[Part::Vault, Part::Trail], [Refused, Refused, Refused]),
     (&[Part::Vault, Part::KeyFile], [Refused, Refused, Refused]),
     (&[Part::Vault, Part::Record], [Possible, TrailVerify, TrailVerify]),
@@ -92,6 +102,9 @@ const TABLE: &[(&[Part], [Outcome; 3])] = &[
     (&[Part::Vault, Part::KeyFile, Part::Trail], [Refused, Refused, Refused]),
     (&[Part::Vault, Part::Record, Part::Trail, Part::KeyFile], [Possible, Possible, Possible]),
 ];
+
+/// The vault knows that this machine had a record, if the machine has a name.
+const WITHOUT_RECORD: [Outcome; 3] = [Refused, Refused, Refused];
 
 impl Part {
     /// Where it lies, below the scratch directory.
@@ -107,8 +120,9 @@ impl Part {
             Self::Description => "vault/.atrest/vault.json".into(),
             Self::Seal => "vault/.atrest/trail.json".into(),
             Self::ChangeTimes => "vault/.atrest/ctimes".into(),
+            Self::Root => "vault/.atrest/root.json".into(),
             Self::KeyFile => "keys/key.json".into(),
-            Self::Record => home.join(format!("{}.freshness", id())),
+            Self::Record | Self::NoRecord => home.join(format!("{}.freshness", id())),
             Self::Trail => home.join(id()),
             Self::Header | Self::Block | Self::File => "vault/file".into(),
             Self::Vault => "vault".into(),
@@ -121,6 +135,7 @@ impl Part {
         let range = match self {
             Self::Header => 0..256,
             Self::Block => 4096..8192,
+            Self::NoRecord => return fs::remove_file(&new).unwrap(),
             _ => {
                 if self == Self::Vault {
                     // What is mounted stays the same directory.
@@ -225,12 +240,14 @@ fn with_a_history() -> (Vault, Snapshot, Snapshot) {
     let vault = Vault::init();
     let mount = vault.mount(&[]);
     fill(&mount, b'a');
+    show_mode(&mount, 0o711);
     mount.unmount();
     let before_rotation = Snapshot::take(&vault, "before rotation");
     vault.run(&["key", "rotate"]).ok();
     vault.run(&["key", "rewrap"]).ok();
     let mount = vault.mount(&[]);
     fill(&mount, b'b');
+    show_mode(&mount, 0o750);
     mount.unmount();
     let before_mount = Snapshot::take(&vault, "before mount");
     (vault, before_rotation, before_mount)
@@ -248,13 +265,17 @@ fn each_part_put_back_gives_what_the_table_says() {
     let (vault, before_rotation, before_mount) = with_a_history();
     let mount = vault.mount(&[]);
     write_over(&mount, b'c', 5_000);
+    show_mode(&mount, 0o751);
     let during = Snapshot::take(&vault, "during");
     write_over(&mount, b'd', 15_000);
+    show_mode(&mount, 0o755);
     mount.unmount();
     let end = Snapshot::take(&vault, "end");
 
+    let has_name = atrest::sys::machine_id().is_some();
+    let table = TABLE.iter().filter(|(parts, _)| has_name || !parts.contains(&Part::NoRecord));
     let mut wrong = Vec::new();
-    for (parts, expected) in TABLE {
+    for (parts, expected) in table {
         for (to, expected) in TIMES.into_iter().zip(expected) {
             let from = match to {
                 To::During => &during,
@@ -303,7 +324,9 @@ const BESIDE: &[(&[Part], [Beside; 3])] = {
         (&[Part::State], [Overwritten, Overwritten, Overwritten]),
         (&[Part::Description], [Unnoticed, Unnoticed, Unnoticed]),
         (&[Part::Seal], [Overwritten, Overwritten, Overwritten]),
+        (&[Part::Root], [MountRefused, MountRefused, MountRefused]),
         (&[Part::KeyFile], [KeyRefused, KeyRefused, KeyRefused]),
+        (&[Part::NoRecord], [Overwritten, Overwritten, Overwritten]),
         (&[Part::Record], [Overwritten, Overwritten, Overwritten]),
         (&[Part::Trail], [TrailFinds, TrailFinds, TrailFinds]),
         (&[Part::Header], [Unnoticed, Unnoticed, Damage]),
@@ -392,11 +415,13 @@ fn each_part_put_back_beside_a_mount_gives_what_the_table_says() {
             before_mount.restore(&vault);
             let mount = vault.mount(&[]);
             write_over(&mount, b'c', 5_000);
+            show_mode(&mount, 0o751);
             if during.exists() {
                 fs::remove_dir_all(&during).unwrap();
             }
             Snapshot::take(&vault, "during");
             write_over(&mount, b'd', 15_000);
+            show_mode(&mount, 0o755);
             // Its line is in the trail at once.
             vault.run(&["key", "rotate"]).ok();
             let from = match to {
@@ -421,9 +446,13 @@ fn what_is_missing_is_told() {
     fill(&mount, b'a');
     mount.unmount();
     let whole = Snapshot::take(&vault, "whole");
-    for (part, expected) in
-        [(Part::Seal, Some("is missing")), (Part::State, Some("is missing")), (Part::Record, None)]
-    {
+    let machine = atrest::sys::machine_id().map(|_| "is missing, and the vault told it of");
+    for (part, expected) in [
+        (Part::Seal, Some("is missing")),
+        (Part::State, Some("is missing")),
+        (Part::Root, Some("are missing")),
+        (Part::Record, machine),
+    ] {
         whole.restore(&vault);
         fs::remove_file(vault.scratch().join(part.path(&vault))).unwrap();
         match vault.try_mount(&[]) {
@@ -468,4 +497,36 @@ fn a_record_that_was_changed_is_no_record() {
     let refusal = vault.try_mount(&[]).err().expect("a record that can't be read is passed over");
     assert_eq!(refusal.code(), 11, "{refusal}");
     assert!(refusal.stderr.contains("can't be read"), "{refusal}");
+}
+
+/// The machine's record speaks also where nobody mounts.
+#[test]
+fn a_trail_set_back_with_its_vault_is_found_by_trail_verify_alone() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let older = Snapshot::take(&vault, "older");
+    vault.mount(&[]).unmount();
+    vault.run(&["trail", "verify"]).ok();
+    let record = fs::read(vault.scratch().join(Part::Record.path(&vault))).unwrap();
+    [Part::Vault, Part::Trail].iter().for_each(|part| part.put_back(&vault, &older.0));
+    let found = vault.run(&["trail", "verify"]);
+    assert_eq!(found.code(), 3, "{found}");
+    for what in ["it knows of 1 mount and this machine of 2 mounts", "and there were"] {
+        assert!(found.stdout.contains(what), "{found}");
+    }
+    let path = vault.scratch().join(Part::Record.path(&vault));
+    assert_eq!(fs::read(&path).unwrap(), record, "verify wrote it");
+    // Nor does a missing one go unnoticed.
+    fs::remove_file(&path).unwrap();
+    let found = vault.run(&["trail", "verify"]);
+    if atrest::sys::machine_id().is_some() {
+        assert_eq!(found.code(), 3, "{found}");
+        assert!(found.stdout.contains("is missing, and the vault told it of"), "{found}");
+    }
+    assert!(!path.exists());
+    let mut mount = vault.mount(&["--accept-rollback"]);
+    mount.allow(Allow::Warnings);
+    vault.run(&["trail", "verify"]).ok();
+    mount.unmount();
+    vault.run(&["trail", "verify"]).ok();
 }

@@ -301,6 +301,7 @@ impl Ground {
         let trail_found = self.trail_found(&keys.ring);
         let evidence = |accept_rollback| Evidence {
             place: Some(self.vault.scratch().join("home/state/atrest")),
+            machine: atrest::sys::machine_id(),
             key_file: keys.mark().clone(),
             is_change: false,
             accept_rollback,
@@ -330,7 +331,7 @@ impl Ground {
         let (dir, keys) = (self.vault.path(), ring.trail_keys().unwrap());
         let Ok(seal) = TrailSeal::of(&dir, Access::ReadOnly) else { return true };
         let mounts = Store::mounts(&dir, ring).ok();
-        let report = trail::verify(&self.trail, &keys, &seal, None, mounts.as_ref());
+        let report = trail::verify(&self.trail, &keys, &seal, None, mounts.as_ref(), &[]);
         let is_whole = report.is_ok_and(|report| report.findings.is_empty());
         let lines = self.query();
         if is_whole {

@@ -1,11 +1,13 @@
 //! A mount that another mount namespace has too.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::mounted::{daemons_of, is_mounted};
+use crate::common::vault::binary;
 use crate::common::{Vault, require, require_root, run, wait_until};
 
 /// A shell's script, to be run in a mount namespace of its own: a copy of this one, without the mounts
@@ -96,4 +98,35 @@ fn sigterm_names_them_too() {
     });
     assert!(ended.is_some(), "the daemon outlives the last namespace");
     mount.forget();
+}
+
+/// The kernel would let nobody write to a directory whose owner the mount's user namespace lacks.
+#[test]
+fn an_owner_whom_a_user_namespace_lacks_is_not_shown_there() {
+    require_root();
+    let vault = Vault::init();
+    let own = "unshare --user --map-root-user --mount";
+    if !run(apart(&vault.mountpoint(), &format!("exec {own} true")).arg("sh")).success() {
+        // This machine lets nobody make one.
+        return;
+    }
+    let mount = vault.mount(&[]);
+    chown(mount.path(), Some(1_000), Some(1_000)).unwrap();
+    mount.unmount();
+    let script = r#"set -e
+        "$1" mount "$2" "$3" --log-file "$4"
+        stat -c %u:%g "$3"
+        echo content > "$3/file"
+        "$1" umount "$3""#;
+    let mut inside = apart(&vault.mountpoint(), &format!("exec {own} sh -c '{script}' sh \"$@\""));
+    inside.arg("sh").arg(binary()).arg(vault.path()).arg(vault.mountpoint()).arg(vault.next_log());
+    let home = vault.scratch().join("home");
+    inside.env("HOME", &home).env("XDG_STATE_HOME", home.join("state"));
+    let said = run(inside.env("ATREST_KEY_FILE", vault.key_file())).ok();
+    assert_eq!(said.stdout.trim(), "0:0", "{said}");
+    let mount = vault.mount(&[]);
+    let root = fs::metadata(mount.path()).unwrap();
+    assert_eq!((root.uid(), root.gid()), (1_000, 1_000));
+    assert_eq!(fs::read(mount.join("file")).unwrap(), b"content\n");
+    mount.unmount();
 }

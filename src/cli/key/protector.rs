@@ -89,7 +89,7 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
 }
 
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
-    show(args, &args.open_keys()?.read()?.protectors.list())
+    show(args, &args.keys_to_show()?.1.protectors.list())
 }
 
 /// Changes the key file and shows who can open it then.

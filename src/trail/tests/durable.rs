@@ -61,9 +61,15 @@ fn from_eight_threads_each_is_there_once() {
     });
     trail.end();
     assert_eq!(trail.condition().lost, 0);
-    let report =
-        verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&Mounts::default()))
-            .unwrap();
+    let report = verify(
+        &scratch.path(),
+        &scratch.keys,
+        &scratch.memory,
+        None,
+        Some(&Mounts::default()),
+        &[],
+    )
+    .unwrap();
     assert_eq!(report.findings, []);
     assert_eq!(report.lines, u64::from(8 * EACH) + report.files);
     assert_eq!((report.last, report.unsealed), (report.lines, 0));
@@ -95,6 +101,7 @@ fn while_it_is_written_it_is_whole() {
                     &scratch.memory,
                     None,
                     Some(&Mounts::default()),
+                    &[],
                 );
                 let report = report.unwrap();
                 assert_eq!(report.findings, [], "{files} files");

@@ -123,7 +123,7 @@ impl Scratch {
         let newest = Epoch(self.epoch.0.saturating_sub(1));
         let without_line = self.without_line.clone();
         let mounts = Mounts { newest, ended: false, without_line };
-        verify(&self.path(), &self.keys, &self.memory, known, Some(&mounts)).unwrap()
+        verify(&self.path(), &self.keys, &self.memory, known, Some(&mounts), &[]).unwrap()
     }
 
     fn verify(&self) -> Report {

@@ -283,7 +283,8 @@ fn each_mount_has_its_line_or_needs_none() {
         let known =
             Mounts { newest: Epoch(newest), ended, without_line: scratch.without_line.clone() };
         let report =
-            verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known)).unwrap();
+            verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known), &[])
+                .unwrap();
         let found: Vec<_> = report.findings.iter().map(|finding| &*finding.what).collect();
         assert_eq!(found.len(), wanted.len(), "{mounts:?} {without:?}: {found:?}");
         for (found, wanted) in found.iter().zip(wanted) {
@@ -306,7 +307,7 @@ fn mounts_of_files_that_went_are_not_missed() {
     writer.seal(true);
     let known = Mounts { newest: Epoch(39), ..Mounts::default() };
     let report =
-        verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known)).unwrap();
+        verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known), &[]).unwrap();
     assert!(report.first > 1);
     assert_eq!(report.findings, []);
 }
