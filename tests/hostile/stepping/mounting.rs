@@ -1,5 +1,6 @@
 //! The daemon's start.
 
+use super::Change;
 use super::world::{Act, Attacker, Before, Scene, World};
 
 /// Of this many steps a short campaign does one.
@@ -20,4 +21,11 @@ fn nobody_changes_what_a_mount_needs() {
 #[test]
 fn a_keeper_changes_what_a_mount_needs() {
     World::new(Attacker::Keeper).play(&MOUNTS, STRIDE);
+}
+
+#[test]
+fn a_lock_with_another_name_is_not_written_to() {
+    World::new(Attacker::Nobody).play_only(&MOUNTS[..1], |_, target, change| {
+        target.ends_with(".atrest/lock") && change == Change::HardLinkOfSecret
+    });
 }
