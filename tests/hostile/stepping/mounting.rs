@@ -29,3 +29,12 @@ fn a_lock_with_another_name_is_not_written_to() {
         target.ends_with(".atrest/lock") && change == Change::HardLinkOfSecret
     });
 }
+
+#[test]
+fn a_link_in_the_place_of_the_trail_leads_nowhere() {
+    World::new(Attacker::Nobody).play_only(&MOUNTS[..1], |call, target, change| {
+        let is_trail = target.parent().is_some_and(|parent| parent.ends_with("state/atrest"));
+        let is_named = call.paths.iter().any(|path| path == target);
+        is_trail && is_named && change == Change::LinkToDirectory
+    });
+}
