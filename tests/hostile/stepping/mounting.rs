@@ -1,6 +1,9 @@
 //! The daemon's start.
 
+use std::path::Path;
+
 use super::Change;
+use super::parts::SOCKETS;
 use super::world::{Act, Attacker, Before, Scene, World};
 
 /// Of this many steps a short campaign does one.
@@ -36,5 +39,15 @@ fn a_link_in_the_place_of_the_trail_leads_nowhere() {
         let is_trail = target.parent().is_some_and(|parent| parent.ends_with("state/atrest"));
         let is_named = call.paths.iter().any(|path| path == target);
         is_trail && is_named && change == Change::LinkToDirectory
+    });
+}
+
+#[test]
+fn a_link_in_the_place_of_the_socket_leads_nowhere() {
+    World::new(Attacker::Nobody).play_only(&MOUNTS[..1], |call, target, change| {
+        let is_named = call.paths.iter().any(|path| path == target);
+        let (directory, socket) = (Change::LinkToDirectory, Change::LinkToSecret);
+        let links = if target == Path::new(SOCKETS) { directory } else { socket };
+        target.starts_with(SOCKETS) && is_named && change == links
     });
 }
