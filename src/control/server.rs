@@ -1,8 +1,10 @@
 //! The daemon's side.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, chownat, fstat, openat, unlinkat};
+use rustix::io::Errno;
 
 use crate::control::limits::{self, Connection, Connections};
 use crate::control::protocol::Reply;
@@ -43,7 +47,8 @@ pub trait RequestHandler: Send + Sync {
 
 /// A socket on which requests are answered, each in a thread of its own.
 pub struct Server {
-    path: PathBuf,
+    directory: OwnedFd,
+    name: OsString,
     work: Arc<Work>,
 }
 
@@ -70,21 +75,16 @@ impl Server {
         admins: Option<u32>,
         answers: Arc<dyn RequestHandler>,
     ) -> io::Result<Self> {
-        place.prepare(admins.is_some())?;
-        let path = place.path().to_owned();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        let directory = place.prepare(admins.is_some())?;
+        match unlinkat(&directory, place.name(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        let listener = bind(directory.as_fd(), place.name())?;
         // A client that connects before the mode is set has its credentials checked like any other.
-        let listener = UnixListener::bind(&path)?;
-        if admins.is_some() {
-            chown(&path, None, admins)?;
-        }
-        let mode = if admins.is_some() { 0o660 } else { 0o600 };
-        fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        open_to(directory.as_fd(), place.name(), admins)?;
         let work = Arc::new(Work::default());
-        let server = Self { path, work: Arc::clone(&work) };
+        let server = Self { directory, name: place.name().to_owned(), work: Arc::clone(&work) };
         let user = place.user();
         thread::Builder::new().name("control".to_owned()).spawn(move || {
             let door = Door { user, admins, connections: Arc::default() };
@@ -105,11 +105,39 @@ impl Server {
     /// Takes no more requests, tells those that run to end, and waits until they have.
     pub fn stop(self) {
         // Gone already, it is as it should be.
-        let _ = fs::remove_file(&self.path);
+        let _ = unlinkat(&self.directory, &self.name, AtFlags::empty());
         let mut state = self.work.state.lock();
         state.stopping = true;
         self.work.changed.wait_while(&mut state, |state| state.running > 0);
     }
+}
+
+/// A socket with that name in a directory, wherever that is moved.
+fn bind(directory: BorrowedFd<'_>, name: &OsStr) -> io::Result<UnixListener> {
+    UnixListener::bind(link_of(directory).join(name))
+}
+
+/// The way to what is open through a link that the kernel follows by itself (proc(5)).
+fn link_of(opened: BorrowedFd<'_>) -> PathBuf {
+    format!("/proc/self/fd/{}", opened.as_raw_fd()).into()
+}
+
+/// Lets the daemon's user connect to a socket, and the group `admins`.
+fn open_to(directory: BorrowedFd<'_>, name: &OsStr, admins: Option<u32>) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let socket = openat(directory, name, flags, Mode::empty())?;
+    // Another file may have its name by now.
+    if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the socket was exchanged"));
+    }
+    let mode = match admins {
+        Some(group) => {
+            chownat(&socket, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
+            0o660
+        }
+        None => 0o600,
+    };
+    fs::set_permissions(link_of(socket.as_fd()), Permissions::from_mode(mode))
 }
 
 impl Work {

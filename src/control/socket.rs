@@ -1,10 +1,15 @@
 //! Where a daemon's socket lies: known from the vault's directory and the daemon's user alone.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::sys::{MountedVault, Show};
 
@@ -50,25 +55,41 @@ impl SocketPath {
         self.user
     }
 
-    /// Makes the directory, unless it is there and nobody but the user may write it. Others can
-    /// reach a socket in it that is open to them, if it is to be `passable`.
+    /// The socket's name in its directory.
+    pub(super) fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
+    /// Makes the directory, unless it is there and nobody but the user may write it, and opens it.
+    /// Others can reach a socket in it that is open to them, if it is to be `passable`.
     ///
     /// # Errors
     /// Those of making it; that it is open to others.
-    pub fn prepare(&self, passable: bool) -> io::Result<()> {
+    pub fn prepare(&self, passable: bool) -> io::Result<OwnedFd> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         match DirBuilder::new().mode(0o700).create(directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
-        if !self.owns(directory)? {
+        let refusal = || {
             let message = format!("{} is open to others or belongs to them", directory.shown());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            io::Error::new(io::ErrorKind::PermissionDenied, message)
+        };
+        // A confined daemon may not list it.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = match rustix::fs::open(directory, flags, Mode::empty()) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(refusal()),
+            opened => opened?,
+        };
+        let found = rustix::fs::fstat(&opened)?;
+        if !self.may_be(found.st_uid, found.st_mode) {
+            return Err(refusal());
         }
         if passable {
-            fs::set_permissions(directory, Permissions::from_mode(0o711))?;
+            let link = format!("/proc/self/fd/{}", opened.as_raw_fd());
+            fs::set_permissions(link, Permissions::from_mode(0o711))?;
         }
-        Ok(())
+        Ok(opened)
     }
 
     /// Takes away the socket of a daemon that died. One on which somebody listens stays.
@@ -100,7 +121,11 @@ impl SocketPath {
     /// first.
     fn owns(&self, directory: &Path) -> io::Result<bool> {
         let metadata = fs::symlink_metadata(directory)?;
-        Ok(metadata.is_dir() && metadata.uid() == self.user && metadata.mode() & 0o066 == 0)
+        Ok(metadata.is_dir() && self.may_be(metadata.uid(), metadata.mode()))
+    }
+
+    fn may_be(&self, owner: u32, mode: u32) -> bool {
+        owner == self.user && mode & 0o066 == 0
     }
 }
 

@@ -8,7 +8,7 @@ use crate::daemon::plan::Plan;
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
+use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::trail_keeping::{TrailPlan, place_of};
 use crate::service::vault;
@@ -26,8 +26,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     let (volume, epochs) = (context.volume(), context.epochs());
     let mounts =
         Mounts { newest: epochs.current, ended: false, without_line: epochs.without_line() };
-    let keeper = TrailSeal::of(&plan.vault, fs.vault().access())
-        .map_err(|error| vault_failure(&plan.vault, error))?;
+    let keeper = fs.vault().trail_seal()?;
     if options.off {
         if fs.vault().access() == Access::ReadWrite {
             pass_over(&keeper, &context.ring(), &mounts);

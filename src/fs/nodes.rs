@@ -189,6 +189,9 @@ impl Nodes {
             let (lookups, children) = (node.lookups, node.children);
             let new = Node { lookups, children, ..Node::new(attr.kind, generation) };
             dropped = std::mem::replace(&mut *node, new).links;
+        } else if node.born != backing {
+            // Behind the daemon's back the number was given to a new file, whose names these are not.
+            dropped = std::mem::take(&mut node.links);
         }
         node.lookups += 1;
         // What it is now is told to the kernel, too.
@@ -382,6 +385,20 @@ mod tests {
         assert!(matches!(nodes.locate(Inode(2)), Location::Nowhere));
         assert_eq!(forget(&nodes, 4, 2), [4]);
         assert_eq!(forget(&nodes, 3, 1), [3]);
+        assert_eq!(nodes.len(), 0);
+    }
+
+    #[test]
+    fn a_number_given_anew_has_the_names_of_the_new_file_alone() {
+        let (nodes, file) = (Nodes::default(), attr(3, FileType::RegularFile));
+        nodes.remember(&attr(2, FileType::Directory), 0, link(1, "a"));
+        nodes.remember(&file, 7, link(2, "file"));
+        nodes.remember(&file, 7, link(2, "other name"));
+        assert_eq!(nodes.links(Inode(3)).len(), 2);
+        nodes.remember(&file, 8, link(2, "new"));
+        assert_eq!(nodes.links(Inode(3)), [link(2, "new")]);
+        assert!(forget(&nodes, 2, 1).is_empty());
+        assert_eq!(forget(&nodes, 3, 3), [3, 2]);
         assert_eq!(nodes.len(), 0);
     }
 

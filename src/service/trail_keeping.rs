@@ -25,7 +25,8 @@ pub fn place_of(
     foreign: Option<&str>,
 ) -> Result<PathBuf, Failure> {
     match (named, seal) {
-        (Some(named), _) => Ok(std::path::absolute(named)?),
+        // The vault keeps where it is, not a link that leads there.
+        (Some(named), _) => named.canonicalize().or_else(|_| Ok(std::path::absolute(named)?)),
         (None, Some(seal)) if !is_foreign(seal, foreign) => Ok(seal.directory.clone()),
         (None, Some(_) | None) => Ok(default_directory(volume)?),
     }

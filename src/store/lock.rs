@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::VaultError;
 use super::own_files::OwnFiles;
+use crate::sys;
 
 /// The file below `.atrest/`.
 pub const FILE: &str = "lock";
@@ -43,8 +44,12 @@ pub fn note_holder(lock: &File) -> Result<(), VaultError> {
     })
 }
 
-/// Lines in the lock file, filled up with empty ones.
+/// Lines in the lock file, filled up with empty ones. Where it has another name nothing is written: the
+/// other one may be that of somebody else's file.
 pub fn write(lock: &File, lines: String) -> io::Result<()> {
+    if !sys::has_one_name(lock)? {
+        return Ok(());
+    }
     let mut bytes = lines.into_bytes();
     bytes.resize(bytes.len().max(LOCK_LEN), b'\n');
     lock.write_all_at(&bytes, 0)?;

@@ -143,11 +143,12 @@ impl OwnFiles {
         opened.map_err(|error| named(name, error))
     }
 
-    /// Writes over the file `name` where it lies, which takes no space. It must have this length,
-    /// and one block: that reaches the disk as a whole.
+    /// Writes over the file `name` where it lies, which takes no space. It must have this length, no
+    /// other name, and one block: that reaches the disk as a whole.
     fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let file = sys::open_regular(&self.0, name, OFlags::WRONLY, Links::Refuse)?;
-        if bytes.len() > BLOCK_LEN || file.metadata()?.len() != bytes.len() as u64 {
+        let fits = bytes.len() <= BLOCK_LEN && file.metadata()?.len() == bytes.len() as u64;
+        if !fits || !sys::has_one_name(&file)? {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         file.write_all_at(bytes, 0)?;

@@ -167,7 +167,7 @@ impl Vault {
         let root_attrs = kept_attrs.unwrap_or(own_attrs).shown(own_attrs);
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
-            let trail = trail_mark(&TrailSeal::of(dir, access)?, &ring);
+            let trail = trail_mark(&TrailSeal::over(&own, access)?, &ring);
             let claim = Claim {
                 epochs: record.as_ref(),
                 marks: &marks,

@@ -69,10 +69,18 @@ impl Vault {
         Ok(mounts_of(&state::read(&self.own, &self.keys().state)?.0))
     }
 
+    /// Where it keeps how far its trail has come.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn trail_seal(&self) -> io::Result<TrailSeal> {
+        TrailSeal::over(&self.own, self.access)
+    }
+
     /// Marks the clean end of a mount, with how far its trail has come.
     pub(super) fn note_clean_end(&self) -> Result<(), VaultError> {
         let mut watched = self.watched.lock();
-        let seal = TrailSeal::over(&self.own, self.access)?;
+        let seal = self.trail_seal()?;
         // A mount without a trail leaves the one that there was.
         let trail = trail_mark(&seal, &self.context.ring()).map(|(mark, _)| mark);
         watched.marks.trail = trail.or_else(|| watched.marks.trail.take());

@@ -66,7 +66,7 @@ pub use process::{
     Background, Forked, Starting, fork_to_background, is_killed, is_running, keep_secrets,
     processor_of,
 };
-pub use regular::{Links, NotRegular, create_temporary, open_regular, read_regular};
+pub use regular::{Links, NotRegular, create_temporary, has_one_name, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};
 pub use signals::BlockedSignals;
 pub use state_home::state_home;

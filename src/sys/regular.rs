@@ -71,6 +71,15 @@ pub fn open_regular(
     Ok(file.into())
 }
 
+/// Whether a file has no more than one name. Another one may be that of somebody else's file, whose
+/// content is then not this program's to change.
+///
+/// # Errors
+/// What fstat(2) says.
+pub fn has_one_name(file: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstat(file)?.st_nlink <= 1)
+}
+
 /// All of the regular file `path` below `dir`, which has `longest` bytes at most.
 ///
 /// # Errors

@@ -1,13 +1,15 @@
 //! Where a trail lies: a directory of files, each named by the number of its first line.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::TrailError;
@@ -33,45 +35,68 @@ pub fn default_directory(vault: &VolumeId) -> Result<PathBuf, TrailError> {
     Ok(state.join("atrest").join(vault.to_string()))
 }
 
-/// The directory of a trail.
+/// The directory of a trail, as its path led to it: what is done in it is done in no other.
 #[derive(Debug, Clone)]
-pub(super) struct Directory(PathBuf);
+pub(super) struct Directory {
+    path: PathBuf,
+    opened: Arc<OwnedFd>,
+}
 
 impl Directory {
     /// For reading: it must be there.
     ///
     /// # Errors
-    /// [`TrailError::Missing`].
+    /// [`TrailError::Missing`]; [`TrailError::Io`].
     pub fn find(path: &Path) -> Result<Self, TrailError> {
-        if path.is_dir() {
-            Ok(Self(path.to_owned()))
-        } else {
-            Err(TrailError::Missing(path.to_owned()))
+        match Self::open(path, OFlags::empty()) {
+            Ok(found) => Ok(found),
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(TrailError::Missing(path.to_owned())),
+            Err(errno) => Err(TrailError::io("open the trail's directory", path, errno)),
         }
     }
 
-    /// For writing: made with mode 0700 where it is not there.
+    /// For writing: made with mode 0700 where it is not there. A symbolic link is none.
     ///
     /// # Errors
     /// [`TrailError::Exposed`] for one that others may write or list; [`TrailError::Io`].
     pub fn make(path: &Path) -> Result<Self, TrailError> {
-        let io = |source| TrailError::io("make the trail's directory", path, source);
+        let io = |source: io::Error| TrailError::io("make the trail's directory", path, source);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        let found = fs::metadata(path).map_err(io)?;
-        let ours = found.uid() == rustix::process::geteuid().as_raw();
-        if !ours || found.mode() & 0o077 != 0 {
+        Self::open_own(path)
+    }
+
+    /// What its path leads to by now, which is another one where this was moved or removed.
+    ///
+    /// # Errors
+    /// As [`Directory::make`]; `NotFound` where nothing is there.
+    pub fn again(&self) -> Result<Self, TrailError> {
+        Self::open_own(&self.path)
+    }
+
+    fn open_own(path: &Path) -> Result<Self, TrailError> {
+        let io = |errno| TrailError::io("open the trail's directory", path, errno);
+        let found = Self::open(path, OFlags::NOFOLLOW).map_err(io)?;
+        let stat = rustix::fs::fstat(&found.opened).map_err(io)?;
+        let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+        if !ours || stat.st_mode & 0o077 != 0 {
             return Err(TrailError::Exposed(path.to_owned()));
         }
-        Ok(Self(path.to_owned()))
+        Ok(found)
+    }
+
+    fn open(path: &Path, flags: OFlags) -> rustix::io::Result<Self> {
+        let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = Arc::new(rustix::fs::open(path, flags, Mode::empty())?);
+        Ok(Self { path: path.to_owned(), opened })
     }
 
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
-    /// The file whose first line is number `first`.
+    /// Where the file is whose first line is number `first`.
     pub fn file(&self, first: u64) -> PathBuf {
-        self.0.join(format!("{first:020}{ENDING}"))
+        self.path.join(name_of(first))
     }
 
     /// The numbers of the files' first lines, in ascending order. What is named like a file of a
@@ -80,17 +105,62 @@ impl Directory {
     /// # Errors
     /// [`TrailError::Io`].
     pub fn files(&self) -> Result<Vec<u64>, TrailError> {
-        let io = |source| TrailError::io("list the trail's directory", &self.0, source);
+        let io = |errno| TrailError::io("list the trail's directory", &self.path, errno);
         let mut files = Vec::new();
-        for entry in fs::read_dir(&self.0).map_err(io)? {
+        for entry in rustix::fs::Dir::read_from(&self.opened).map_err(io)? {
             let entry = entry.map_err(io)?;
+            let Some(first) = entry.file_name().to_str().ok().and_then(first_line_of) else {
+                continue;
+            };
+            let kind = match entry.file_type() {
+                FileType::Unknown => self.kind(first),
+                kind => Some(kind),
+            };
             // Opening a pipe would wait for whoever writes into it.
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                files.extend(entry.file_name().to_str().and_then(first_line_of));
-            }
+            files.extend(kind.filter(|kind| kind.is_file()).map(|_| first));
         }
         files.sort_unstable();
         Ok(files)
+    }
+
+    fn stat(&self, first: u64) -> rustix::io::Result<Stat> {
+        rustix::fs::statat(&self.opened, name_of(first), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn kind(&self, first: u64) -> Option<FileType> {
+        Some(FileType::from_raw_mode(self.stat(first).ok()?.st_mode))
+    }
+
+    /// Bytes of a file; 0 for one that is not there.
+    pub fn len_of(&self, first: u64) -> u64 {
+        self.stat(first).map_or(0, |found| found.st_size.max(0) as u64)
+    }
+
+    /// Makes a file, where there is none.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn create(&self, first: u64) -> Result<File, TrailError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.open_file(first, flags)
+            .map_err(|source| TrailError::io("make", &self.file(first), source))
+    }
+
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Those of [`sys::open_regular`].
+    pub fn open_file(&self, first: u64, flags: OFlags) -> io::Result<File> {
+        sys::open_regular(&self.opened, name_of(first), flags, Links::Refuse)
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`TrailError::Io`].
+    pub fn remove(&self, first: u64) -> Result<(), TrailError> {
+        rustix::fs::unlinkat(&self.opened, name_of(first), AtFlags::empty())
+            .map_err(|errno| TrailError::io("remove", &self.file(first), errno))
     }
 
     /// The right to write, until it is dropped or the process ends.
@@ -99,9 +169,9 @@ impl Directory {
     /// [`TrailError::InUse`] when somebody else has it for longer than a command takes;
     /// [`TrailError::Io`].
     pub fn lock(&self) -> Result<File, TrailError> {
-        let path = self.0.join(LOCK);
+        let path = self.path.join(LOCK);
         let flags = OFlags::WRONLY | OFlags::CREATE;
-        let opened = sys::open_regular(CWD, &path, flags, Links::Refuse);
+        let opened = sys::open_regular(&self.opened, LOCK, flags, Links::Refuse);
         let file = opened.map_err(|source| TrailError::io("open", &path, source))?;
         for _ in 0..PATIENCE {
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -110,7 +180,7 @@ impl Directory {
                 Err(errno) => return Err(TrailError::io("lock", &path, errno)),
             }
         }
-        Err(TrailError::InUse(self.0.clone()))
+        Err(TrailError::InUse(self.path.clone()))
     }
 
     /// Makes what was made or removed in it durable.
@@ -118,9 +188,7 @@ impl Directory {
     /// # Errors
     /// [`TrailError::Io`].
     pub fn sync(&self) -> Result<(), TrailError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let synced = rustix::fs::open(&self.0, flags, Mode::empty()).and_then(rustix::fs::fsync);
-        synced.map_err(|source| TrailError::io("sync", &self.0, source))
+        rustix::fs::fsync(&self.opened).map_err(|source| TrailError::io("sync", &self.path, source))
     }
 
     /// Hands the whole lines of a file to `take`, without their ends, until it has enough; returns
@@ -133,9 +201,8 @@ impl Directory {
         first: u64,
         mut take: impl FnMut(&[u8]) -> bool,
     ) -> Result<bool, TrailError> {
-        let path = self.file(first);
-        let io = |source: io::Error| TrailError::io("read", &path, source);
-        let file = sys::open_regular(CWD, &path, OFlags::RDONLY, Links::Refuse).map_err(io)?;
+        let io = |source: io::Error| TrailError::io("read", &self.file(first), source);
+        let file = self.open_file(first, OFlags::RDONLY).map_err(io)?;
         let mut lines = BufReader::with_capacity(1 << 20, file);
         let mut line = Vec::new();
         loop {
@@ -149,6 +216,11 @@ impl Directory {
             }
         }
     }
+}
+
+/// The name of the file whose first line is number `first`.
+fn name_of(first: u64) -> String {
+    format!("{first:020}{ENDING}")
 }
 
 /// The number in a file's name. No trail gets so far that there is no next.

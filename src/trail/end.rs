@@ -1,17 +1,16 @@
 //! Where a trail ends, for who goes on with it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::OFlags;
 
 use super::chain::{Head, link_to_text};
 use super::directory::Directory;
 use super::verify::Tail;
 use super::{Seal, TrailError};
 use crate::crypto::TrailKeys;
-use crate::sys::{self, Links, Show};
+use crate::sys::{self, Show};
 
 /// Beyond it are the numbers of files that somebody else put there: behind them is no room.
 const FARTHEST: u64 = u64::MAX / 4;
@@ -45,7 +44,7 @@ impl End {
         };
         if let Some(seal) = sealed
             && seal.file.0 == last
-            && let Some(file) = open_as_sealed(&directory.file(last), seal)?
+            && let Some(file) = open_as_sealed(directory, seal)?
         {
             return Ok(Self { head: seal.head, open: Some(file), trouble: None });
         }
@@ -71,18 +70,18 @@ impl End {
         }
         if tail.lines == 0 {
             // A crash came before its first line, and the next file takes its place.
-            let path = directory.file(last);
-            fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
+            directory.remove(last)?;
         }
         Ok(Self { head: tail.head, open: None, trouble })
     }
 }
 
-/// The file, if it ends where and as the seal says.
-fn open_as_sealed(path: &Path, seal: &Seal) -> Result<Option<File>, TrailError> {
-    let io = |source| TrailError::io("open", path, source);
-    let file = sys::open_regular(CWD, path, OFlags::RDWR, Links::Refuse).map_err(io)?;
-    if file.metadata().map_err(io)?.len() != seal.file.1 {
+/// The file, if it ends where and as the seal says, and has no other name: that may be one of a copy,
+/// which is not written to.
+fn open_as_sealed(directory: &Directory, seal: &Seal) -> Result<Option<File>, TrailError> {
+    let io = |source| TrailError::io("open", &directory.file(seal.file.0), source);
+    let file = directory.open_file(seal.file.0, OFlags::RDWR).map_err(io)?;
+    if file.metadata().map_err(io)?.len() != seal.file.1 || !sys::has_one_name(&file).map_err(io)? {
         return Ok(None);
     }
     let ending = format!("{}\"}}\n", link_to_text(&seal.head.link));

@@ -1,8 +1,8 @@
 //! Lines to files: the end of the trail, its files and its seal.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -97,7 +97,7 @@ impl Writer {
         let is_new = open.is_none();
         let file = match open {
             Some(file) => file,
-            None => create(&directory, end.head.sequence + 1)?,
+            None => directory.create(end.head.sequence + 1)?,
         };
         let mut writer = Self {
             volume: start.volume.to_string(),
@@ -112,7 +112,7 @@ impl Writer {
             _lock: lock,
         };
         if is_new && let Err(error) = writer.begin_file(trouble.as_deref()) {
-            let _ = fs::remove_file(writer.path());
+            let _ = writer.directory.remove(writer.seal.file.0);
             return Err(error);
         }
         writer.tell_gap();
@@ -244,11 +244,13 @@ impl Writer {
     /// Goes on in a new file, and takes the oldest away where there is enough without them.
     fn next_file(&mut self) -> Result<(), TrailError> {
         self.sync()?;
-        let file = create(&self.directory, self.chain.head().sequence + 1)?;
+        // Nobody finds what goes on where the directory was.
+        self.directory = self.directory.again()?;
+        let file = self.directory.create(self.chain.head().sequence + 1)?;
         let before = std::mem::replace(&mut self.file, file);
         let was = self.seal.file;
         if let Err(error) = self.begin_file(None) {
-            let _ = fs::remove_file(self.path());
+            let _ = self.directory.remove(self.seal.file.0);
             self.file = before;
             self.seal.file = was;
             return Err(error);
@@ -261,11 +263,7 @@ impl Writer {
         }
         // Else they would be missed: the vault takes them for the first that are kept.
         let removable = if self.seal(true) { old } else { &[] };
-        for first in removable {
-            let path = self.directory.file(*first);
-            fs::remove_file(&path).map_err(|source| TrailError::io("remove", &path, source))?;
-        }
-        Ok(())
+        removable.iter().try_for_each(|first| self.directory.remove(*first))
     }
 
     /// How many of the files, the last of which has just begun, go. They count by their bytes: the
@@ -276,7 +274,7 @@ impl Writer {
         let mut kept = 0;
         let goes = |first: &u64| {
             let is_enough = kept >= enough;
-            kept += fs::metadata(self.directory.file(*first)).map_or(0, |file| file.len());
+            kept += self.directory.len_of(*first);
             is_enough
         };
         let before = files.len().saturating_sub(1);
@@ -307,10 +305,4 @@ impl Writer {
     fn path(&self) -> PathBuf {
         self.directory.file(self.seal.file.0)
     }
-}
-
-fn create(directory: &Directory, first: u64) -> Result<File, TrailError> {
-    let path = directory.file(first);
-    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-    opened.map_err(|source| TrailError::io("make", &path, source))
 }

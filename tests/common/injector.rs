@@ -96,11 +96,44 @@ const CALLS_BY_PATH: &[(&str, i64)] = &[
     ("lremovexattr", libc::SYS_lremovexattr),
 ];
 
+/// Of these some processors have those alone that begin at a directory.
+#[cfg(target_arch = "x86_64")]
+const OLD_CALLS_BY_PATH: &[(&str, i64)] = &[
+    ("open", libc::SYS_open),
+    ("stat", libc::SYS_stat),
+    ("lstat", libc::SYS_lstat),
+    ("access", libc::SYS_access),
+    ("mkdir", libc::SYS_mkdir),
+    ("rmdir", libc::SYS_rmdir),
+    ("unlink", libc::SYS_unlink),
+    ("rename", libc::SYS_rename),
+    ("link", libc::SYS_link),
+    ("readlink", libc::SYS_readlink),
+    ("chmod", libc::SYS_chmod),
+    ("chown", libc::SYS_chown),
+    ("lchown", libc::SYS_lchown),
+    ("truncate", libc::SYS_truncate),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_CALLS_BY_PATH: &[(&str, i64)] = &[];
+
+/// Calls of a socket that [`Injector::step`] stops at: their second argument is an address.
+const CALLS_BY_ADDRESS: &[(&str, i64)] =
+    &[("bind", libc::SYS_bind), ("connect", libc::SYS_connect)];
+
+/// A call that was let through, and the files that it names.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub name: &'static str,
+    pub paths: Vec<PathBuf>,
+}
+
 #[derive(Clone)]
 pub struct Injector(Arc<Shared>);
 
 struct Shared {
     root: PathBuf,
+    also: Vec<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -109,6 +142,7 @@ struct State {
     plan: Option<Plan>,
     /// Before which call something is done, and what.
     step: Option<(usize, Option<Step>)>,
+    calls: Option<Vec<Call>>,
     seen: usize,
     /// The descriptor's file on which a write was cut short, and the error that follows.
     owed: Option<(PathBuf, i32)>,
@@ -119,7 +153,13 @@ impl Injector {
     /// For daemons that [`Injector::wrap`] starts; what counts is what lies below `root`, save its
     /// `log` and `mnt`.
     pub fn new(root: &Path) -> Injector {
-        Injector(Arc::new(Shared { root: root.to_owned(), state: Mutex::default() }))
+        Injector::with(root, &[])
+    }
+
+    /// [`Injector::new`] for which what lies below `also` counts, too.
+    pub fn with(root: &Path, also: &[&Path]) -> Injector {
+        let also = also.iter().map(|path| (*path).to_owned()).collect();
+        Injector(Arc::new(Shared { root: root.to_owned(), also, state: Mutex::default() }))
     }
 
     /// From here on calls are counted and fail.
@@ -132,6 +172,17 @@ impl Injector {
     pub fn step(&self, at: usize, act: impl FnOnce() + Send + 'static) {
         let step = Some((at, Some(Box::new(act) as Step)));
         *self.0.state.lock() = State { step, ..State::default() };
+    }
+
+    /// From here on calls are kept as [`Injector::step`] counts them, for [`Injector::recorded`].
+    pub fn record(&self) {
+        let state = State { step: Some((0, None)), calls: Some(Vec::new()), ..State::default() };
+        *self.0.state.lock() = state;
+    }
+
+    /// The calls since [`Injector::record`].
+    pub fn recorded(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.0.state.lock()).calls.unwrap_or_default()
     }
 
     /// All succeeds again. How many calls there were, and those that failed.
@@ -203,12 +254,15 @@ impl Injector {
         if state.step.is_some() && self.stepped_path(notice).is_some() {
             let number = state.seen;
             state.seen += 1;
+            if let Some(calls) = &mut state.calls {
+                calls.push(self.call(notice));
+            }
             let act = state.step.as_mut().and_then(|(at, act)| act.take_if(|_| *at == number));
             // Under the lock: calls of other threads wait as well.
             act.into_iter().for_each(|act| act());
             return Answer::Now(response);
         }
-        if is_by_path(notice) {
+        if is_by_path(notice) || is_by_address(notice) {
             return Answer::Now(response);
         }
         let (Some(plan), Some(path)) = (state.plan, self.path_of(notice)) else {
@@ -275,26 +329,88 @@ impl Injector {
         let arguments = &notice.data.args;
         let path = match arguments[0] as i32 {
             _ if is_by_path(notice) => path_at(notice, arguments[0])?,
+            _ if is_by_address(notice) => address_at(notice, arguments[1])?,
             libc::AT_FDCWD => path_at(notice, arguments[1])?,
             fd => fs::read_link(format!("/proc/{}/fd/{fd}", notice.pid)).ok()?,
         };
-        let path = match path.strip_prefix("/proc/self/fd") {
-            Ok(fd) => {
-                fs::read_link(Path::new(&format!("/proc/{}/fd", notice.pid)).join(fd)).ok()?
-            }
-            Err(_) => path,
-        };
+        let path = through_descriptor(notice, path)?;
         self.is_ours(&path).then_some(path)
     }
 
+    fn call(&self, notice: &libc::seccomp_notif) -> Call {
+        let number = i64::from(notice.data.nr);
+        let name = all_calls().find(|(_, known)| *known == number).map_or("", |(name, _)| name);
+        let paths = named(notice, name).into_iter().filter(|path| self.is_ours(path)).collect();
+        Call { name, paths }
+    }
+
     fn is_ours(&self, path: &Path) -> bool {
+        if self.0.also.iter().any(|root| path.starts_with(root)) {
+            return true;
+        }
         let below = path.strip_prefix(&self.0.root);
         below.is_ok_and(|below| !below.starts_with("log") && !below.starts_with("mnt"))
     }
 }
 
+fn all_calls() -> impl Iterator<Item = &'static (&'static str, i64)> {
+    CALLS.iter().chain(CALLS_BY_PATH).chain(OLD_CALLS_BY_PATH).chain(CALLS_BY_ADDRESS)
+}
+
 fn is_by_path(notice: &libc::seccomp_notif) -> bool {
-    CALLS_BY_PATH.iter().any(|(_, number)| *number == i64::from(notice.data.nr))
+    let mut calls = CALLS_BY_PATH.iter().chain(OLD_CALLS_BY_PATH);
+    calls.any(|(_, number)| *number == i64::from(notice.data.nr))
+}
+
+fn is_by_address(notice: &libc::seccomp_notif) -> bool {
+    CALLS_BY_ADDRESS.iter().any(|(_, number)| *number == i64::from(notice.data.nr))
+}
+
+/// The files that a call names, each by its path.
+fn named(notice: &libc::seccomp_notif, name: &str) -> Vec<PathBuf> {
+    let arguments = &notice.data.args;
+    let at = |fd: u64, path: Option<u64>| {
+        let path = path.and_then(|path| path_at(notice, path)).unwrap_or_default();
+        if path.is_absolute() {
+            return Some(path);
+        }
+        let from = match fd as i32 {
+            libc::AT_FDCWD => format!("/proc/{}/cwd", notice.pid),
+            fd => format!("/proc/{}/fd/{fd}", notice.pid),
+        };
+        let from = fs::read_link(from).ok()?;
+        Some(if path.as_os_str().is_empty() { from } else { from.join(path) })
+    };
+    let found = match name {
+        "bind" | "connect" => vec![address_at(notice, arguments[1])],
+        "rename" | "link" => vec![path_at(notice, arguments[0]), path_at(notice, arguments[1])],
+        "renameat" | "renameat2" | "linkat" => {
+            vec![at(arguments[0], Some(arguments[1])), at(arguments[2], Some(arguments[3]))]
+        }
+        "symlinkat" => vec![at(arguments[1], Some(arguments[2]))],
+        _ if is_by_path(notice) => vec![path_at(notice, arguments[0])],
+        "openat" | "openat2" | "mkdirat" | "mknodat" | "unlinkat" | "readlinkat" | "utimensat"
+        | "fchmodat" | "fchownat" | "newfstatat" | "statx" => {
+            vec![at(arguments[0], Some(arguments[1]))]
+        }
+        _ => vec![at(arguments[0], None)],
+    };
+    found.into_iter().flatten().filter_map(|path| through_descriptor(notice, path)).collect()
+}
+
+/// The path itself, where it leads through `/proc/self/fd`.
+fn through_descriptor(notice: &libc::seccomp_notif, path: PathBuf) -> Option<PathBuf> {
+    let Ok(below) = path.strip_prefix("/proc/self/fd") else { return Some(path) };
+    let mut parts = below.components();
+    let from = Path::new(&format!("/proc/{}/fd", notice.pid)).join(parts.next()?);
+    let from = fs::read_link(from).ok()?;
+    let rest = parts.as_path();
+    Some(if rest.as_os_str().is_empty() { from } else { from.join(rest) })
+}
+
+/// The path in the address of a Unix socket that lies in the caller's memory: behind its family.
+fn address_at(notice: &libc::seccomp_notif, address: u64) -> Option<PathBuf> {
+    path_at(notice, address + 2).filter(|path| path.is_absolute())
 }
 
 /// The path that lies in the caller's memory.
@@ -352,7 +468,7 @@ fn respond(listener: RawFd, mut response: libc::seccomp_notif_resp) {
 fn filter() -> Vec<libc::sock_filter> {
     let statement = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
-    for (_, number) in CALLS.iter().chain(CALLS_BY_PATH) {
+    for (_, number) in all_calls() {
         let jump = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         program.push(statement(jump, 0, 1, *number as u32));
         program.push(statement(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_USER_NOTIF));

@@ -283,8 +283,8 @@ fn loudness(line: &str) -> Allow {
 /// Whether something is mounted there, a stale mount among it. It asks /proc, since a stat of a
 /// stale mount point fails.
 pub fn is_mounted(mountpoint: &Path) -> bool {
-    // Other tests' names need not be text.
-    let mounts = fs::read("/proc/self/mounts").expect("/proc/self/mounts");
+    // Other tests' names need not be text. Of this thread, which may have a mount namespace of its own.
+    let mounts = fs::read("/proc/thread-self/mounts").expect("/proc/thread-self/mounts");
     let mounts = String::from_utf8_lossy(&mounts);
     mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == mountpoint))
 }

@@ -1,23 +1,21 @@
-//! Somebody changes the vault's directory between any two system calls of one operation: each
-//! operation of the mount, each change, before each call.
+//! Each operation of the mount, each change, before each call.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, RenameFlags, XattrFlags};
 
+use super::{At, CONTENT, Change, KEEPERS, Victim, make_victims, node, opening};
 use crate::common::injector::Injector;
 use crate::common::{
     Allow, Campaign, Mounted, User, Vault, pattern, require_root, run, run_within,
@@ -28,12 +26,7 @@ use crate::nobody;
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Of this many steps a short campaign does one.
-const STRIDE: usize = 13;
-
-/// The group of those who may write the vault's directory.
-const KEEPERS: u32 = 41_078;
-
-const CONTENT: usize = 10_000;
+const STRIDE: usize = 61;
 
 /// What a program does in a directory of the mount; what it read there, if it reads.
 type Act = fn(&Path) -> io::Result<Vec<u8>>;
@@ -152,215 +145,6 @@ fn nothing<T>(done: io::Result<T>) -> io::Result<Vec<u8>> {
     done.map(|_| Vec::new())
 }
 
-fn opening() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
-    options
-}
-
-fn node(path: &Path, kind: FileType) -> io::Result<()> {
-    Ok(rustix::fs::mknodat(CWD, path, kind, Mode::from_raw_mode(0o666), 0)?)
-}
-
-/// What an attacker does. At the target of the operation, save where it says «in place of the
-/// directory»: that is the one in which the target lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
-    LinkToSecret,
-    LinkToProgram,
-    LinkToDirectory,
-    HardLinkOfSecret,
-    HardLinkOfProgram,
-    Pipe,
-    Device,
-    Directory,
-    Noise,
-    Nothing,
-    MovedAway,
-    OthersFile,
-    OthersDirectory,
-    OthersHeader,
-    BlocksSwapped,
-    Grown,
-    Cut,
-    LinkInPlaceOfDirectory,
-    OthersInPlaceOfDirectory,
-    NothingInPlaceOfDirectory,
-    FileInPlaceOfDirectory,
-}
-
-impl Change {
-    const ALL: [Change; 21] = [
-        Change::LinkToSecret,
-        Change::LinkToProgram,
-        Change::LinkToDirectory,
-        Change::HardLinkOfSecret,
-        Change::HardLinkOfProgram,
-        Change::Pipe,
-        Change::Device,
-        Change::Directory,
-        Change::Noise,
-        Change::Nothing,
-        Change::MovedAway,
-        Change::OthersFile,
-        Change::OthersDirectory,
-        Change::OthersHeader,
-        Change::BlocksSwapped,
-        Change::Grown,
-        Change::Cut,
-        Change::LinkInPlaceOfDirectory,
-        Change::OthersInPlaceOfDirectory,
-        Change::NothingInPlaceOfDirectory,
-        Change::FileInPlaceOfDirectory,
-    ];
-
-    fn make(self, at: &At) -> io::Result<()> {
-        let (target, dir) = (&at.target, at.target.parent().unwrap());
-        let away = || at.scratch.join(format!("away-{}", at.number));
-        let remove = || match fs::symlink_metadata(target) {
-            Ok(found) if found.is_dir() => fs::rename(target, away()),
-            Ok(_) => fs::remove_file(target),
-            Err(_) => Ok(()),
-        };
-        if !self.is_in_place() {
-            remove()?;
-        }
-        match self {
-            Change::LinkToSecret => symlink(at.scratch.join(SECRET), target),
-            Change::LinkToProgram => symlink(at.scratch.join(PROGRAM), target),
-            Change::LinkToDirectory => symlink(at.scratch.join(DIRECTORY), target),
-            Change::HardLinkOfSecret => fs::hard_link(at.scratch.join(SECRET), target),
-            Change::HardLinkOfProgram => fs::hard_link(at.scratch.join(PROGRAM), target),
-            Change::Pipe => node(target, FileType::Fifo),
-            Change::Device => {
-                // /dev/zero, which is without end, and of root alone.
-                let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o600));
-                Ok(rustix::fs::mknodat(CWD, target, kind, mode, rustix::fs::makedev(1, 5))?)
-            }
-            Change::Directory => fs::create_dir(target),
-            Change::Noise => fs::write(target, pattern(1, 8_192)),
-            Change::Nothing => Ok(()),
-            Change::MovedAway => fs::rename(target, target.with_extension("away")),
-            Change::OthersFile => fs::rename(&at.others_file, target),
-            Change::OthersDirectory => fs::rename(&at.others_directory, target),
-            Change::OthersHeader => {
-                let mut header = [0; 256];
-                File::open(&at.others_file)?.read_exact(&mut header)?;
-                stored(target)?.write_all_at(&header, 0)
-            }
-            Change::BlocksSwapped => {
-                let (file, mut blocks) = (stored(target)?, [[0; 4096]; 2]);
-                file.read_exact_at(&mut blocks[0], 0)?;
-                file.read_exact_at(&mut blocks[1], 4096)?;
-                file.write_all_at(&blocks[1][256..], 256)?;
-                file.write_all_at(&blocks[0], 4096)
-            }
-            Change::Grown => {
-                let file = stored(target)?;
-                file.set_len(file.metadata()?.len() + 4096)
-            }
-            Change::Cut => stored(target)?.set_len(4096 + 100),
-            Change::LinkInPlaceOfDirectory => {
-                fs::rename(dir, away())?;
-                symlink(at.scratch.join(DIRECTORY), dir)
-            }
-            Change::OthersInPlaceOfDirectory => {
-                fs::rename(dir, away())?;
-                fs::rename(&at.others_directory, dir)
-            }
-            Change::NothingInPlaceOfDirectory => fs::rename(dir, away()),
-            Change::FileInPlaceOfDirectory => {
-                fs::rename(dir, away())?;
-                fs::rename(&at.others_file, dir)
-            }
-        }
-    }
-
-    /// Whether what lies at the target stays there, or only moves.
-    fn is_in_place(self) -> bool {
-        use Change::*;
-        matches!(
-            self,
-            MovedAway
-                | OthersHeader
-                | BlocksSwapped
-                | Grown
-                | Cut
-                | LinkInPlaceOfDirectory
-                | OthersInPlaceOfDirectory
-                | NothingInPlaceOfDirectory
-                | FileInPlaceOfDirectory
-        )
-    }
-
-    /// Whether the change itself touches what a victim shows of its inode.
-    fn links(self) -> bool {
-        matches!(self, Change::HardLinkOfSecret | Change::HardLinkOfProgram)
-    }
-}
-
-/// A file of the vault, without waiting for whoever may read it.
-fn stored(path: &Path) -> io::Result<File> {
-    let file = opening().read(true).write(true).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
-}
-
-/// Where an attacker works.
-struct At {
-    number: usize,
-    scratch: PathBuf,
-    /// In the vault.
-    target: PathBuf,
-    others_file: PathBuf,
-    others_directory: PathBuf,
-}
-
-// Outside of the vault, on the same filesystem.
-const SECRET: &str = "secret";
-const PROGRAM: &str = "program";
-const DIRECTORY: &str = "directory";
-
-/// A file or a directory of root's to which nothing may happen, wherever it is moved.
-struct Victim {
-    what: &'static str,
-    file: File,
-    with_ctime: bool,
-    before: String,
-}
-
-impl Victim {
-    fn new(what: &'static str, path: &Path, with_ctime: bool) -> Victim {
-        let file = File::open(path).unwrap();
-        let before = Victim::looks(&file, with_ctime);
-        Victim { what, file, with_ctime, before }
-    }
-
-    fn looks(file: &File, with_ctime: bool) -> String {
-        let found = file.metadata().unwrap();
-        let (mode, uid, gid) = (found.mode(), found.uid(), found.gid());
-        let mut looks = format!("{mode:o} {uid}:{gid} {}.{}", found.mtime(), found.mtime_nsec());
-        if with_ctime {
-            write!(looks, " {}.{}", found.ctime(), found.ctime_nsec()).unwrap();
-        }
-        if found.is_dir() {
-            let names = fs::read_dir(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap();
-            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            write!(looks, " {names:?}").unwrap();
-        } else {
-            let mut content = vec![0; found.len().min(1 << 20) as usize];
-            file.read_exact_at(&mut content, 0).unwrap();
-            let sum = content.iter().fold(7_u64, |sum, byte| {
-                (sum ^ u64::from(*byte)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-            });
-            let mut names = [0; 256];
-            let len = rustix::fs::flistxattr(file, &mut names).unwrap();
-            write!(looks, " {} {sum:x} {}", found.len(), names[..len].escape_ascii()).unwrap();
-        }
-        looks
-    }
-}
-
 /// A mount whose daemon is stepped through, and who attacks it.
 struct Stage {
     vault: Vault,
@@ -379,15 +163,7 @@ impl Stage {
         require_root();
         let vault = Vault::init().shared();
         let scratch = vault.scratch().path().to_owned();
-        fs::write(scratch.join(SECRET), "of somebody else").unwrap();
-        run(Command::new("cp").arg("/bin/true").arg(scratch.join(PROGRAM))).ok();
-        fs::create_dir(scratch.join(DIRECTORY)).unwrap();
-        fs::write(scratch.join(DIRECTORY).join("of-root"), "").unwrap();
-        for (name, mode) in [(SECRET, 0o600), (PROGRAM, 0o4755), (DIRECTORY, 0o700)] {
-            fs::set_permissions(scratch.join(name), Permissions::from_mode(mode)).unwrap();
-        }
-        rustix::fs::setxattr(scratch.join(SECRET), "user.mark", b"of root", XattrFlags::empty())
-            .unwrap();
+        make_victims(&scratch);
         prepare(&vault, &actor);
 
         let injector = Injector::new(&scratch);
@@ -423,8 +199,8 @@ impl Stage {
         let what = format!("{} ({is_warm}), {change:?} before call {at}", operation.name);
         let name = format!("s{number}");
         let here = At {
-            number,
             scratch: self.vault.scratch().path().to_owned(),
+            away: self.vault.scratch().join(format!("away-{number}")),
             target: vault.join(&name).join(operation.target),
             others_file: vault.join(format!("f{number}")),
             others_directory: vault.join(format!("d{number}")),
@@ -436,14 +212,11 @@ impl Stage {
         ] {
             run(Command::new("cp").arg("-a").arg(vault.join(from)).arg(to)).ok();
         }
-        let with_ctime = change.is_none_or(|change| !change.links());
-        let victims = [
-            Victim::new("the secret", &here.scratch.join(SECRET), with_ctime),
-            Victim::new("the program", &here.scratch.join(PROGRAM), with_ctime),
-            Victim::new("the directory", &here.scratch.join(DIRECTORY), true),
+        let victims = Victim::outside(&here.scratch, change).into_iter().chain([
             Victim::new("root's file in the vault", &here.others_file, false),
             Victim::new("root's directory in the vault", &here.others_directory, false),
-        ];
+        ]);
+        let victims: Vec<_> = victims.collect();
         let dir = self.mount.join(&name);
         if is_warm {
             for name in ["file", "link", "dir", "other", "new"] {
@@ -491,12 +264,7 @@ impl Stage {
                 wrong.push(said.unwrap_or_else(|| "a panic".to_owned()));
             }
         }
-        for victim in &victims {
-            let now = Victim::looks(&victim.file, victim.with_ctime);
-            if now != victim.before {
-                wrong.push(format!("{}: {} is now {now}", victim.what, victim.before));
-            }
-        }
+        wrong.extend(victims.iter().filter_map(Victim::harm));
         assert!(Path::new(&format!("/proc/{}", self.pid)).exists(), "{what}: the daemon died");
         for wrong in wrong {
             eprintln!("{what}: {wrong}");
