@@ -322,3 +322,17 @@ fn a_circle_is_found() {
     found.iter_mut().for_each(|circle| circle.sort());
     assert_eq!(found, [vec![&a, &b, &c]]);
 }
+
+/// Each path that the contributors' chapter names is there.
+#[test]
+fn the_contributors_chapter_names_what_there_is() {
+    let text = fs::read_to_string("src/manual/contributing.md").unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    let is_path = |word: &&str| {
+        ["src/", "tests/", "scripts/", ".config/"].iter().any(|root| word.starts_with(root))
+    };
+    let paths: Vec<_> = quoted.filter(is_path).collect();
+    assert!(paths.len() > 20, "{}", paths.len());
+    let missing: Vec<_> = paths.into_iter().filter(|path| !Path::new(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

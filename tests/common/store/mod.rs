@@ -3,9 +3,9 @@
 // Each test target includes the whole of this module and uses a part of it.
 #![allow(dead_code, unused_imports)]
 
-#[path = "../common/bytes.rs"]
+#[path = "../bytes.rs"]
 pub mod bytes;
-#[path = "../common/campaign.rs"]
+#[path = "../campaign.rs"]
 pub mod campaign;
 pub mod image;
 pub mod memory;
