@@ -1,44 +1,15 @@
 //! POSIX semantics of a mounted vault, by operation family. Nothing here knows FUSE, so all of
 //! it can be used, and tested, without a mount.
 
-mod access_times;
-mod assign;
-mod attrs;
+mod access;
 mod caller;
-mod change_times;
-mod data;
-mod departing;
 mod descriptors;
-mod dirs;
-mod entries;
 mod error;
-mod failures;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod handles;
-mod identities;
-mod inode;
-mod key_locks;
-mod lookup;
-mod maintain;
-mod moves;
-mod named;
-mod nodes;
-mod open_file;
-mod open_files;
-mod permission;
-mod place;
-mod reaper;
-mod recover;
-mod references;
-mod rename;
-mod rewrap;
-mod simulate;
-mod told_blocks;
-mod trail;
-mod unsynced;
-mod walk;
-mod xattrs;
+mod maintenance;
+mod namespace;
+mod ops;
 
 use std::collections::HashSet;
 use std::hash::RandomState;
@@ -54,35 +25,35 @@ use rustix::io::Errno;
 use crate::format::StoredLen;
 use crate::store::{FileError, Vault, VaultError};
 use crate::trail::Trail;
-use assign::Assignments;
-use change_times::ChangeTimes;
-use departing::Departing;
-use dirs::DirStreams;
-use handles::Handles;
-use identities::Identities;
-use key_locks::KeyLocks;
-use moves::Moves;
-use nodes::Nodes;
-use open_file::OpenFile;
-use open_files::OpenFiles;
-use place::{Place, Places};
-use reaper::Reaper;
-use rewrap::Rewraps;
+use access::handles::Handles;
+use maintenance::reaper::Reaper;
+use maintenance::rewrap::Rewraps;
+use namespace::assign::Assignments;
+use namespace::at_path::{Place, Places};
+use namespace::identities::Identities;
+use namespace::key_locks::KeyLocks;
+use namespace::moves::Moves;
+use namespace::nodes::Nodes;
+use namespace::pending_frees::Departing;
+use ops::dirs::DirStreams;
+use ops::open_files::change_times::ChangeTimes;
+use ops::open_files::open_file::OpenFile;
+use ops::open_files::table::OpenFiles;
 
-pub use access_times::AccessTimes;
-pub use attrs::{Change, Time};
+pub use access::handles::Handle;
+pub use access::permission::Wanted;
+pub use access::simulate::{Operation, Use, Verdict};
 pub use caller::Caller;
-pub use data::{Allocate, CopyProgress, Origin, Written};
-pub use dirs::{DirEntry, DirEntryPlus};
 pub use error::FsError;
-pub use handles::Handle;
-pub use inode::{Attr, Inode};
-pub use lookup::Entry;
-pub use maintain::{Failure, Progress, VerifySummary};
-pub use permission::Wanted;
-pub use references::References;
-pub use rewrap::{Rewrap, RewrapSummary};
-pub use simulate::{Operation, Use, Verdict};
+pub use maintenance::references::References;
+pub use maintenance::rewrap::{Rewrap, RewrapSummary};
+pub use maintenance::verify::{Failure, Progress, VerifySummary};
+pub use namespace::inode::{Attr, Inode};
+pub use namespace::lookup::Entry;
+pub use ops::attrs::{Change, Time};
+pub use ops::data::{Allocate, CopyProgress, Origin, Written};
+pub use ops::dirs::{DirEntry, DirEntryPlus};
+pub use ops::open_files::access_times::AccessTimes;
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MOST_DIRS: usize = 256;
@@ -297,7 +268,8 @@ impl Fs {
             Ok(StoredLen::Exact(len)) => len,
             Ok(StoredLen::InBlock(_)) => match self.open.find(inode) {
                 Some(file) => file.len(),
-                None => open_files::length_in_last_block(place, stored).unwrap_or(stored),
+                None => crate::fs::ops::open_files::table::length_in_last_block(place, stored)
+                    .unwrap_or(stored),
             },
             Err(_) => stored,
         }

@@ -1,0 +1,36 @@
+//! Letting go of removed files beside the threads that answer: the last hold on an inode gives its
+//! space back, which the filesystem below takes its time for.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use crate::fs::namespace::nodes::Pin;
+
+/// Holds that wait at most; the next one is let go of by who brings it.
+const MOST: usize = 64;
+
+/// Lets go of what it is given; its thread begins with the first.
+#[derive(Debug, Default)]
+pub struct Reaper(OnceLock<Option<SyncSender<Pin>>>);
+
+impl Reaper {
+    pub fn let_go(&self, hold: Pin) {
+        let sender = self.0.get_or_init(|| {
+            let (sender, receiver) = sync_channel(MOST);
+            let reap = move || {
+                for hold in receiver {
+                    drop(hold);
+                    // A thread that keeps this processor free for the caller's would take a long wait for
+                    // another's work, and leave.
+                    thread::yield_now();
+                }
+            };
+            thread::Builder::new().name("reaper".to_owned()).spawn(reap).ok().map(|_| sender)
+        });
+        if let Some(sender) = sender {
+            // One that finds no room comes back in the error, and goes with it.
+            drop(sender.try_send(hold));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Space that is about to come back. A removed file keeps its content until the kernel forgets its
+//! inode, since whoever holds it by path alone can still open it; the kernel says so a moment after
+//! the call that removed it returned, so a program that deletes to make room may write too early.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// What is not forgotten so long after its removal is in use, and not waited for.
+const SOON: Duration = Duration::from_secs(1);
+/// Writers that wait at once: the requests that give space back need threads too.
+const MOST_WAITERS: usize = 4;
+
+/// The removed files whose space is to come back.
+#[derive(Debug, Default)]
+pub struct Departing {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When each was removed.
+    removed: HashMap<u64, Instant>,
+    next: u64,
+    /// When space last came back.
+    came_back: Option<Instant>,
+    waiters: usize,
+}
+
+impl Departing {
+    /// A file was removed; its space is back when what this returns is dropped.
+    pub fn expect(self: &Arc<Self>) -> Departure {
+        let mut state = self.state.lock();
+        let number = state.next;
+        state.next += 1;
+        state.removed.insert(number, Instant::now());
+        Departure { number, departing: Arc::clone(self) }
+    }
+
+    /// After work that found no room: waits, a second at most, for the space of the files that were
+    /// just removed. Returns whether there may be more of it than the work found.
+    pub fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.waiters >= MOST_WAITERS {
+            return false;
+        }
+        state.waiters += 1;
+        let newest = state.next;
+        while let Some(until) = state.due(newest) {
+            self.changed.wait_until(&mut state, until);
+        }
+        state.waiters -= 1;
+        state.came_back.is_some_and(|time| time.elapsed() < 2 * SOON)
+    }
+}
+
+impl State {
+    /// Until when there is something to wait for, of what was removed before the number `newest`.
+    fn due(&self, newest: u64) -> Option<Instant> {
+        let earlier = self.removed.iter().filter(|(number, _)| **number < newest);
+        let until = earlier.map(|(_, removed)| *removed + SOON).max()?;
+        (until > Instant::now()).then_some(until)
+    }
+}
+
+/// Held as long as a removed file has its space.
+#[derive(Debug)]
+pub struct Departure {
+    number: u64,
+    departing: Arc<Departing>,
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        let mut state = self.departing.state.lock();
+        state.removed.remove(&self.number);
+        state.came_back = Some(Instant::now());
+        self.departing.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn whoever_finds_no_room_waits_for_what_was_just_removed() {
+        let departing = Arc::new(Departing::default());
+        assert!(!departing.wait(), "nothing was removed");
+        let departure = departing.expect();
+        let later = Duration::from_millis(100);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(later);
+                drop(departure);
+            });
+            let begun = Instant::now();
+            assert!(departing.wait());
+            assert!(begun.elapsed() >= later);
+        });
+        assert!(departing.wait(), "it may have come back since the work failed");
+    }
+
+    #[test]
+    fn what_is_removed_meanwhile_is_not_waited_for() {
+        let departing = Arc::new(Departing::default());
+        let _held = departing.expect();
+        let waited = thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let begun = Instant::now();
+                departing.wait();
+                begun.elapsed()
+            });
+            let mut later = Vec::new();
+            while !waiter.is_finished() && later.len() < 100 {
+                thread::sleep(SOON / 20);
+                later.push(departing.expect());
+            }
+            waiter.join().unwrap()
+        });
+        assert!(waited < 3 * SOON, "{waited:?}");
+    }
+
+    #[test]
+    fn what_is_held_is_not_waited_for() {
+        let departing = Arc::new(Departing::default());
+        let _held = departing.expect();
+        let begun = Instant::now();
+        assert!(!departing.wait());
+        let waited = begun.elapsed();
+        assert!(waited >= SOON / 2, "{waited:?}");
+        departing.wait();
+        assert!(begun.elapsed() - waited < SOON / 2, "it was waited for again");
+    }
+
+    #[test]
+    fn a_few_wait_at_once() {
+        let departing = Arc::new(Departing::default());
+        let _held = departing.expect();
+        thread::scope(|scope| {
+            for _ in 0..MOST_WAITERS {
+                scope.spawn(|| departing.wait());
+            }
+            while departing.state.lock().waiters < MOST_WAITERS {
+                thread::yield_now();
+            }
+            assert!(!departing.wait());
+            assert!(departing.state.lock().due(u64::MAX).is_some(), "it came back without waiting");
+        });
+    }
+}

@@ -1,0 +1,419 @@
+//! Making names and taking them away.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
+use rustix::io::Errno;
+
+use super::attrs::Owner;
+use crate::fs::descriptors;
+use crate::fs::namespace::at_path::{self, Place};
+use crate::fs::namespace::key_locks::KeyLock;
+use crate::fs::namespace::lookup::Entry;
+use crate::fs::namespace::nodes::{Link, Pin};
+use crate::fs::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
+
+impl Fs {
+    /// Makes an empty file and opens it.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; what the backing filesystem says.
+    pub fn create(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u32,
+        (wanted, exclusive): (Wanted, bool),
+        caller: &Caller,
+    ) -> Result<(Entry, Handle), FsError> {
+        let place = self.place(parent, name)?;
+        let _held = self.hold_alone(parent, &place);
+        // A file that could not be written must not be made.
+        let key = self.key_of_dir(parent)?;
+        let may = self
+            .may_create(parent, name, key, wanted, caller)
+            .and_then(|()| Ok(self.vault.context().require_enabled(key)?));
+        self.record_refused("create", || self.path_in(parent, name), || caller.who(), may)?;
+        self.trail_admits()?;
+        let created = match create_file(&place, mode) {
+            Err(errno) if descriptors::are_short(errno) => {
+                self.spare_descriptors();
+                create_file(&place, mode)
+            }
+            created => created,
+        };
+        match created {
+            Ok(fd) => {
+                let made = Made::new(&place, AtFlags::empty());
+                let stat = || self.places.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
+                let mut found = stat()?;
+                if self.give_to(caller, (&place, fd.as_fd()), &found.0)? {
+                    found = stat()?;
+                }
+                let (stat, backing) = found;
+                let mut attr = self.attr(&place, &stat)?;
+                let file = self.open.adopt(attr.inode, fd, &stat)?;
+                if wanted.write {
+                    file.told_blocks().expect_writes();
+                    attr.blocks = file.told_blocks().tell(attr.blocks);
+                }
+                file.choose_key(key);
+                let recorded = self.record_create((parent, name), &file, key, wanted, caller);
+                drop(file);
+                if let Err(error) = recorded {
+                    // What is told is why it was not made.
+                    let _ = self.open.release(attr.inode);
+                    return Err(error);
+                }
+                made.keep();
+                let link = self.link_to(parent, &place);
+                let generation = self.nodes.remember(&attr, backing, link);
+                let handle = self.handles.open(self, attr.inode, wanted, caller);
+                Ok((Entry { attr, generation }, handle))
+            }
+            // The kernel did not find it, and so has not asked its mode: it is to look again.
+            Err(Errno::EXIST) if !exclusive => Err(FsError::Stale),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Makes a file that is not opened, a FIFO, a socket or a device.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`] for a file; what the backing filesystem says.
+    pub fn mknod(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u32,
+        rdev: u32,
+        caller: &Caller,
+    ) -> Result<Entry, FsError> {
+        let kind = match FileType::from_raw_mode(mode) {
+            FileType::Unknown => FileType::RegularFile,
+            kind => kind,
+        };
+        if kind == FileType::RegularFile {
+            let key = self.key_of_dir(parent)?;
+            let unopened = Wanted { read: false, write: false, empty: false };
+            let may = self.may_create(parent, name, key, unopened, caller);
+            self.record_refused("mknod", || self.path_in(parent, name), || caller.who(), may)?;
+        }
+        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
+            let mode = Mode::from_raw_mode(mode & 0o7777);
+            rustix::fs::mknodat(dir, name, kind, mode, rdev.into())
+        })
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn mkdir(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        mode: u32,
+        caller: &Caller,
+    ) -> Result<Entry, FsError> {
+        self.make(parent, name, caller, AtFlags::REMOVEDIR, |dir, name| {
+            let mode = Mode::from_raw_mode(mode & 0o7777);
+            rustix::fs::mkdirat(dir, name, mode)
+        })
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn symlink(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        target: &OsStr,
+        caller: &Caller,
+    ) -> Result<Entry, FsError> {
+        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
+            rustix::fs::symlinkat(target, dir, name)
+        })
+    }
+
+    /// Gives an inode another name.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; what the backing filesystem says.
+    pub fn link(
+        &self,
+        inode: Inode,
+        parent: Inode,
+        name: &OsStr,
+        caller: &Caller,
+    ) -> Result<Entry, FsError> {
+        let to = self.place(parent, name)?;
+        let (from, held) = self.held_place_and(inode, (parent, &to))?;
+        let may = self.may_link((inode, &from), (parent, name), caller);
+        self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
+        let from = self.itself(inode, from)?;
+        let links = self.hold_links(inode);
+        // With the old name taken away, this is a move.
+        let moving = self.moves.begin(false);
+        from.link(&to)?;
+        let made = Made::new(&to, AtFlags::empty());
+        let entry = self.entry(parent, &to)?;
+        made.keep();
+        self.note_move(&moving, parent, &to);
+        drop((moving, links, held));
+        Ok(entry)
+    }
+
+    /// Takes a name away; the file lives on while it is open or has another. Returns which it was.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn unlink(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
+        self.remove(parent, name, AtFlags::empty())
+    }
+
+    /// Removes an empty directory. Returns which it was.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
+        self.remove(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    /// Makes a name by `make`, in the directory and under the name that it is given; `undo` are the
+    /// flags of the unlinkat(2) that takes it away again.
+    fn make(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        caller: &Caller,
+        undo: AtFlags,
+        make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
+    ) -> Result<Entry, FsError> {
+        let place = self.place(parent, name)?;
+        let _held = self.hold_alone(parent, &place);
+        match self.owner_of_new(&place, caller)? {
+            None => make(place.dir(), place.name())?,
+            Some(owner) => self.make_for(owner, &place, undo, make)?,
+        }
+        let made = Made::new(&place, undo);
+        let (stat, backing) = self.places.stat(&place)?;
+        let attr = self.attr(&place, &stat)?;
+        made.keep();
+        let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &place));
+        Ok(Entry { attr, generation })
+    }
+
+    /// Makes what is to belong to `owner` where nobody else reaches it, and moves it to its place when
+    /// it does: there, it might be another's file by the call that gives it away.
+    fn make_for(
+        &self,
+        owner: Owner,
+        place: &Place,
+        undo: AtFlags,
+        make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
+    ) -> Result<(), FsError> {
+        let (dir, name) = self.vault.staging().map_err(at_path::backing)?;
+        make(dir, OsStr::new(&name))?;
+        let moved = settle_in(dir, &name, owner).and_then(|()| move_to(place, dir, &name));
+        if moved.is_err() {
+            // What is told is why it could not be kept.
+            let _ = rustix::fs::unlinkat(dir, &name, undo);
+        }
+        Ok(moved?)
+    }
+
+    fn remove(&self, parent: Inode, name: &OsStr, flags: AtFlags) -> Result<Inode, FsError> {
+        let place = self.place(parent, name)?;
+        let held = self.hold_alone(parent, &place);
+        let stat = place.stat()?;
+        let going = self.before_removal(parent, place, stat)?;
+        let place = &going.place;
+        rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
+        let removed = going.left.inode;
+        self.name_is_gone(going);
+        drop(held);
+        Ok(removed)
+    }
+
+    /// Looks at a name that is about to go, where `stat` was found. The caller holds it alone. All
+    /// that can fail does so here, before it is gone.
+    pub(in crate::fs) fn before_removal(
+        &self,
+        parent: Inode,
+        place: Place,
+        mut stat: Stat,
+    ) -> Result<Going<'_>, FsError> {
+        // The only name of a file is the one that is held: without it the file gets no other.
+        let is_linked =
+            FileType::from_raw_mode(stat.st_mode) != FileType::Directory && stat.st_nlink > 1;
+        let links = match is_linked {
+            true => Some(self.hold_links(self.places.inode(&stat)?)),
+            false => None,
+        };
+        if is_linked {
+            stat = place.stat()?;
+        }
+        let mut left = self.attr(&place, &stat)?;
+        let is_dir = left.kind == FileType::Directory;
+        left.nlink = if is_dir { 0 } else { left.nlink.saturating_sub(1) };
+        let link = self.link_to(parent, &place);
+        let open = self.open.find(left.inode);
+        let mut passing = None;
+        let pin = match open {
+            _ if left.nlink > 0 && !self.nodes.is_only_link(left.inode, &link) => None,
+            Some(file) => Some(Pin::File(file)),
+            None => {
+                let held = if is_dir { self.places.open_dir(left.inode) } else { None };
+                let fd = held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new));
+                match fd {
+                    Some(fd) if descriptors::is_spare(&fd) => Some(Pin::Path(fd)),
+                    fd => {
+                        passing = fd;
+                        None
+                    }
+                }
+            }
+        };
+        let is_large = left.kind == FileType::RegularFile && stat.st_size >= LARGE;
+        Ok(Going { place, link, left, pin, passing, is_large, links })
+    }
+
+    /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
+    /// held by path alone can still be opened.
+    pub(in crate::fs) fn name_is_gone(&self, going: Going<'_>) {
+        let Going { link, left, pin, passing, is_large, links, .. } = going;
+        let is_dir = left.kind == FileType::Directory;
+        // The number is to mean nothing else until all is noted.
+        let pinned = pin.clone().filter(|_| is_dir);
+        if left.nlink == 0 {
+            self.change_times.forget(left.inode);
+        }
+        if left.kind == FileType::RegularFile && left.nlink == 0 {
+            self.unsound.lock().remove(&left.inode);
+            if let Some(file) = self.open.nameless(left.inode) {
+                self.reaper.let_go(Pin::Path(Arc::new(file)));
+            }
+        }
+        let pin = match pin {
+            Some(Pin::Path(fd)) if is_large && left.nlink == 0 => {
+                Some(Pin::Large(fd, Arc::new(self.departing.expect())))
+            }
+            pin => pin,
+        };
+        self.nodes.unlink(&link, left, pin);
+        if is_dir {
+            self.places.forget_dir(left.inode);
+            let _ancestry = self.ancestry.write();
+            self.assignments.remove(left.inode);
+        }
+        drop((pinned, passing, links));
+    }
+}
+
+/// A name that was just made, and is taken away again unless it is kept: what fails leaves nothing
+/// behind. Only while the name is held, so that nobody has moved it.
+struct Made<'a> {
+    place: &'a Place,
+    undo: AtFlags,
+}
+
+impl<'a> Made<'a> {
+    fn new(place: &'a Place, undo: AtFlags) -> Self {
+        Self { place, undo }
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        // What is told is why it could not be kept.
+        let _ = rustix::fs::unlinkat(self.place.dir(), self.place.name(), self.undo);
+    }
+}
+
+/// A name that is about to be removed.
+pub struct Going<'a> {
+    pub place: Place,
+    link: Link,
+    /// What it names, as it will be.
+    left: Attr,
+    pin: Option<Pin>,
+    /// Holds the inode until the removal is noted, where no descriptor can be spared for longer: its
+    /// number is not to mean another file before.
+    passing: Option<Arc<OwnedFd>>,
+    is_large: bool,
+    links: Option<KeyLock<'a>>,
+}
+
+/// Bytes of a file whose space is worth waiting for.
+const LARGE: i64 = 256 * 1024;
+
+/// Gives the name in `dir`, which nobody else reaches, to its owner.
+fn settle_in(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Result<()> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let made = rustix::fs::statat(dir, name, flags)?;
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    rustix::fs::chownat(dir, name, Some(uid), Some(gid), flags)?;
+    let kind = FileType::from_raw_mode(made.st_mode);
+    let passed_on = if owner.passes_on && kind == FileType::Directory { 0o2000 } else { 0 };
+    let mode = (made.st_mode | passed_on) & 0o7777;
+    // After the owner: changing that takes suid and sgid off.
+    if mode & 0o6000 != 0 && kind != FileType::Symlink {
+        rustix::fs::chmodat(dir, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+    }
+    Ok(())
+}
+
+/// Moves the name in `dir` to `place`, where there is none.
+fn move_to(place: &Place, dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+    let flags = RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(dir, name, place.dir(), place.name(), flags) {
+        // A filesystem without the flag. The name is held: nothing of the mount's comes in between.
+        Err(Errno::INVAL | Errno::NOSYS) => match place.stat() {
+            Ok(_) => Err(Errno::EXIST),
+            Err(_) => rustix::fs::renameat(dir, name, place.dir(), place.name()),
+        },
+        moved => moved,
+    }
+}
+
+fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(mode & 0o7777);
+    let fd = rustix::fs::openat(place.dir(), place.name(), flags, mode)?;
+    let made = Made::new(place, AtFlags::empty());
+    let fd = descriptors::for_program(fd)?;
+    made.keep();
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_taken_away() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = std::fs::File::open(scratch.path()).unwrap();
+        let dir = Arc::new(OwnedFd::from(dir));
+        let place = |name: &str| Place::new(Arc::clone(&dir), OsStr::new(name));
+        let names = ["file", "dir", "kept"].map(place);
+        let fds = [&names[0], &names[2]].map(|place| create_file(place, 0o600).unwrap());
+        rustix::fs::mkdirat(&dir, "dir", Mode::RWXU).unwrap();
+        drop(Made::new(&names[0], AtFlags::empty()));
+        drop(Made::new(&names[1], AtFlags::REMOVEDIR));
+        Made::new(&names[2], AtFlags::empty()).keep();
+        let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
+        assert_eq!(left.len(), 1);
+        assert!(scratch.path().join("kept").exists());
+        drop(fds);
+    }
+}

@@ -1,0 +1,460 @@
+//! The sealed files that somebody has open, one for each inode however often it is opened.
+//!
+//! A file whose last user left, and whose header or times could not be brought up to date then,
+//! stays in the table without users: it is tried again when it is opened, by a timer, and at the
+//! end of the mount.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::access_times::AccessTimes;
+use super::change_times::ChangeTimes;
+use super::open_file::{OpenFile, in_some_file, reopen_writable};
+use super::unsynced::{Kept, Unsynced};
+use crate::fs::descriptors::for_program;
+use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::key_locks::KeyLocks;
+use crate::fs::{FsError, Inode};
+use crate::store::{Access, Context, FileError, RealFile, SealedFile};
+
+/// The open files, by inode. Each is held open by as many users as acquired it.
+#[derive(Debug)]
+pub struct OpenFiles {
+    /// Nothing that waits for a disk, or for a file's own locks, is done while a part of the table
+    /// is locked.
+    files: DashMap<Inode, Shared>,
+    /// By inode: held while a file is opened that is not in the table, or must stay out of it.
+    /// Before the table's own locks.
+    opening: KeyLocks,
+    context: Arc<Context>,
+    access: Access,
+    unsynced: Unsynced,
+    /// Whether a thread tries again what could not be brought up to date.
+    retrying: AtomicBool,
+    this: Weak<Self>,
+    change_times: Arc<ChangeTimes>,
+    access_times: OnceLock<AccessTimes>,
+}
+
+/// How long to wait until a file is tried again that could not be brought up to date; each time
+/// twice as long, up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+struct Shared {
+    file: Arc<OpenFile>,
+    users: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "open file with {} users", self.users.load(Ordering::Relaxed))
+    }
+}
+
+impl OpenFiles {
+    /// For the files of one vault.
+    pub fn new(context: Arc<Context>, access: Access, change_times: Arc<ChangeTimes>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            files: DashMap::new(),
+            opening: KeyLocks::default(),
+            context,
+            access,
+            unsynced: Unsynced::default(),
+            retrying: AtomicBool::new(false),
+            this: Weak::clone(this),
+            change_times,
+            access_times: OnceLock::new(),
+        })
+    }
+
+    /// When a read moves the time of access; what is said first holds.
+    pub fn keep_access_times(&self, when: AccessTimes) {
+        self.access_times.get_or_init(|| when);
+    }
+
+    /// The file, if somebody has it open.
+    pub fn find(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        self.files.get(&inode).map(|shared| Arc::clone(&shared.file))
+    }
+
+    /// One more user of the file, if somebody has it open.
+    ///
+    /// # Errors
+    /// What the backing filesystem says of opening it `for_writing`.
+    pub fn acquire_open(
+        &self,
+        inode: Inode,
+        for_writing: bool,
+    ) -> Result<Option<Arc<OpenFile>>, FsError> {
+        let Some(file) = self.share(inode) else { return Ok(None) };
+        let make_writable = || {
+            let writable = for_program(reopen_writable(file.backing())?)?;
+            file.backing().make_writable(writable);
+            Ok::<_, FsError>(())
+        };
+        if for_writing
+            && !file.backing().is_writable()
+            && let Err(error) = make_writable()
+        {
+            // What is told is why it can't be written.
+            let _ = self.release(inode);
+            return Err(error);
+        }
+        Ok(Some(file))
+    }
+
+    /// One more user of the file, if it is in the table.
+    fn share(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        let shared = self.files.get(&inode)?;
+        shared.users.fetch_add(1, Ordering::Relaxed);
+        Some(Arc::clone(&shared.file))
+    }
+
+    /// Puts a file that was just opened into the table, for one user.
+    fn insert(&self, inode: Inode, file: &Arc<OpenFile>) {
+        let shared = Shared { file: Arc::clone(file), users: AtomicU64::new(1) };
+        self.files.insert(inode, shared);
+    }
+
+    /// Opens the file for one more user, from `place` if it is not open yet. `stat` shows what was
+    /// opened there, if it is the file.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    pub fn acquire(
+        &self,
+        inode: Inode,
+        place: &Place,
+        for_writing: bool,
+        stat: impl FnOnce(BorrowedFd<'_>) -> Result<Stat, FsError>,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let _opening = self.opening.write(inode.0);
+        if let Some(file) = self.acquire_open(inode, for_writing)? {
+            return Ok(file);
+        }
+        let (fd, writable) = self.open_backing(place, self.access, for_writing)?;
+        let fd = for_program(fd)?;
+        let stat = stat(fd.as_fd())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(FsError::Stale);
+        }
+        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        self.carry_over(inode, &file);
+        self.insert(inode, &file);
+        Ok(file)
+    }
+
+    /// Opens for one more user the file that is open as `fd`, from [`OpenFiles::open_found`].
+    ///
+    /// # Errors
+    /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
+    pub fn acquire_found(
+        &self,
+        inode: Inode,
+        fd: OwnedFd,
+        writable: bool,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let _opening = self.opening.write(inode.0);
+        if let Some(file) = self.share(inode) {
+            return Ok(file);
+        }
+        // It may have grown since it was found.
+        let stat = rustix::fs::fstat(&fd)?;
+        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        self.carry_over(inode, &file);
+        self.insert(inode, &file);
+        Ok(file)
+    }
+
+    /// Opens the regular file at `place` without keeping anybody waiting; whether it can be
+    /// written, too, and what stat says of it.
+    ///
+    /// # Errors
+    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    pub fn open_found(
+        &self,
+        place: &Place,
+        access: Access,
+    ) -> Result<(OwnedFd, bool, Stat), FsError> {
+        let (fd, writable) = self.open_backing(place, access, false)?;
+        let stat = rustix::fs::fstat(&fd)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok((fd, writable, stat)),
+            _ => Err(FsError::Stale),
+        }
+    }
+
+    /// Does `work` while the file is not open and nobody can open it. `Err` is the file that is.
+    pub fn while_closed<T>(
+        &self,
+        inode: Inode,
+        work: impl FnOnce() -> T,
+    ) -> Result<T, Arc<OpenFile>> {
+        let _opening = self.opening.write(inode.0);
+        match self.find(inode) {
+            Some(file) => Err(file),
+            None => Ok(work()),
+        }
+    }
+
+    /// Takes over a new, empty file that is open as `fd` and looks as `made`, for one user.
+    ///
+    /// # Errors
+    /// None that a new file gives: those of [`SealedFile::open`].
+    pub fn adopt(&self, inode: Inode, fd: OwnedFd, made: &Stat) -> Result<Arc<OpenFile>, FsError> {
+        let _opening = self.opening.write(inode.0);
+        // A walk over all files may have come by it since it was made.
+        if let Some(file) = self.share(inode) {
+            file.backing().make_writable(fd);
+            return Ok(file);
+        }
+        let file = self.seal(inode, fd, (true, true), made)?;
+        self.insert(inode, &file);
+        Ok(file)
+    }
+
+    /// One user less; the last one leaves the header on disk up to date.
+    ///
+    /// # Errors
+    /// [`FileError`]: the file has no user any more, and is tried again.
+    pub fn release(&self, inode: Inode) -> Result<(), FileError> {
+        let mut settled = Ok(());
+        loop {
+            let mut owing = None;
+            // Closed last, without the table's lock.
+            let mut too_many = Kept::default();
+            let removed = self.files.remove_if(&inode, |_, shared| {
+                let last = shared.users.load(Ordering::Relaxed) == 1;
+                if last && settled.is_ok() && shared.file.may_owe() {
+                    owing = Some(Arc::clone(&shared.file));
+                    return false;
+                }
+                shared.users.fetch_sub(1, Ordering::Relaxed);
+                let closes = last && (settled.is_ok() || shared.file.is_nameless());
+                if closes {
+                    // Before it leaves the table: `finish` is to find it here or there.
+                    too_many = self.unsynced.keep(inode, &shared.file);
+                }
+                closes
+            });
+            // Not under the table's lock, which others wait for: until the next look, this user
+            // keeps the file open.
+            if let Some(file) = owing {
+                settled = file.settle();
+                if let Err(error) = &settled {
+                    file.complain(error);
+                }
+                continue;
+            }
+            if removed.is_none() && settled.is_err() {
+                self.retry_later();
+            }
+            return settled;
+        }
+    }
+
+    /// Brings the headers of all files up to date that are still in the table, and makes durable
+    /// what nobody has made so; returns those of which that failed. Whether all files that were
+    /// written in this mount are durable then: there may have been more than are remembered.
+    pub fn finish(&self) -> (Vec<(Inode, FileError)>, bool) {
+        let (files, kept) = self.left();
+        let finish = |file: &OpenFile| {
+            file.settle()?;
+            if file.is_unsynced() { file.sync(true) } else { Ok(()) }
+        };
+        let mut failed: Vec<_> = files
+            .iter()
+            .filter(|(_, file)| !file.is_nameless())
+            .filter_map(|(inode, file)| finish(file).err().map(|error| (*inode, error)))
+            .collect();
+        failed.extend(kept.sync());
+        (failed, kept.is_all())
+    }
+
+    /// The files in the table, and those that were closed without being durable. One that is closed
+    /// meanwhile, by the thread that tries again, is in one of both, or in both.
+    pub fn left(&self) -> (Vec<(Inode, Arc<OpenFile>)>, Kept) {
+        let files = self.files.iter();
+        let files = files.map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
+        (files, self.unsynced.take())
+    }
+
+    /// One more user of a file that is open; whether it was.
+    pub fn hold(&self, inode: Inode) -> bool {
+        self.files.get(&inode).map(|shared| shared.users.fetch_add(1, Ordering::Relaxed)).is_some()
+    }
+
+    /// A file's last name is gone: nobody waits any more for what it is owed. Returns what is left
+    /// to be closed.
+    pub fn nameless(&self, inode: Inode) -> Option<OwnedFd> {
+        self.files.remove_if(&inode, |_, shared| shared.users.load(Ordering::Relaxed) == 0);
+        self.unsynced.forget(inode)
+    }
+
+    /// Closes the files that wait for the mount's end to become durable: all of the filesystem will be.
+    pub fn close_unsynced(&self) {
+        self.unsynced.give_up();
+    }
+
+    /// The files without users, which are owed something.
+    fn owed(&self) -> Vec<Inode> {
+        let unused = self.files.iter().filter(|entry| entry.users.load(Ordering::Relaxed) == 0);
+        unused.map(|entry| *entry.key()).collect()
+    }
+
+    /// Starts the timer, unless it runs. It ends when nothing is owed.
+    fn retry_later(&self) {
+        if self.retrying.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = Weak::clone(&self.this);
+        let thread = std::thread::Builder::new().name("retry".to_owned());
+        if thread.spawn(move || retry(&this)).is_err() {
+            // The next failure starts it, and the end of the mount tries all of them.
+            self.retrying.store(false, Ordering::Release);
+        }
+    }
+
+    /// Runs `work` on every file that is open. It stays open meanwhile: two of one file would not
+    /// know of each other's header.
+    pub fn each<T>(
+        &self,
+        work: impl Fn(Inode, &OpenFile) -> Result<T, FsError>,
+    ) -> Vec<(Inode, Result<T, FsError>)> {
+        let open: Vec<Inode> = self.files.iter().map(|entry| *entry.key()).collect();
+        let acquire = |inode| {
+            let shared = self.files.get(&inode)?;
+            shared.users.fetch_add(1, Ordering::Relaxed);
+            Some((inode, Arc::clone(&shared.file)))
+        };
+        open.into_iter()
+            .filter_map(acquire)
+            .map(|(inode, file)| {
+                let result = work(inode, &file);
+                drop(file);
+                (inode, result.and_then(|done| in_some_file(self.release(inode)).map(|()| done)))
+            })
+            .collect()
+    }
+
+    /// A file that was closed without being durable is open again: who syncs it now makes it so.
+    fn carry_over(&self, inode: Inode, file: &OpenFile) {
+        if self.unsynced.forget(inode).is_some() {
+            file.mark_unsynced();
+        }
+    }
+
+    fn seal(
+        &self,
+        inode: Inode,
+        fd: OwnedFd,
+        (writable, reads_move_atime): (bool, bool),
+        stat: &Stat,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let (file, size) = (RealFile::new(fd, writable), stat.st_size as u64);
+        let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
+        let change_times = Arc::clone(&self.change_times);
+        let access_times = self.access_times.get().copied().unwrap_or_default();
+        let inode = (inode, stat);
+        let file = OpenFile::new(sealed, inode, change_times, access_times, reads_move_atime);
+        Ok(Arc::new(file))
+    }
+
+    /// Opens for both reading and writing where that is allowed, so that a block can be read
+    /// back before part of it is written.
+    fn open_backing(
+        &self,
+        place: &Place,
+        access: Access,
+        for_writing: bool,
+    ) -> Result<(OwnedFd, bool), FsError> {
+        let flags = OFlags::NONBLOCK;
+        let open = |access| open_quietly(place, access | flags);
+        if access == Access::ReadOnly || self.access == Access::ReadOnly {
+            return match open(OFlags::RDONLY) {
+                Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
+                    open_despite_mode(place, OFlags::RDONLY | flags)
+                }
+                opened => Ok((opened?, false)),
+            };
+        }
+        match open(OFlags::RDWR) {
+            Ok(fd) => Ok((fd, true)),
+            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) if !for_writing => {
+                match open(OFlags::RDONLY) {
+                    Ok(fd) => Ok((fd, false)),
+                    Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDONLY | flags),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDWR | flags),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Tries the files that are owed something again and again, until there is none.
+fn retry(files: &Weak<OpenFiles>) {
+    let (mut pause, longest) = RETRY;
+    loop {
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(longest);
+        let Some(files) = files.upgrade() else { return };
+        for inode in files.owed() {
+            if let Some(shared) = files.files.get(&inode) {
+                shared.users.fetch_add(1, Ordering::Relaxed);
+                drop(shared);
+                // A failure leaves it in the table.
+                let _ = files.release(inode);
+            }
+        }
+        if files.owed().is_empty() {
+            files.retrying.store(false, Ordering::Release);
+            // One that came between the two begins anew.
+            if files.owed().is_empty() || files.retrying.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}
+
+/// Opens so that reading moves no time of access, where that is allowed: for the file's owner, and
+/// with CAP_FOWNER.
+fn open_quietly(place: &Place, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match place.open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => place.open(flags),
+        opened => opened,
+    }
+}
+
+/// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
+/// which the kernel has checked and the mount needs: a write-only file must be read back.
+fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
+    // By a descriptor: the name may lead to another file by the next call.
+    let place = &Place::itself(Arc::new(place.open(OFlags::PATH)?));
+    let stat = place.stat()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FsError::Stale);
+    }
+    let mode = Mode::from_raw_mode(stat.st_mode);
+    place.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
+    let opened = open_quietly(place, flags);
+    place.chmod(mode)?;
+    Ok((opened?, flags.contains(OFlags::RDWR)))
+}
+
+/// The length of a file that nobody has open and whose size alone does not tell it.
+///
+/// # Errors
+/// [`FileError`]; what the backing filesystem says.
+pub fn length_in_last_block(place: &Place, size: u64) -> Result<u64, FileError> {
+    let fd = open_quietly(place, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
+    crate::store::plain_len(&RealFile::new(fd, false), size)
+}

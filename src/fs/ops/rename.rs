@@ -1,0 +1,78 @@
+//! Moving names.
+
+use std::ffi::OsStr;
+
+use rustix::fs::{FileType, RenameFlags, Stat};
+
+use crate::fs::access::permission::Renamed;
+use crate::fs::{Caller, Fs, FsError, Inode};
+
+impl Fs {
+    /// Moves `name` in `parent` to `new_name` in `new_parent`, replacing what is there, unless
+    /// `flags` say NOREPLACE or EXCHANGE. Returns the inode that was replaced, if one was.
+    ///
+    /// # Errors
+    /// [`FsError::Invalid`] for other flags; [`FsError::Denied`]; what the backing filesystem says.
+    pub fn rename(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        new_parent: Inode,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        caller: &Caller,
+    ) -> Result<Option<Inode>, FsError> {
+        let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE;
+        if flags.intersects(!known) {
+            return Err(FsError::Invalid);
+        }
+        let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
+        let held = self.hold_both_alone((parent, &from), (new_parent, &to));
+        let moved = from.stat()?;
+        let replaced = to.stat().ok();
+        let exchange = flags.contains(RenameFlags::EXCHANGE);
+        let may = self.may_rename(
+            &Renamed { parent, name, place: &from, stat: Some(&moved) },
+            &Renamed { parent: new_parent, name: new_name, place: &to, stat: replaced.as_ref() },
+            exchange,
+            caller,
+        );
+        self.record_refused("rename", || self.path_in(parent, name), || caller.who(), may)?;
+        let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let any_dir = is_dir(&moved) || replaced.as_ref().is_some_and(is_dir);
+        // What can fail does so before the names have moved.
+        let moved = self.places.inode(&moved)?;
+        let other = replaced.map(|stat| self.places.inode(&stat)).transpose()?;
+        let going = match (other, replaced) {
+            (Some(other), Some(stat)) if !exchange && other != moved => {
+                Some(self.before_removal(new_parent, to.clone(), stat)?)
+            }
+            _ => None,
+        };
+        let moving = self.moves.begin(any_dir);
+        if flags.is_empty() {
+            rustix::fs::renameat(from.dir(), from.name(), to.dir(), to.name())?;
+        } else {
+            rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
+        }
+        going.into_iter().for_each(|going| self.name_is_gone(going));
+        // rename(2) of one of two names of a file to the other does nothing.
+        if other != Some(moved) {
+            let _ancestry = self.ancestry.write();
+            let (from, to) = (self.link_to(parent, &from), self.link_to(new_parent, &to));
+            if let Some(other) = other.filter(|_| exchange) {
+                self.nodes.rename(other, &to, from.clone());
+            }
+            self.nodes.rename(moved, &from, to);
+            if any_dir {
+                self.assignments.clear();
+            }
+        }
+        self.note_move(&moving, new_parent, &to);
+        if exchange {
+            self.note_move(&moving, parent, &from);
+        }
+        drop((moving, held));
+        Ok(other.filter(|&other| !exchange && other != moved))
+    }
+}
