@@ -1,6 +1,9 @@
-//! Who may use a file's master key, and the record of each use.
+//! Permission to use a file's master key, and the record of each use.
 
-pub mod handles;
+pub mod handle;
+pub mod naming;
+pub mod open_mode;
 pub mod permission;
 pub mod simulate;
+pub mod strict;
 pub mod trail;

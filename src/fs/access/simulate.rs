@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::permission::Wanted;
+use super::open_mode::Wanted;
 use crate::format::MasterKeyId;
 use crate::fs::maintenance::walk::open_dir;
 use crate::fs::namespace::at_path::Place;

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::permission::{Wanted, empties};
+use super::open_mode::Wanted;
+use super::permission::empties;
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Caller, Fs, FsError, Inode};

@@ -4,5 +4,6 @@ pub mod reaper;
 pub mod recover;
 pub mod references;
 pub mod rewrap;
+pub mod rewrap_runs;
 pub mod verify;
 pub mod walk;

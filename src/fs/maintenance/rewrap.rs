@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,35 +158,6 @@ fn rewrap(file: &OpenFile, how: &Rewrap, pace: Option<&Pace>) -> Result<Rewrappe
             nothing_to_do => Ok(nothing_to_do),
         },
         None => file.rewrap(how.to),
-    }
-}
-
-/// Tells whether a rewrap was at work meanwhile.
-#[derive(Debug, Default)]
-pub struct Rewraps {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-/// A rewrap at work.
-pub struct Run<'a>(&'a Rewraps);
-
-impl Rewraps {
-    /// `None` while one is at work. Between two calls that give the same number none was.
-    pub fn quiet(&self) -> Option<u64> {
-        let ended = self.ended.load(Ordering::SeqCst);
-        (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)
-    }
-
-    pub(in crate::fs) fn begin(&self) -> Run<'_> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        Run(self)
-    }
-}
-
-impl Drop for Run<'_> {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -17,7 +17,8 @@ use rustix::io::Errno;
 
 use crate::fs::FsError;
 use crate::fs::descriptors::is_spare;
-use crate::fs::namespace::at_path::{Place, is_kept};
+use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::resolver::is_kept;
 use crate::store::OWN_DIR;
 use crate::sys;
 

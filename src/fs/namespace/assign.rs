@@ -6,9 +6,7 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use dashmap::DashMap;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
@@ -22,43 +20,6 @@ use crate::fs::{Fs, FsError, Inode};
 const ATTRIBUTE: &str = "user.atrest.key";
 /// Bytes of its value: the key's id and a MAC.
 const VALUE_LEN: usize = 48;
-
-/// Keys of directories, as far as they were looked up. Empty after a change of any.
-#[derive(Debug, Default)]
-pub struct Assignments {
-    known: DashMap<Inode, Option<MasterKeyId>>,
-    /// How often what a directory has, or what lies above it, has changed. Counted last, so that
-    /// whoever sees the number sees the change.
-    changes: AtomicU64,
-}
-
-impl Assignments {
-    /// After a directory was given a key, or moved. The caller holds `Fs::ancestry` alone.
-    pub fn clear(&self) {
-        self.known.clear();
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    /// After a directory was removed, whose number another may get. The caller holds
-    /// `Fs::ancestry` alone.
-    pub fn remove(&self, dir: Inode) {
-        self.known.remove(&dir);
-        self.changes.fetch_add(1, Ordering::Release);
-    }
-
-    /// The kernel has forgotten a directory, which keeps its key.
-    pub fn forget(&self, dir: Inode) {
-        self.known.remove(&dir);
-    }
-
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-
-    fn get(&self, dir: Inode) -> Option<Option<MasterKeyId>> {
-        self.known.get(&dir).map(|key| *key)
-    }
-}
 
 impl Fs {
     /// Gives the directory at `path`, from the mount's root, a master key for files made in it
@@ -95,7 +56,7 @@ impl Fs {
             // the old nor the new one.
             if self.assignments.changes() == changes {
                 let key = key?;
-                below.into_iter().for_each(|dir| _ = self.assignments.known.insert(dir, key));
+                self.assignments.remember(below, key);
                 return Ok(key);
             }
         }
@@ -165,10 +126,4 @@ impl Fs {
             Err(errno) => Err(errno.into()),
         }
     }
-}
-
-/// Whether an attribute is one of atrest's own, which the mount neither shows nor lets be set.
-pub fn is_own(attribute: &OsStr) -> bool {
-    let attribute = attribute.as_encoded_bytes();
-    attribute.starts_with(b"user.atrest.") || attribute.starts_with(b"trusted.atrest.")
 }

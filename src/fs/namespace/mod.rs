@@ -1,6 +1,8 @@
-//! Names and the inodes that have them: how one is found by the other, and the locks under which names change.
+//! Names and the inodes that have them: how one is found by the other, and the locks under which
+//! names change.
 
 pub mod assign;
+pub mod assignments;
 pub mod at_path;
 pub mod identities;
 pub mod inode;
@@ -10,3 +12,4 @@ pub mod moves;
 pub mod names;
 pub mod nodes;
 pub mod pending_frees;
+pub mod resolver;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::at_path::{Place, backing};
+use super::at_path::Place;
 use super::key_locks::{KeyLock, Mode};
 use super::moves::Move;
 use super::nodes::{Link, Location};
+use super::resolver::backing;
 use crate::fs::descriptors;
 use crate::fs::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;

@@ -1,48 +1,17 @@
 //! Changing attributes.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid};
+use rustix::fs::{FileType, Gid, Mode, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::data::Origin;
+use super::change::{Change, Origin, Time, timestamps};
 use super::open_files::open_file::OpenFile;
 use crate::fs::namespace::at_path::Place;
-use crate::fs::{Attr, Caller, Fs, FsError, Handle, Inode, Wanted};
-
-/// A time to set.
-#[derive(Debug, Clone, Copy)]
-pub enum Time {
-    /// The moment of the change.
-    Now,
-    /// This one.
-    At(SystemTime),
-}
-
-/// What to change; `None` stays as it is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Change {
-    /// Permission bits with suid, sgid and sticky.
-    pub mode: Option<u32>,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Length in bytes.
-    pub size: Option<u64>,
-    /// Last access.
-    pub atime: Option<Time>,
-    /// Last change of the content.
-    pub mtime: Option<Time>,
-    /// The last change of anything, where the kernel keeps that.
-    pub ctime: Option<SystemTime>,
-    /// The open file through which it is done, by one who could open it for that.
-    pub through: Option<Handle>,
-}
+use crate::fs::{Attr, Caller, Fs, FsError, Inode, Wanted};
 
 /// What an attribute is changed through: a name, or the open file itself.
-enum Target<'a> {
+pub enum Target<'a> {
     Place(&'a Place),
     File(BorrowedFd<'a>),
 }
@@ -171,21 +140,6 @@ impl Fs {
         self.in_file(inode, file.truncate(change.size.unwrap_or_default()))
     }
 
-    /// Whether root may use an inode in a way that `execute` says: it may but run a file that
-    /// nobody may run (path_resolution(7), «Bypassing permission checks»).
-    ///
-    /// # Errors
-    /// EACCES for such a file; as [`Fs::getattr`].
-    pub fn access_by_root(&self, inode: Inode, execute: bool) -> Result<(), FsError> {
-        if execute {
-            let attr = self.getattr(inode)?;
-            if attr.kind == FileType::RegularFile && attr.mode & 0o111 == 0 {
-                return Err(Errno::ACCESS.into());
-            }
-        }
-        Ok(())
-    }
-
     /// Takes suid off a file whose content or owner `caller` changed; and sgid where the group may
     /// execute, or the caller is not of the group (as Linux does, fs/attr.c).
     ///
@@ -224,71 +178,10 @@ impl Fs {
         }
         Ok(())
     }
-
-    /// Gives the file that was just made at `place` and is open as `fd` to its owner. Returns whether
-    /// that changed anything.
-    ///
-    /// # Errors
-    /// What the backing filesystem says.
-    pub(in crate::fs) fn give_to(
-        &self,
-        caller: &Caller,
-        (place, fd): (&Place, BorrowedFd<'_>),
-        made: &Stat,
-    ) -> Result<bool, FsError> {
-        let Some(owner) = self.owner_of_new(place, caller)? else { return Ok(false) };
-        let uid = (made.st_uid != owner.uid).then_some(owner.uid);
-        let gid = (made.st_gid != owner.gid).then_some(owner.gid);
-        if uid.is_none() && gid.is_none() {
-            return Ok(false);
-        }
-        let target = Target::File(fd);
-        target.chown(uid, gid)?;
-        // That takes suid and sgid off.
-        if made.st_mode & 0o6000 != 0 {
-            target.chmod(made.st_mode & 0o7777)?;
-        }
-        Ok(true)
-    }
-
-    /// To whom belongs what `caller` makes at `place`, where that is another than the kernel below
-    /// gives it to.
-    ///
-    /// # Errors
-    /// What the backing filesystem says.
-    pub(in crate::fs) fn owner_of_new(
-        &self,
-        place: &Place,
-        caller: &Caller,
-    ) -> rustix::io::Result<Option<Owner>> {
-        let uid = caller.uid;
-        // The vault's own directory passes nothing on for the mount's root.
-        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
-        if let Some(root) = root.filter(|root| root.mode & 0o2000 != 0) {
-            return Ok(Some(Owner { uid, gid: root.gid, passes_on: true }));
-        }
-        if uid == self.euid && caller.gid == self.egid {
-            return Ok(None);
-        }
-        let dir = rustix::fs::fstat(place.dir())?;
-        Ok(Some(match dir.st_mode & 0o2000 {
-            0 => Owner { uid, gid: caller.gid, passes_on: false },
-            _ => Owner { uid, gid: dir.st_gid, passes_on: true },
-        }))
-    }
-}
-
-/// To whom something new belongs.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
-    /// The group is the directory's, which directories below pass on too.
-    pub passes_on: bool,
 }
 
 impl Target<'_> {
-    fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
+    pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
             Self::Place(place) => {
@@ -298,7 +191,7 @@ impl Target<'_> {
         }
     }
 
-    fn chmod(&self, mode: u32) -> rustix::io::Result<()> {
+    pub fn chmod(&self, mode: u32) -> rustix::io::Result<()> {
         let mode = Mode::from_raw_mode(mode);
         match self {
             Self::Place(place) => place.chmod(mode),
@@ -314,52 +207,4 @@ impl Target<'_> {
             Self::File(fd) => rustix::fs::futimens(fd, times),
         }
     }
-}
-
-impl Change {
-    fn is_empty(&self) -> bool {
-        self.mode.is_none()
-            && self.uid.is_none()
-            && self.gid.is_none()
-            && self.atime.is_none()
-            && self.mtime.is_none()
-    }
-
-    /// Whether the attributes are as it wants them already, but for the time of the change itself.
-    fn keeps(&self, attr: &Attr) -> bool {
-        let is_mtime = |time| matches!(time, Time::At(time) if time == attr.mtime);
-        self.mode.is_none()
-            && self.uid.is_none()
-            && self.gid.is_none()
-            && self.size.is_none()
-            && self.atime.is_none()
-            && self.mtime.is_some_and(is_mtime)
-    }
-}
-
-pub fn timestamps(change: &Change) -> Timestamps {
-    Timestamps { last_access: timespec(change.atime), last_modification: timespec(change.mtime) }
-}
-
-fn timespec(time: Option<Time>) -> Timespec {
-    match time {
-        None => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        Some(Time::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        Some(Time::At(time)) => match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => exact(after.as_secs() as i64, after.subsec_nanos()),
-            Err(error) => before_epoch(error.duration()),
-        },
-    }
-}
-
-/// A time before 1970: whole seconds round down, the nanoseconds count up from there.
-fn before_epoch(before: Duration) -> Timespec {
-    match before.subsec_nanos() {
-        0 => exact(-(before.as_secs() as i64), 0),
-        nanos => exact(-(before.as_secs() as i64) - 1, 1_000_000_000 - nanos),
-    }
-}
-
-fn exact(seconds: i64, nanoseconds: u32) -> Timespec {
-    Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() }
 }

@@ -5,32 +5,18 @@
 //! an offset is kept for a moment, so that a long listing does not seek at every call.
 
 use std::collections::VecDeque;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
 
-use crate::fs::descriptors::is_spare;
+use super::dir_streams::{DirEntry, DirStream};
 use crate::fs::namespace::lookup::Entry;
 use crate::fs::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
-
-/// One name of a listing.
-#[derive(Debug, Clone)]
-pub struct DirEntry {
-    /// What it names.
-    pub inode: Inode,
-    /// What that is.
-    pub kind: FileType,
-    /// The name.
-    pub name: OsString,
-    /// Where the listing goes on after it.
-    pub next: u64,
-}
 
 /// A name of a listing with what stat shows of it; `None` for `.` and `..`, which are not looked
 /// up, so not remembered either.
@@ -40,55 +26,6 @@ pub struct DirEntryPlus<'a> {
     pub listed: &'a DirEntry,
     /// What it names.
     pub entry: Option<Entry>,
-}
-
-/// Streams that wait to be gone on with.
-#[derive(Debug, Default)]
-pub struct DirStreams(Mutex<VecDeque<DirStream>>);
-
-#[derive(Debug)]
-struct DirStream {
-    inode: Inode,
-    fd: OwnedFd,
-    /// Read from the directory and not yet listed.
-    ahead: VecDeque<DirEntry>,
-    next: u64,
-    left_at: Instant,
-}
-
-impl DirStreams {
-    /// Streams kept at most.
-    const MOST: usize = 32;
-    /// What was read ahead is listed only this long: then names may have come and gone.
-    const FRESH: Duration = Duration::from_secs(1);
-
-    fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {
-        // Closed last, without the lock: that of a directory that was removed may take a disk.
-        let mut old = Vec::new();
-        let mut streams = self.0.lock();
-        while streams.front().is_some_and(|stream| stream.left_at.elapsed() >= Self::FRESH) {
-            old.extend(streams.pop_front());
-        }
-        let at = streams
-            .iter()
-            .position(|stream| offset != 0 && stream.inode == inode && stream.next == offset)?;
-        streams.remove(at)
-    }
-
-    fn leave(&self, mut stream: DirStream) {
-        if !is_spare(&stream.fd) {
-            return;
-        }
-        let mut old = None;
-        let mut streams = self.0.lock();
-        if streams.len() == Self::MOST {
-            old = streams.pop_front();
-        }
-        stream.left_at = Instant::now();
-        streams.push_back(stream);
-        drop(streams);
-        drop(old);
-    }
 }
 
 impl Fs {

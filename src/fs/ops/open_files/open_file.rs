@@ -18,7 +18,7 @@ use super::failures::Failures;
 use super::reported_blocks::ToldBlocks;
 use crate::format::MasterKeyId;
 use crate::fs::namespace::inode::modified;
-use crate::fs::ops::attrs::{Change, Time, timestamps};
+use crate::fs::ops::change::{Change, Time, timestamps};
 use crate::fs::{FsError, Inode, Origin};
 use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
 use crate::sys::Show;

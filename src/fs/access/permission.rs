@@ -19,13 +19,12 @@
 //!
 //! Whom no grant has to be looked up for pays for two loads and a comparison.
 
-mod names;
-
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
+use super::open_mode::Wanted;
 use crate::format::MasterKeyId;
 use crate::fs::namespace::at_path::Place;
 use crate::fs::ops::open_files::open_file::OpenFile;
@@ -34,60 +33,20 @@ use crate::keys::Timestamp;
 use crate::keys::policy::{Action, ActionSet, Asker};
 use crate::store::{Access, FileError};
 
-pub use names::Renamed;
-
-/// What a file is opened for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// Reading.
-    pub read: bool,
-    /// Writing.
-    pub write: bool,
-    /// And it is emptied (`O_TRUNC`).
-    pub empty: bool,
-}
-
-impl Wanted {
-    /// Reading alone.
-    pub const READ: Self = Self { read: true, write: false, empty: false };
-    /// Writing alone.
-    pub const WRITE: Self = Self { read: false, write: true, empty: false };
-    /// Both.
-    pub const BOTH: Self = Self { read: true, write: true, empty: false };
-
-    /// Whether the file must be writable for it.
-    pub fn changes(self) -> bool {
-        self.write || self.empty
-    }
-
-    /// What it asks of the key of a file that has content, or has none.
-    pub fn actions(self, has_content: bool) -> ActionSet {
-        let partial = self.write && has_content && !self.empty;
-        let mut actions = ActionSet::default();
-        if self.read || partial {
-            actions = actions.with(Action::Decrypt);
-        }
-        if self.changes() {
-            actions = actions.with(Action::GenerateDataKey);
-        }
-        actions
-    }
-}
-
 /// Whether a file is emptied by it, which has to be asked for where the kernel is about to.
 pub fn empties(file: &OpenFile, wanted: Wanted, caller: &Caller) -> bool {
     wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying())
 }
 
-fn both() -> ActionSet {
+pub fn both() -> ActionSet {
     decrypts().with(Action::GenerateDataKey)
 }
 
-fn decrypts() -> ActionSet {
+pub fn decrypts() -> ActionSet {
     ActionSet::of(&[Action::Decrypt])
 }
 
-fn fills() -> ActionSet {
+pub fn fills() -> ActionSet {
     ActionSet::of(&[Action::GenerateDataKey])
 }
 
@@ -189,7 +148,7 @@ impl Fs {
     }
 
     /// Asks the policy of a key, the default one for `None`. `paths` are the file's.
-    fn require(
+    pub(in crate::fs) fn require(
         &self,
         caller: &Caller,
         actions: ActionSet,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Stat};
 
-use super::{both, decrypts, fills};
+use super::permission::{both, decrypts, fills};
 use crate::format::MasterKeyId;
 use crate::fs::namespace::at_path::Place;
 use crate::fs::{Caller, Fs, FsError, Inode};

@@ -1,0 +1,41 @@
+//! What a file is opened for.
+
+use crate::keys::policy::{Action, ActionSet};
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Reading.
+    pub read: bool,
+    /// Writing.
+    pub write: bool,
+    /// And it is emptied (`O_TRUNC`).
+    pub empty: bool,
+}
+
+impl Wanted {
+    /// Reading alone.
+    pub const READ: Self = Self { read: true, write: false, empty: false };
+    /// Writing alone.
+    pub const WRITE: Self = Self { read: false, write: true, empty: false };
+    /// Both.
+    pub const BOTH: Self = Self { read: true, write: true, empty: false };
+
+    /// Whether the file must be writable for it.
+    pub fn changes(self) -> bool {
+        self.write || self.empty
+    }
+
+    /// What it asks of the key of a file that has content, or has none.
+    pub fn actions(self, has_content: bool) -> ActionSet {
+        let partial = self.write && has_content && !self.empty;
+        let mut actions = ActionSet::default();
+        if self.read || partial {
+            actions = actions.with(Action::Decrypt);
+        }
+        if self.changes() {
+            actions = actions.with(Action::GenerateDataKey);
+        }
+        actions
+    }
+}

@@ -1,0 +1,197 @@
+//! The file system of one mount: its state, and the order of its locks.
+
+use std::collections::HashSet;
+use std::hash::RandomState;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use parking_lot::{Mutex, RwLock};
+use rustix::io::Errno;
+
+use super::access::handle::Handles;
+use super::maintenance::reaper::Reaper;
+use super::maintenance::rewrap_runs::Rewraps;
+use super::namespace::assignments::Assignments;
+use super::namespace::identities::Identities;
+use super::namespace::key_locks::KeyLocks;
+use super::namespace::moves::Moves;
+use super::namespace::nodes::Nodes;
+use super::namespace::pending_frees::Departing;
+use super::namespace::resolver::Places;
+use super::ops::dir_streams::DirStreams;
+use super::ops::open_files::access_times::AccessTimes;
+use super::ops::open_files::change_times::ChangeTimes;
+use super::ops::open_files::table::OpenFiles;
+use super::{FsError, Inode};
+use crate::store::VaultError;
+use crate::store::{FileError, Vault};
+use crate::trail::Trail;
+
+/// Directories that are kept open at most; see [`Fs::new`].
+const MOST_DIRS: usize = 256;
+
+/// A vault as a file system. It is the vault's only user, so what it remembers stays true.
+///
+/// While names change, a call may wait for the backing filesystem's disk. Another waits for it only if
+/// it is about the same name or the same inode:
+///
+/// - What `nodes` say of a name in a directory is so in the vault while its lock in `names` is held.
+///   Whoever makes, removes or moves a name holds it alone, from before the call on the vault until
+///   `nodes` say the same; whoever finds or uses it holds it together with others.
+/// - How many names an inode has changes only under its lock in `links`.
+/// - A directory's descriptor is its own whatever it is called, so nobody below one that moves waits.
+///   Who goes down by the names of directories and does not arrive tries again (`Moves::follow`).
+/// - What follows from several `nodes`, a path or the key of a directory, is put together under
+///   `ancestry`, which a rename holds alone while it changes `nodes`, and for no disk.
+///
+/// Lock order: `names` (two of them by `KeyLocks::both`), `links`, what is in flight in `moves`,
+/// `ancestry`, then what `nodes`, `open` and the files themselves lock.
+#[derive(Debug)]
+pub struct Fs {
+    pub(in crate::fs) vault: Vault,
+    pub(in crate::fs) places: Places,
+    pub(in crate::fs) nodes: Nodes,
+    pub(in crate::fs) open: Arc<OpenFiles>,
+    pub(in crate::fs) change_times: Arc<ChangeTimes>,
+    pub(in crate::fs) streams: DirStreams,
+    pub(in crate::fs) handles: Handles,
+    pub(in crate::fs) assignments: Assignments,
+    /// By directory and stored name, of which `name_hash` makes a number.
+    pub(in crate::fs) names: KeyLocks,
+    pub(in crate::fs) name_hash: RandomState,
+    /// By inode.
+    pub(in crate::fs) links: KeyLocks,
+    pub(in crate::fs) ancestry: RwLock<()>,
+    pub(in crate::fs) moves: Moves,
+    pub(in crate::fs) rewraps: Rewraps,
+    pub(in crate::fs) reaper: Reaper,
+    pub(in crate::fs) departing: Arc<Departing>,
+    pub(in crate::fs) trail: OnceLock<Arc<Trail>>,
+    pub(in crate::fs) identities: Identities,
+    /// The last open that empties a file and was recorded: the file, the thread, and when.
+    pub(in crate::fs) emptying: Mutex<Option<(Inode, u32, Instant)>>,
+    /// Files of which the backing filesystem lost something.
+    pub(in crate::fs) unsound: Mutex<HashSet<Inode>>,
+    /// See [`Fs::look_at_space`].
+    pub(in crate::fs) scarce: AtomicBool,
+    /// See [`Fs::cuts_what_was_lost`].
+    pub(in crate::fs) cutter: AtomicU32,
+    pub(in crate::fs) euid: u32,
+    pub(in crate::fs) egid: u32,
+}
+
+impl Fs {
+    /// The file system of an open vault.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn new(vault: Vault) -> Result<Self, FsError> {
+        let euid = rustix::process::geteuid().as_raw();
+        let change_times = Arc::new(ChangeTimes::from_bytes(&vault.change_times()));
+        let open =
+            OpenFiles::new(Arc::clone(vault.context()), vault.access(), Arc::clone(&change_times));
+        Ok(Self {
+            places: Places::new(&vault, MOST_DIRS)?,
+            nodes: Nodes::default(),
+            open,
+            change_times,
+            streams: DirStreams::default(),
+            assignments: Assignments::default(),
+            names: KeyLocks::default(),
+            name_hash: RandomState::new(),
+            links: KeyLocks::default(),
+            ancestry: RwLock::new(()),
+            moves: Moves::default(),
+            rewraps: Rewraps::default(),
+            reaper: Reaper::default(),
+            departing: Arc::default(),
+            handles: Handles::default(),
+            trail: OnceLock::new(),
+            identities: Identities::default(),
+            emptying: Mutex::default(),
+            unsound: Mutex::default(),
+            scarce: AtomicBool::new(false),
+            cutter: AtomicU32::new(0),
+            euid,
+            egid: rustix::process::getegid().as_raw(),
+            vault,
+        })
+    }
+
+    /// The vault below.
+    pub fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
+    /// Ends the use of the vault: commits what is still open and marks a clean end.
+    ///
+    /// # Errors
+    /// [`VaultError::Outstanding`] where files could not be completed, and what else failed; the
+    /// mount counts as crashed then, and nothing that was fsynced is lost.
+    pub fn close(&self) -> Result<(), VaultError> {
+        let (failed, all_synced) = self.open.finish();
+        let mut lost: Vec<Inode> = failed.iter().map(|(inode, _)| *inode).collect();
+        lost.extend(self.unsound.lock().iter());
+        lost.sort();
+        lost.dedup();
+        if let Some(times) = self.change_times.to_bytes()
+            && let Err(error) = self.vault.keep_change_times(&times)
+        {
+            log::info!("changed files will show another ctime after the next mount: {error}");
+        }
+        let reason = failed.first().map(|(_, error)| error.to_string());
+        self.vault.close(all_synced, lost.len() as u64, reason.as_deref())
+    }
+
+    /// When a read moves the time of access. Before anything is opened.
+    pub fn keep_access_times(&self, when: AccessTimes) {
+        self.open.keep_access_times(when);
+    }
+
+    /// The kernel keeps the times of files by itself (FUSE_WRITEBACK_CACHE). Before anything is
+    /// opened.
+    pub fn kernel_keeps_times(&self) {
+        self.change_times.kernel_keeps_them();
+    }
+
+    pub(in crate::fs) fn vault_dir(&self) -> BorrowedFd<'_> {
+        self.vault.as_fd()
+    }
+
+    /// The regular files that the kernel knows, and may keep content of.
+    pub fn known_files(&self) -> Vec<Inode> {
+        self.nodes.files()
+    }
+
+    /// Inodes that the kernel knows at the moment.
+    pub fn known_inodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Names the file in an error. A sync that failed in the midst of the work is noted as any other
+    /// that failed.
+    pub(in crate::fs) fn in_file<T>(
+        &self,
+        inode: Inode,
+        result: Result<T, FileError>,
+    ) -> Result<T, FsError> {
+        result.map_err(|error| {
+            if let Some(file) = self.open.find(inode)
+                && let Err(unreported) = file.take_unreported()
+            {
+                let errno = Errno::from_io_error(&unreported).unwrap_or(Errno::IO);
+                file.failed_syncs.note(errno, self.handles.newest());
+                self.note_unsound(inode, &file);
+            }
+            FsError::File { path: self.places.path(&self.nodes, inode), error }
+        })
+    }
+
+    /// Closes what only saves time.
+    pub(in crate::fs) fn spare_descriptors(&self) {
+        self.places.close_dirs();
+        self.open.close_unsynced();
+    }
+}

@@ -1,0 +1,74 @@
+//! Listings of directories that were left in the midst, to be gone on with.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustix::fs::FileType;
+
+use crate::fs::Inode;
+use crate::fs::descriptors::is_spare;
+
+/// One name of a listing.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    /// What it names.
+    pub inode: Inode,
+    /// What that is.
+    pub kind: FileType,
+    /// The name.
+    pub name: OsString,
+    /// Where the listing goes on after it.
+    pub next: u64,
+}
+
+/// Streams that wait to be gone on with.
+#[derive(Debug, Default)]
+pub struct DirStreams(Mutex<VecDeque<DirStream>>);
+
+#[derive(Debug)]
+pub struct DirStream {
+    pub inode: Inode,
+    pub fd: OwnedFd,
+    /// Read from the directory and not yet listed.
+    pub ahead: VecDeque<DirEntry>,
+    pub next: u64,
+    pub left_at: Instant,
+}
+
+impl DirStreams {
+    /// Streams kept at most.
+    const MOST: usize = 32;
+    /// What was read ahead is listed only this long: then names may have come and gone.
+    const FRESH: Duration = Duration::from_secs(1);
+
+    pub fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {
+        // Closed last, without the lock: that of a directory that was removed may take a disk.
+        let mut old = Vec::new();
+        let mut streams = self.0.lock();
+        while streams.front().is_some_and(|stream| stream.left_at.elapsed() >= Self::FRESH) {
+            old.extend(streams.pop_front());
+        }
+        let at = streams
+            .iter()
+            .position(|stream| offset != 0 && stream.inode == inode && stream.next == offset)?;
+        streams.remove(at)
+    }
+
+    pub fn leave(&self, mut stream: DirStream) {
+        if !is_spare(&stream.fd) {
+            return;
+        }
+        let mut old = None;
+        let mut streams = self.0.lock();
+        if streams.len() == Self::MOST {
+            old = streams.pop_front();
+        }
+        stream.left_at = Instant::now();
+        streams.push_back(stream);
+        drop(streams);
+        drop(old);
+    }
+}

@@ -1,0 +1,96 @@
+//! Written content that did not reach the vault: what is noted of it, and who is told.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::io::Errno;
+
+use crate::fs::ops::open_files::open_file::OpenFile;
+use crate::fs::{Caller, Fs, FsError, Handle, Inode};
+use crate::store::FileError;
+
+impl Fs {
+    /// A truncate by the thread `thread` of this process, to whatever length, cuts a file to what was
+    /// written of it. By it, the kernel learns that it keeps more of the file than that.
+    pub fn cuts_what_was_lost(&self, thread: u32) {
+        self.cutter.store(thread, Ordering::Relaxed);
+    }
+
+    /// Whether a request is one of [`Fs::cuts_what_was_lost`].
+    pub fn is_cut_of_lost(&self, caller: &Caller) -> bool {
+        caller.pid != 0 && caller.pid == self.cutter.load(Ordering::Relaxed)
+    }
+
+    /// Whether an open file is longer than what was written of it, or than it would be with a write
+    /// that failed and was to end at `end`.
+    pub fn is_too_long(&self, inode: Inode, end: u64) -> bool {
+        let too_long = |file: Arc<OpenFile>| file.len() < end || file.written_len() < file.len();
+        self.open.find(inode).is_some_and(too_long)
+    }
+
+    /// How long an open file is without what could not be written; `None` where it is not open.
+    pub fn written_len(&self, inode: Inode) -> Option<u64> {
+        self.open.find(inode).map(|file| file.written_len())
+    }
+
+    /// What a program wrote a while ago can't be written to the vault: whoever has the file open for
+    /// writing learns of it with their next write, and the log has a line.
+    pub(in crate::fs) fn note_lost_write(&self, file: &OpenFile, error: &FileError) {
+        file.failed_writes.note(errno_of(error), self.handles.newest());
+        file.complain_of_write(error);
+    }
+
+    /// Tells whoever has a file open for writing, once, that something could not be written out of
+    /// the kernel's cache.
+    ///
+    /// # Errors
+    /// [`FsError::Backing`] with the number of that failure.
+    pub fn tell_lost_write(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
+        let failed = handle.writes().then(|| self.open.find(inode)).flatten();
+        match failed.and_then(|file| file.failed_writes.tell(handle)) {
+            Some(errno) => Err(errno.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The newest write-back of an open file that failed.
+    ///
+    /// # Errors
+    /// [`FsError::Backing`] with the number of that failure.
+    pub fn refuse_lost(&self, inode: Inode) -> Result<(), FsError> {
+        let failed = self.open.find(inode).and_then(|file| file.failed_writes.newest());
+        failed.map_or(Ok(()), |errno| Err(errno.into()))
+    }
+
+    /// [`Fs::refuse_lost`] for what would make the file longer.
+    ///
+    /// # Errors
+    /// As [`Fs::refuse_lost`]; [`FsError::Stale`] where the file is not open.
+    pub fn refuse_growth(&self, inode: Inode, end: u64) -> Result<(), FsError> {
+        if end > self.opened(inode)?.len() { self.refuse_lost(inode) } else { Ok(()) }
+    }
+
+    /// Whether something of an open file was lost, so that each descriptor is to ask before it writes.
+    pub fn has_lost_writes(&self, inode: Inode) -> bool {
+        self.open.find(inode).is_some_and(|file| file.failed_writes.any())
+    }
+
+    /// Notes that the backing filesystem lost something of a file that was to become durable: the
+    /// mount does not end cleanly, unless the file goes or is gone.
+    pub(in crate::fs) fn note_unsound(&self, inode: Inode, file: &OpenFile) {
+        let mut unsound = self.unsound.lock();
+        // Under the lock: an unlink at the same time either shows here, or removes it later.
+        if !file.is_nameless() {
+            unsound.insert(inode);
+        }
+    }
+}
+
+/// The number under which a failure is told to descriptors later.
+pub fn errno_of(error: &FileError) -> Errno {
+    match error {
+        FileError::Io(error) => error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),
+        FileError::Integrity(_) | FileError::Key(_) => Errno::IO,
+        FileError::TooLong => Errno::FBIG,
+    }
+}

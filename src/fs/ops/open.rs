@@ -1,0 +1,95 @@
+//! Opening and closing files.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::fs::descriptors;
+use crate::fs::ops::change::Change;
+use crate::fs::ops::open_files::open_file::OpenFile;
+use crate::fs::{Caller, Fs, FsError, Handle, Inode, Wanted};
+
+impl Fs {
+    /// Opens a file for one more user, and empties it if that is wanted; [`Fs::release`] ends that.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; [`FsError::File`] for a size that no sealed file has; what the backing
+    /// filesystem says.
+    pub fn open(&self, inode: Inode, wanted: Wanted, caller: &Caller) -> Result<Handle, FsError> {
+        let file = self.acquire(inode, wanted.changes())?;
+        if wanted.write {
+            file.told_blocks().expect_writes();
+        }
+        let opened = self
+            .may_open(inode, &file, wanted, caller)
+            .and_then(|()| self.require_key(inode, &file, wanted, caller));
+        let opened = self.record_open("open", (inode, &file), wanted, caller, opened);
+        let emptied = opened.and_then(|()| match wanted.empty {
+            true => {
+                let ctime = Some(SystemTime::now());
+                let change = Change { size: Some(0), ctime, ..Change::default() };
+                self.cut(inode, &file, &change, caller)?;
+                file.change(&change, || Ok(()))
+            }
+            false => Ok(()),
+        });
+        drop(file);
+        match emptied {
+            Ok(()) => {
+                Ok(self.handles.open(inode, wanted, caller, || self.asker(caller.uid, caller.gid)))
+            }
+            Err(error) => {
+                // What is told is why it can't be used.
+                let _ = self.open.release(inode);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends one use of an open file.
+    ///
+    /// # Errors
+    /// [`FsError::File`] when the header could not be brought up to date.
+    pub fn release(&self, inode: Inode) -> Result<(), FsError> {
+        self.in_file(inode, self.open.release(inode))
+    }
+
+    /// The file's one shared [`OpenFile`], for one more user.
+    pub(in crate::fs) fn acquire(
+        &self,
+        inode: Inode,
+        for_writing: bool,
+    ) -> Result<Arc<OpenFile>, FsError> {
+        let acquire = || {
+            if let Some(file) = self.open.acquire_open(inode, for_writing)? {
+                return Ok(file);
+            }
+            let (place, _held) = self.held_place(inode)?;
+            let stat = |fd: BorrowedFd<'_>| self.places.stat_of(inode, &place, fd);
+            self.open.acquire(inode, &place, for_writing, stat)
+        };
+        let acquired = match acquire() {
+            Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {
+                self.spare_descriptors();
+                acquire()
+            }
+            acquired => acquired,
+        };
+        acquired.map_err(|error| match error {
+            FsError::File { error, .. } => {
+                FsError::File { path: self.places.path(&self.nodes, inode), error }
+            }
+            other => other,
+        })
+    }
+
+    pub(in crate::fs) fn opened(&self, inode: Inode) -> Result<Arc<OpenFile>, FsError> {
+        self.open.find(inode).ok_or(FsError::Stale)
+    }
+
+    /// Keeps an open file open until one more [`Fs::release`]: what is known of its failed writes goes
+    /// when it is closed. Whether it was open.
+    pub fn keep_open(&self, inode: Inode) -> bool {
+        self.open.hold(inode)
+    }
+}

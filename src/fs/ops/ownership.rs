@@ -1,0 +1,72 @@
+//! To whom belongs what is made.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::Stat;
+
+use super::attrs::Target;
+use crate::fs::namespace::at_path::Place;
+use crate::fs::{Caller, Fs, FsError};
+
+/// To whom something new belongs.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    /// The group is the directory's, which directories below pass on too.
+    pub passes_on: bool,
+}
+
+impl Fs {
+    /// Gives the file that was just made at `place` and is open as `fd` to its owner. Returns whether
+    /// that changed anything.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub(in crate::fs) fn give_to(
+        &self,
+        caller: &Caller,
+        (place, fd): (&Place, BorrowedFd<'_>),
+        made: &Stat,
+    ) -> Result<bool, FsError> {
+        let Some(owner) = self.owner_of_new(place, caller)? else { return Ok(false) };
+        let uid = (made.st_uid != owner.uid).then_some(owner.uid);
+        let gid = (made.st_gid != owner.gid).then_some(owner.gid);
+        if uid.is_none() && gid.is_none() {
+            return Ok(false);
+        }
+        let target = Target::File(fd);
+        target.chown(uid, gid)?;
+        // That takes suid and sgid off.
+        if made.st_mode & 0o6000 != 0 {
+            target.chmod(made.st_mode & 0o7777)?;
+        }
+        Ok(true)
+    }
+
+    /// To whom belongs what `caller` makes at `place`, where that is another than the kernel below
+    /// gives it to.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub(in crate::fs) fn owner_of_new(
+        &self,
+        place: &Place,
+        caller: &Caller,
+    ) -> rustix::io::Result<Option<Owner>> {
+        let uid = caller.uid;
+        // The vault's own directory passes nothing on for the mount's root.
+        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
+        if let Some(root) = root.filter(|root| root.mode & 0o2000 != 0) {
+            return Ok(Some(Owner { uid, gid: root.gid, passes_on: true }));
+        }
+        if uid == self.euid && caller.gid == self.egid {
+            return Ok(None);
+        }
+        let dir = rustix::fs::fstat(place.dir())?;
+        Ok(Some(match dir.st_mode & 0o2000 {
+            0 => Owner { uid, gid: caller.gid, passes_on: false },
+            _ => Owner { uid, gid: dir.st_gid, passes_on: true },
+        }))
+    }
+}

@@ -1,0 +1,140 @@
+//! Taking names away.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+
+use crate::fs::descriptors;
+use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::key_locks::KeyLock;
+use crate::fs::namespace::nodes::{Link, Pin};
+use crate::fs::{Attr, Fs, FsError, Inode};
+
+/// A name that is about to be removed.
+pub struct Going<'a> {
+    pub place: Place,
+    link: Link,
+    /// What it names, as it will be.
+    left: Attr,
+    pin: Option<Pin>,
+    /// Holds the inode until the removal is noted, where no descriptor can be spared for longer: its
+    /// number is not to mean another file before.
+    passing: Option<Arc<OwnedFd>>,
+    is_large: bool,
+    links: Option<KeyLock<'a>>,
+}
+
+/// Bytes of a file whose space is worth waiting for.
+const LARGE: i64 = 256 * 1024;
+
+impl Fs {
+    /// Takes a name away; the file lives on while it is open or has another. Returns which it was.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn unlink(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
+        self.remove(parent, name, AtFlags::empty())
+    }
+
+    /// Removes an empty directory. Returns which it was.
+    ///
+    /// # Errors
+    /// What the backing filesystem says.
+    pub fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
+        self.remove(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    pub(in crate::fs) fn remove(
+        &self,
+        parent: Inode,
+        name: &OsStr,
+        flags: AtFlags,
+    ) -> Result<Inode, FsError> {
+        let place = self.place(parent, name)?;
+        let held = self.hold_alone(parent, &place);
+        let stat = place.stat()?;
+        let going = self.before_removal(parent, place, stat)?;
+        let place = &going.place;
+        rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
+        let removed = going.left.inode;
+        self.name_is_gone(going);
+        drop(held);
+        Ok(removed)
+    }
+
+    /// Looks at a name that is about to go, where `stat` was found. The caller holds it alone. All
+    /// that can fail does so here, before it is gone.
+    pub(in crate::fs) fn before_removal(
+        &self,
+        parent: Inode,
+        place: Place,
+        mut stat: Stat,
+    ) -> Result<Going<'_>, FsError> {
+        // The only name of a file is the one that is held: without it the file gets no other.
+        let is_linked =
+            FileType::from_raw_mode(stat.st_mode) != FileType::Directory && stat.st_nlink > 1;
+        let links = match is_linked {
+            true => Some(self.hold_links(self.places.inode(&stat)?)),
+            false => None,
+        };
+        if is_linked {
+            stat = place.stat()?;
+        }
+        let mut left = self.attr(&place, &stat)?;
+        let is_dir = left.kind == FileType::Directory;
+        left.nlink = if is_dir { 0 } else { left.nlink.saturating_sub(1) };
+        let link = self.link_to(parent, &place);
+        let open = self.open.find(left.inode);
+        let mut passing = None;
+        let pin = match open {
+            _ if left.nlink > 0 && !self.nodes.is_only_link(left.inode, &link) => None,
+            Some(file) => Some(Pin::File(file)),
+            None => {
+                let held = if is_dir { self.places.open_dir(left.inode) } else { None };
+                let fd = held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new));
+                match fd {
+                    Some(fd) if descriptors::is_spare(&fd) => Some(Pin::Path(fd)),
+                    fd => {
+                        passing = fd;
+                        None
+                    }
+                }
+            }
+        };
+        let is_large = left.kind == FileType::RegularFile && stat.st_size >= LARGE;
+        Ok(Going { place, link, left, pin, passing, is_large, links })
+    }
+
+    /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
+    /// held by path alone can still be opened.
+    pub(in crate::fs) fn name_is_gone(&self, going: Going<'_>) {
+        let Going { link, left, pin, passing, is_large, links, .. } = going;
+        let is_dir = left.kind == FileType::Directory;
+        // The number is to mean nothing else until all is noted.
+        let pinned = pin.clone().filter(|_| is_dir);
+        if left.nlink == 0 {
+            self.change_times.forget(left.inode);
+        }
+        if left.kind == FileType::RegularFile && left.nlink == 0 {
+            self.unsound.lock().remove(&left.inode);
+            if let Some(file) = self.open.nameless(left.inode) {
+                self.reaper.let_go(Pin::Path(Arc::new(file)));
+            }
+        }
+        let pin = match pin {
+            Some(Pin::Path(fd)) if is_large && left.nlink == 0 => {
+                Some(Pin::Large(fd, Arc::new(self.departing.expect())))
+            }
+            pin => pin,
+        };
+        self.nodes.unlink(&link, left, pin);
+        if is_dir {
+            self.places.forget_dir(left.inode);
+            let _ancestry = self.ancestry.write();
+            self.assignments.remove(left.inode);
+        }
+        drop((pinned, passing, links));
+    }
+}
