@@ -2,7 +2,6 @@
 //! it can be used, and tested, without a mount.
 
 mod access;
-mod caller;
 mod descriptors;
 mod error;
 mod file_system;
@@ -12,10 +11,10 @@ mod maintenance;
 mod namespace;
 mod ops;
 
+pub use crate::keys::policy::Subject;
 pub use access::handle::Handle;
-pub use access::open_mode::Wanted;
+pub use access::open_mode::OpenMode;
 pub use access::simulate::{Operation, Use, Verdict};
-pub use caller::Caller;
 pub use error::FsError;
 pub use file_system::Fs;
 pub use maintenance::references::References;

@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use super::open_mode::Wanted;
-use crate::fs::{Caller, Inode};
-use crate::keys::policy::Asker;
+use super::open_mode::OpenMode;
+use crate::fs::{Inode, Subject};
 
 /// An open file as the kernel names it: a serial number, above two bits that say what the kernel
 /// does not repeat with each request. 0 where there is none.
@@ -24,9 +23,9 @@ impl Handle {
     /// Root's, without an open file.
     pub(in crate::fs) const ROOT: Self = Self(Self::BY_ROOT);
 
-    fn new(number: u64, wanted: Wanted, caller: &Caller) -> Self {
-        let writes = if wanted.write { Self::WRITES } else { 0 };
-        let by_root = if caller.is_root() { Self::BY_ROOT } else { 0 };
+    fn new(number: u64, mode: OpenMode, subject: &Subject) -> Self {
+        let writes = if mode.write { Self::WRITES } else { 0 };
+        let by_root = if subject.is_root() { Self::BY_ROOT } else { 0 };
         Self(number << Self::BITS | writes | by_root)
     }
 
@@ -53,25 +52,19 @@ pub struct Handles {
 #[derive(Debug, Clone)]
 pub struct Opener {
     pub inode: Inode,
-    pub wanted: Wanted,
-    /// As they were when they opened it.
-    pub asker: Asker,
+    pub mode: OpenMode,
+    /// With the groups that the process had when it opened the file.
+    pub subject: Subject,
 }
 
 impl Handles {
     /// A handle for a file that was opened.
-    pub fn open(
-        &self,
-        inode: Inode,
-        wanted: Wanted,
-        caller: &Caller,
-        asker: impl FnOnce() -> Asker,
-    ) -> Handle {
+    pub fn open(&self, inode: Inode, mode: OpenMode, subject: &Subject) -> Handle {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let handle = Handle::new(number, wanted, caller);
+        let handle = Handle::new(number, mode, subject);
         if self.strict.load(Ordering::Relaxed) {
-            let asker = Asker { groups: caller.groups(), ..asker() };
-            self.openers.insert(handle, Opener { inode, wanted, asker });
+            let subject = subject.clone().with_groups();
+            self.openers.insert(handle, Opener { inode, mode, subject });
         }
         handle
     }
@@ -95,10 +88,10 @@ mod tests {
     #[test]
     fn the_newest_handle_is_below_every_later_one() {
         let handles = Handles::default();
-        let root = Caller { uid: 0, gid: 0, pid: 1 };
-        let user = Caller { uid: 1000, ..root };
-        let last = Handle::new(7, Wanted::BOTH, &root);
-        let next = Handle::new(8, Wanted::READ, &user);
+        let root = Subject::process(0, 0, 1);
+        let user = Subject::process(1000, 0, 1);
+        let last = Handle::new(7, OpenMode::READ_WRITE, &root);
+        let next = Handle::new(8, OpenMode::READ, &user);
         handles.last.store(7, Ordering::Relaxed);
         assert!(last <= handles.newest());
         assert!(next > handles.newest());

@@ -1,5 +1,6 @@
 //! Permission to use a file's master key, and the record of each use.
 
+pub mod authorize;
 pub mod handle;
 pub mod naming;
 pub mod open_mode;

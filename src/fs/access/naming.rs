@@ -1,15 +1,16 @@
-//! What giving a file another name takes: whoever may not use its key where it lies does not bring it
-//! to where somebody may.
+//! Permission to make a file, and to give one another name: a subject that may not use a file's key
+//! where the file lies must not bring it to where a grant allows that.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, RenameFlags, Stat};
 
-use super::permission::{both, decrypts, fills};
+use super::open_mode::OpenMode;
+use super::permission::{DECRYPT, GENERATE, READ_WRITE};
 use crate::format::MasterKeyId;
 use crate::fs::namespace::at_path::Place;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::store::FileError;
 
 /// One side of a rename.
@@ -22,14 +23,73 @@ pub struct Renamed<'a> {
 }
 
 impl Fs {
-    /// Before `place` gets the name `to` as well. The caller holds both names.
-    pub(in crate::fs) fn may_link(
+    /// Whether `subject` may make a file as `name` in `parent` and open it as `mode`. `key` is that
+    /// of the directory. A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; [`FsError::Key`] for a key that is out of use.
+    pub(in crate::fs) fn authorize_create(
+        &self,
+        (parent, name): (Inode, &OsStr),
+        key: Option<MasterKeyId>,
+        mode: OpenMode,
+        subject: &Subject,
+    ) -> Result<(), FsError> {
+        let path = || self.path_in(parent, name);
+        let permitted = self
+            .check_create(key, mode, subject, path)
+            .and_then(|()| Ok(self.vault.context().require_enabled(key)?));
+        self.record_refused("create", path, subject, permitted)
+    }
+
+    /// [`Fs::authorize_create`] of a file that is not opened. It gets its key later, so the key need
+    /// not be enabled yet.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`].
+    pub(in crate::fs) fn authorize_mknod(
+        &self,
+        (parent, name): (Inode, &OsStr),
+        key: Option<MasterKeyId>,
+        subject: &Subject,
+    ) -> Result<(), FsError> {
+        let path = || self.path_in(parent, name);
+        let permitted = self.check_create(key, OpenMode::NONE, subject, path);
+        self.record_refused("mknod", path, subject, permitted)
+    }
+
+    fn check_create(
+        &self,
+        key: Option<MasterKeyId>,
+        mode: OpenMode,
+        subject: &Subject,
+        path: impl FnOnce() -> PathBuf,
+    ) -> Result<(), FsError> {
+        self.require(subject, mode.actions(false).union(GENERATE), key, || vec![path()])
+    }
+
+    /// Whether `subject` may give the file at `from` the name `name` in `parent` as well. The caller
+    /// holds both names. A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; [`FsError::File`] for a header that can't be read.
+    pub(in crate::fs) fn authorize_link(
         &self,
         (inode, from): (Inode, &Place),
         (parent, name): (Inode, &OsStr),
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<(), FsError> {
-        if self.freely(caller.uid, both()) {
+        let permitted = self.check_link((inode, from), (parent, name), subject);
+        self.record_refused("link", || self.path_in(parent, name), subject, permitted)
+    }
+
+    fn check_link(
+        &self,
+        (inode, from): (Inode, &Place),
+        (parent, name): (Inode, &OsStr),
+        subject: &Subject,
+    ) -> Result<(), FsError> {
+        if self.is_unrestricted(subject.uid, READ_WRITE) {
             return Ok(());
         }
         let stat = from.stat()?;
@@ -38,33 +98,48 @@ impl Fs {
         let old = self.paths_of(inode);
         let of_dir = self.key_for_dir(parent)?;
         if of_dir != key {
-            self.require(caller, fills(), Some(of_dir), || vec![new.clone()])?;
+            self.require(subject, GENERATE, Some(of_dir), || vec![new.clone()])?;
         }
         if of_dir != key || old.iter().any(|old| self.crosses(old, &new, false)) {
-            self.require(caller, decrypts(), Some(key), || old)?;
+            self.require(subject, DECRYPT, Some(key), || old)?;
         }
         Ok(())
     }
 
-    /// Before `from` is renamed to `to`, where what `replaced` says lies, or changes places with it.
-    /// The caller holds both names.
-    pub(in crate::fs) fn may_rename(
+    /// Whether `subject` may rename `from` to `to`, or exchange the two. The caller holds both names.
+    /// A refusal is recorded.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; [`FsError::File`] for a header that can't be read.
+    pub(in crate::fs) fn authorize_rename(
         &self,
         from: &Renamed<'_>,
         to: &Renamed<'_>,
-        exchange: bool,
-        caller: &Caller,
+        flags: RenameFlags,
+        subject: &Subject,
     ) -> Result<(), FsError> {
-        if self.freely(caller.uid, both()) {
+        let permitted = self.check_rename(from, to, flags, subject);
+        let path = || self.path_in(from.parent, from.name);
+        self.record_refused("rename", path, subject, permitted)
+    }
+
+    fn check_rename(
+        &self,
+        from: &Renamed<'_>,
+        to: &Renamed<'_>,
+        flags: RenameFlags,
+        subject: &Subject,
+    ) -> Result<(), FsError> {
+        if self.is_unrestricted(subject.uid, READ_WRITE) {
             return Ok(());
         }
         let (old, new) = (self.path_in(from.parent, from.name), self.path_in(to.parent, to.name));
-        self.may_move(from, &old, &new, caller)?;
-        if exchange {
-            return self.may_move(to, &new, &old, caller);
+        self.check_move(from, &old, &new, subject)?;
+        if flags.contains(RenameFlags::EXCHANGE) {
+            return self.check_move(to, &new, &old, subject);
         }
         match to.stat.map(|stat| self.key_at(to.place, stat)) {
-            Some(Ok(Some(key))) => self.require(caller, fills(), Some(key), || vec![new]),
+            Some(Ok(Some(key))) => self.require(subject, GENERATE, Some(key), || vec![new]),
             // What is damaged has nothing to be kept from anybody.
             None | Some(Ok(None) | Err(FsError::File { error: FileError::Integrity(_), .. })) => {
                 Ok(())
@@ -73,12 +148,12 @@ impl Fs {
         }
     }
 
-    fn may_move(
+    fn check_move(
         &self,
         what: &Renamed<'_>,
         old: &Path,
         new: &Path,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<(), FsError> {
         let Some(stat) = what.stat else { return Ok(()) };
         let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
@@ -91,7 +166,7 @@ impl Fs {
             false => self.key_at(what.place, stat)?.into_iter().collect(),
         };
         keys.into_iter()
-            .try_for_each(|key| self.require(caller, decrypts(), Some(key), || vec![old.into()]))
+            .try_for_each(|key| self.require(subject, DECRYPT, Some(key), || vec![old.into()]))
     }
 
     /// The key that files made in a directory get.

@@ -1,10 +1,10 @@
-//! What a file is opened for.
+//! The mode that a file is opened in.
 
 use crate::keys::policy::{Action, ActionSet};
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
+pub struct OpenMode {
     /// Reading.
     pub read: bool,
     /// Writing.
@@ -13,13 +13,15 @@ pub struct Wanted {
     pub empty: bool,
 }
 
-impl Wanted {
+impl OpenMode {
+    /// The file is not opened.
+    pub const NONE: Self = Self { read: false, write: false, empty: false };
     /// Reading alone.
     pub const READ: Self = Self { read: true, write: false, empty: false };
     /// Writing alone.
     pub const WRITE: Self = Self { read: false, write: true, empty: false };
-    /// Both.
-    pub const BOTH: Self = Self { read: true, write: true, empty: false };
+    /// Reading and writing.
+    pub const READ_WRITE: Self = Self { read: true, write: true, empty: false };
 
     /// Whether the file must be writable for it.
     pub fn changes(self) -> bool {

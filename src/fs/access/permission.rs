@@ -1,4 +1,4 @@
-//! Who may use a file's master key: what each operation asks for, and of which key.
+//! Permission to use a file's master key: what each operation asks for, and of which key.
 //!
 //! | operation | asks for |
 //! |---|---|
@@ -15,40 +15,27 @@
 //!
 //! A file with content has the key that its header names; an empty one, or one that is emptied,
 //! that of its directory. What is done through an open descriptor was asked for when it was opened,
-//! but for copies, and for [`super::handles`] of a strict mount.
+//! but for copies, and for [`super::strict`].
 //!
-//! Whom no grant has to be looked up for pays for two loads and a comparison.
+//! Fast path: if no grant can change the answer, the check is two atomic loads and a comparison.
 
-use std::ffi::OsStr;
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Stat};
 
-use super::open_mode::Wanted;
 use crate::format::MasterKeyId;
 use crate::fs::namespace::at_path::Place;
 use crate::fs::ops::open_files::open_file::OpenFile;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Subject};
 use crate::keys::Timestamp;
-use crate::keys::policy::{Action, ActionSet, Asker};
+use crate::keys::policy::{Action, ActionSet, Groups, Ownership};
 use crate::store::{Access, FileError};
 
-/// Whether a file is emptied by it, which has to be asked for where the kernel is about to.
-pub fn empties(file: &OpenFile, wanted: Wanted, caller: &Caller) -> bool {
-    wanted.empty || (wanted.write && !file.is_empty() && caller.is_emptying())
-}
-
-pub fn both() -> ActionSet {
-    decrypts().with(Action::GenerateDataKey)
-}
-
-pub fn decrypts() -> ActionSet {
-    ActionSet::of(&[Action::Decrypt])
-}
-
-pub fn fills() -> ActionSet {
-    ActionSet::of(&[Action::GenerateDataKey])
-}
+/// What the strictest use of a file asks of its key.
+pub const READ_WRITE: ActionSet = ActionSet::of(&[Action::Decrypt, Action::GenerateDataKey]);
+pub const DECRYPT: ActionSet = ActionSet::of(&[Action::Decrypt]);
+pub const GENERATE: ActionSet = ActionSet::of(&[Action::GenerateDataKey]);
 
 impl Fs {
     /// Whether the default policy is for a user: root, the owner of the mount's root, and who runs this
@@ -57,180 +44,77 @@ impl Fs {
         uid == 0 || uid == self.euid || uid == self.vault_owner()
     }
 
+    /// [`Fs::is_owner`], as a policy takes it.
+    pub fn ownership(&self, uid: u32) -> Ownership {
+        if self.is_owner(uid) { Ownership::Owner } else { Ownership::Other }
+    }
+
     /// The user of the mount's root.
     pub fn vault_owner(&self) -> u32 {
         self.vault.root_attrs().uid
     }
 
-    pub(in crate::fs) fn may_open(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-        wanted: Wanted,
-        caller: &Caller,
-    ) -> Result<(), FsError> {
-        if self.freely(caller.uid, both()) {
-            return Ok(());
-        }
-        let has_content = !file.is_empty();
-        let key = match has_content && !wanted.empty {
-            true => self.key_of(inode, file)?,
-            false => self.key_of_new_content(inode, file)?,
-        };
-        let paths = || self.paths_of(inode);
-        match self.require(caller, wanted.actions(has_content), key, paths) {
-            Err(FsError::Denied { .. })
-                if has_content && wanted.write && !wanted.empty && caller.is_emptying() =>
-            {
-                self.may_open(inode, file, Wanted { empty: true, ..wanted }, caller)
-            }
-            answer => answer,
-        }
-    }
-
-    /// Whether the master key that it takes may be used: the content's, or where all content will
-    /// be new that of the directory. To read a file without content takes none.
-    ///
-    /// # Errors
-    /// [`FsError::Key`], [`FsError::File`] when it may not; what reading the header gives.
-    pub(in crate::fs) fn require_key(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-        wanted: Wanted,
-        caller: &Caller,
-    ) -> Result<(), FsError> {
-        let context = self.vault.context();
-        // Asked of every file only while some key is out of use: it takes reading the header.
-        if context.all_enabled() {
-            return Ok(());
-        }
-        if !empties(file, wanted, caller) {
-            self.in_file(inode, file.require_key())?;
-            if !wanted.write || self.key_of_content(inode, file)?.is_some() {
-                return Ok(());
-            }
-        }
-        Ok(context.require_enabled(self.key_of_new_content(inode, file)?)?)
-    }
-
-    /// Before a file is made as `name` in `parent`.
-    pub(in crate::fs) fn may_create(
-        &self,
-        parent: Inode,
-        name: &OsStr,
-        key: Option<MasterKeyId>,
-        wanted: Wanted,
-        caller: &Caller,
-    ) -> Result<(), FsError> {
-        let actions = wanted.actions(false).union(fills());
-        self.require(caller, actions, key, || vec![self.path_in(parent, name)])
-    }
-
-    /// Before what is read elsewhere is written to an open file.
-    pub(in crate::fs) fn may_fill(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-        caller: &Caller,
-    ) -> Result<(), FsError> {
-        if self.freely(caller.uid, fills()) {
-            return Ok(());
-        }
-        let key = self.key_of(inode, file)?;
-        self.require(caller, fills(), key, || self.paths_of(inode))
-    }
-
     /// Whether no grant has to be looked up to know that `uid` may do all of `actions`.
-    pub(in crate::fs) fn freely(&self, uid: u32, actions: ActionSet) -> bool {
+    pub(in crate::fs) fn is_unrestricted(&self, uid: u32, actions: ActionSet) -> bool {
         let context = self.vault.context();
         context.lets_everybody(actions) || (self.is_owner(uid) && context.lets_owner(actions))
     }
 
     /// Asks the policy of a key, the default one for `None`. `paths` are the file's.
+    ///
+    /// # Errors
+    /// [`FsError::Denied`]; [`FsError::Key`] for a key that the key file does not have.
     pub(in crate::fs) fn require(
         &self,
-        caller: &Caller,
+        subject: &Subject,
         actions: ActionSet,
         key: Option<MasterKeyId>,
         paths: impl FnOnce() -> Vec<PathBuf>,
     ) -> Result<(), FsError> {
-        if self.freely(caller.uid, actions) {
+        if self.is_unrestricted(subject.uid, actions) {
             return Ok(());
         }
-        let asker = self.asker(caller.uid, caller.gid);
-        self.ask(asker, &|| caller.groups(), actions, key, paths)
-    }
-
-    /// A user of whose groups nothing was asked yet.
-    pub fn asker(&self, uid: u32, gid: u32) -> Asker {
-        Asker { uid, gid, groups: Some(Vec::new()), owner: self.is_owner(uid) }
-    }
-
-    /// The groups are looked up where a grant for one could decide.
-    pub(in crate::fs) fn ask(
-        &self,
-        mut asker: Asker,
-        groups: &dyn Fn() -> Option<Vec<u32>>,
-        actions: ActionSet,
-        key: Option<MasterKeyId>,
-        paths: impl FnOnce() -> Vec<PathBuf>,
-    ) -> Result<(), FsError> {
         let context = self.vault.context();
         let paths = if context.grants_by_path() { paths() } else { Vec::new() };
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-        let ring = context.ring();
-        let key = match &key {
-            Some(id) => ring.key_by_id(id)?,
-            None => ring.default_key(),
-        };
-        let policy = key.policy();
-        if policy.asks_for_groups(actions) {
-            asker.groups = groups();
-        }
-        let now = Timestamp::now();
-        match actions.iter().find(|&action| !policy.decide(&asker, action, &paths, now).allowed) {
-            None => Ok(()),
-            Some(action) => {
-                Err(FsError::Denied { uid: asker.uid, action, key: key.name().to_owned() })
+        let ownership = self.ownership(subject.uid);
+        let mut subject = Cow::Borrowed(subject);
+        loop {
+            let ring = context.ring();
+            let key = match &key {
+                Some(id) => ring.key_by_id(id)?,
+                None => ring.default_key(),
+            };
+            let policy = key.policy();
+            if subject.groups == Groups::OfProcess && policy.asks_for_groups(actions) {
+                // Not under the lock of the keys: reading /proc may wait for the process.
+                drop(ring);
+                subject = Cow::Owned(subject.into_owned().with_groups());
+                continue;
             }
+            let now = Timestamp::now();
+            let is_denied =
+                |&action: &Action| !policy.decide(&subject, ownership, action, &paths, now).allowed;
+            return match actions.iter().find(is_denied) {
+                None => Ok(()),
+                Some(action) => {
+                    Err(FsError::Denied { uid: subject.uid, action, key: key.name().to_owned() })
+                }
+            };
         }
-    }
-
-    /// The key that a file's content is under; `None` where it has none.
-    pub(in crate::fs) fn key_of_content(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-    ) -> Result<Option<MasterKeyId>, FsError> {
-        Ok(self.in_file(inode, file.wrapped_by())?.map(|(key, _)| key))
     }
 
     /// The key that the first content of an empty file comes under, the default one for `None`.
     pub(in crate::fs) fn key_of_new_content(
         &self,
-        inode: Inode,
         file: &OpenFile,
     ) -> Result<Option<MasterKeyId>, FsError> {
         if let Some(chosen) = file.next_key() {
             return Ok(chosen);
         }
-        match self.nodes.with_link(inode, |link| link.parent) {
+        match self.nodes.with_link(file.inode(), |link| link.parent) {
             Some(dir) => self.key_of_dir(dir),
             None => Ok(None),
-        }
-    }
-
-    /// The key that a file's content is under, or its first content comes under, the default one for
-    /// `None`.
-    pub(in crate::fs) fn key_of(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-    ) -> Result<Option<MasterKeyId>, FsError> {
-        match self.key_of_content(inode, file)? {
-            Some(key) => Ok(Some(key)),
-            None => self.key_of_new_content(inode, file),
         }
     }
 
@@ -252,22 +136,5 @@ impl Fs {
         let in_place = |error: FileError| FsError::File { path: place.name().into(), error };
         let key = key.map_err(in_place)?.map(|(key, _)| key);
         released.map_err(in_place).map(|()| key)
-    }
-
-    /// The path of a name in a directory.
-    pub(in crate::fs) fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
-        let _ancestry = self.ancestry.read();
-        self.places.path(&self.nodes, parent).join(name)
-    }
-
-    /// The path of a file as it is now; of one that has several, the last.
-    pub fn path_of(&self, inode: Inode) -> PathBuf {
-        let _ancestry = self.ancestry.read();
-        self.places.path(&self.nodes, inode)
-    }
-
-    pub(in crate::fs) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {
-        let _ancestry = self.ancestry.read();
-        self.places.paths(&self.nodes, inode)
     }
 }

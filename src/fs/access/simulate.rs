@@ -8,12 +8,12 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::open_mode::Wanted;
+use super::open_mode::OpenMode;
 use crate::format::MasterKeyId;
 use crate::fs::maintenance::walk::open_dir;
 use crate::fs::namespace::at_path::Place;
 use crate::fs::{Fs, FsError};
-use crate::keys::policy::{Action, Asker, Decision};
+use crate::keys::policy::{Action, Decision, Subject};
 use crate::keys::{KeyState, Timestamp};
 
 /// What somebody might want with a path.
@@ -52,7 +52,7 @@ pub struct Use {
 }
 
 impl Fs {
-    /// What the keys' policies let `asker` do with the file at `path`, from the mount's root. Modes
+    /// What the keys' policies let `subject` do with the file at `path`, from the mount's root. Modes
     /// and owners of files are not looked at.
     ///
     /// # Errors
@@ -62,12 +62,12 @@ impl Fs {
         &self,
         path: &Path,
         operation: Operation,
-        asker: &Asker,
+        subject: &Subject,
     ) -> Result<Verdict, FsError> {
         let wanted = match operation {
-            Operation::Read => Wanted::READ,
-            Operation::Write => Wanted::WRITE,
-            Operation::Create => Wanted { empty: true, ..Wanted::WRITE },
+            Operation::Read => OpenMode::READ,
+            Operation::Write => OpenMode::WRITE,
+            Operation::Create => OpenMode { empty: true, ..OpenMode::WRITE },
         };
         let (place, of_dir) = self.moves.follow(|| self.descend(path))?;
         let stat = match place.stat() {
@@ -88,8 +88,11 @@ impl Fs {
             None => ring.default_key(),
         };
         let now = Timestamp::now();
-        let decide =
-            |action| Use { action, decision: key.policy().decide(asker, action, &[path], now) };
+        let ownership = self.ownership(subject.uid);
+        let decide = |action| {
+            let decision = key.policy().decide(subject, ownership, action, &[path], now);
+            Use { action, decision }
+        };
         let uses: Vec<_> = wanted.actions(content.is_some()).iter().map(decide).collect();
         // To read a file without content takes no key.
         let is_usable =

@@ -8,9 +8,8 @@ use std::sync::atomic::Ordering;
 
 use super::handle::{Handle, Opener};
 use crate::fs::ops::change::Origin;
-use crate::fs::{Fs, FsError, Inode};
-use crate::keys::policy::{Action, ActionSet, Asker};
-use crate::trail::Who;
+use crate::fs::{Fs, FsError, Inode, Subject};
+use crate::keys::policy::{Action, ActionSet};
 
 impl Fs {
     /// From now on whoever reads or writes must still be allowed to. Before anything is opened.
@@ -37,7 +36,7 @@ impl Fs {
     /// [`FsError::Denied`]; what reading the header gives.
     pub fn may_still_read(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
         let Some(opener) = self.handles.opener(handle) else { return Ok(()) };
-        let action = if opener.wanted.read { Action::Decrypt } else { Action::GenerateDataKey };
+        let action = if opener.mode.read { Action::Decrypt } else { Action::GenerateDataKey };
         self.may_still(inode, &opener, action)
     }
 
@@ -59,24 +58,25 @@ impl Fs {
             answer => return answer,
         };
         let writers = self.handles.openers.iter();
-        let writers = writers.filter(|other| other.inode == inode && other.wanted.write);
+        let writers = writers.filter(|other| other.inode == inode && other.mode.write);
         let others: Vec<Opener> = writers.map(|other| other.clone()).collect();
         if others.iter().any(|other| may(other).is_ok()) { Ok(()) } else { Err(refused) }
     }
 
     fn may_still(&self, inode: Inode, opener: &Opener, action: Action) -> Result<(), FsError> {
         let actions = ActionSet::of(&[action]);
-        if self.freely(opener.asker.uid, actions) {
+        if self.is_unrestricted(opener.subject.uid, actions) {
             return Ok(());
         }
         let file = self.open.find(inode).ok_or(FsError::Stale)?;
-        let key = self.key_of(inode, &file)?;
-        let groups = || opener.asker.groups.clone();
-        let may = self.ask(opener.asker.clone(), &groups, actions, key, || self.paths_of(inode));
-        let Asker { uid, gid, .. } = opener.asker;
-        // Which process uses the descriptor by now does not matter: it counts who opened it.
-        let who = || Who { uid, gid, pid: 0, executable: None };
+        let key = match self.in_file(inode, file.wrapped_by())? {
+            Some((key, _)) => Some(key),
+            None => self.key_of_new_content(&file)?,
+        };
+        let permitted = self.require(&opener.subject, actions, key, || self.paths_of(inode));
+        // The opener counts, whichever process uses the descriptor by now.
+        let subject = Subject::process(opener.subject.uid, opener.subject.gid, 0);
         let operation = if action == Action::Decrypt { "read" } else { "write" };
-        self.record_refused(operation, || self.path_of(inode), who, may)
+        self.record_refused(operation, || self.path_of(inode), &subject, permitted)
     }
 }

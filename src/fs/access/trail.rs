@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::open_mode::Wanted;
-use super::permission::empties;
+use super::authorize::KeyUse;
+use super::open_mode::OpenMode;
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::ops::open_files::open_file::OpenFile;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::keys::KeyError;
 use crate::store::{FileError, Identity, IntegrityError};
-use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
+use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey};
 
 /// So soon after an open that empties a file its truncate comes, unless the machine is busy.
 const AT_ONCE: Duration = Duration::from_millis(10);
@@ -40,29 +40,26 @@ impl Fs {
         Ok(self.trail.get().map_or(Ok(()), |trail| trail.admit())?)
     }
 
-    /// Records that a file was opened, or that it was refused, and passes the outcome on.
-    pub(in crate::fs) fn record_open(
+    /// Records a use of a file's key, or that it was refused, and passes the outcome on.
+    pub(in crate::fs) fn record_use(
         &self,
-        operation: &'static str,
-        (inode, file): (Inode, &OpenFile),
-        wanted: Wanted,
-        caller: &Caller,
+        key_use: &KeyUse<'_>,
         outcome: Result<(), FsError>,
     ) -> Result<(), FsError> {
         let Some(trail) = self.trail.get() else { return outcome };
-        // One that can't be read is told to who reads it.
-        let identity = || self.identities.of((inode, file), self.vault.context()).ok().flatten();
-        let emptied = empties(file, wanted, caller);
-        let content = if emptied { None } else { identity() };
+        let KeyUse { operation, file, mode, subject, .. } = *key_use;
+        let is_emptied = key_use.empties();
+        let content = if is_emptied { None } else { key_use.identity() };
         let name = match content {
-            None if wanted.changes() => EventName::GenerateDataKey,
+            None if mode.changes() => EventName::GenerateDataKey,
             _ => EventName::Decrypt,
         };
-        let path = || self.path_of(inode);
         if let Err(error) = &outcome {
-            let asked = (name, Some(wanted));
-            if let Some(mut event) = self.refused(operation, path, asked, caller.who(), error) {
-                if let Some(Identity { file, by: (key, version) }) = identity() {
+            let refused = self.refused(name, error, |name| {
+                event(name, subject, operation.word(), key_use.path(), Some(mode))
+            });
+            if let Some(mut event) = refused {
+                if let Some(Identity { file, by: (key, version) }) = key_use.identity() {
                     event.file = Some(file);
                     match &mut event.key {
                         Some(used) if used.id == key => used.version = Some(version),
@@ -70,7 +67,7 @@ impl Fs {
                         None => event.key = self.used_key(Some(key), Some(version)),
                     }
                 }
-                // What is told is why it was refused in the first place.
+                // The caller learns of the refusal, which came first.
                 let _ = trail.record(event);
             }
             return outcome;
@@ -79,24 +76,24 @@ impl Fs {
             Some(Identity { file, by: (key, version) }) => {
                 (file, self.used_key(Some(key), Some(version)))
             }
-            None => (file.next_id(), self.used_key(self.key_of_new_content(inode, file)?, None)),
+            None => (file.next_id(), self.used_key(self.key_of_new_content(file)?, None)),
         };
-        let mut event = event(name, caller.who(), operation, path(), Some(wanted));
+        let mut event = event(name, subject, operation.word(), key_use.path(), Some(mode));
         (event.file, event.key) = (Some(id), key);
         trail.record(event)?;
-        if emptied && !wanted.empty {
-            *self.emptying.lock() = Some((inode, caller.pid, Instant::now()));
+        if is_emptied && !mode.empty {
+            *self.emptying.lock() = Some((file.inode(), subject.pid, Instant::now()));
         }
         Ok(())
     }
 
     /// Whether a truncate to nothing is the rest of an open(2) that was recorded. The kernel sends it
     /// right after the open: where that was the last one seen, /proc has nothing to add.
-    pub(in crate::fs) fn is_rest_of_open(&self, inode: Inode, caller: &Caller) -> bool {
+    pub(in crate::fs) fn is_rest_of_open(&self, inode: Inode, subject: &Subject) -> bool {
         let told = self.emptying.lock().take_if(|(file, thread, when)| {
-            (*file, *thread) == (inode, caller.pid) && when.elapsed() < AT_ONCE
+            (*file, *thread) == (inode, subject.pid) && when.elapsed() < AT_ONCE
         });
-        told.is_some() || caller.is_emptying()
+        told.is_some() || subject.is_emptying()
     }
 
     /// Records that a file was made and opened.
@@ -105,52 +102,48 @@ impl Fs {
         (parent, name): (Inode, &OsStr),
         file: &OpenFile,
         key: Option<MasterKeyId>,
-        wanted: Wanted,
-        caller: &Caller,
+        mode: OpenMode,
+        subject: &Subject,
     ) -> Result<(), FsError> {
         let Some(trail) = self.trail.get() else { return Ok(()) };
         let path = self.path_in(parent, name);
-        let mut event =
-            event(EventName::GenerateDataKey, caller.who(), "create", path, Some(wanted));
+        let mut event = event(EventName::GenerateDataKey, subject, "create", path, Some(mode));
         (event.file, event.key) = (Some(file.next_id()), self.used_key(key, None));
         Ok(trail.record(event)?)
     }
 
     /// Records what was refused for want of a key or of permission, and passes the outcome on.
-    pub(in crate::fs) fn record_refused<T>(
+    pub(in crate::fs) fn record_refused(
         &self,
         operation: &'static str,
         path: impl FnOnce() -> PathBuf,
-        who: impl FnOnce() -> Who,
-        outcome: Result<T, FsError>,
-    ) -> Result<T, FsError> {
+        subject: &Subject,
+        outcome: Result<(), FsError>,
+    ) -> Result<(), FsError> {
         // Where there is no file, one was to be made.
-        let asked = (EventName::GenerateDataKey, None);
+        let name = EventName::GenerateDataKey;
         if let (Some(trail), Err(error)) = (self.trail.get(), &outcome)
-            && let Some(event) = self.refused(operation, path, asked, who(), error)
+            && let Some(event) =
+                self.refused(name, error, |name| event(name, subject, operation, path(), None))
         {
             let _ = trail.record(event);
         }
         outcome
     }
 
-    /// The event of a refusal for want of a key or of permission, with the key that was wanting and
-    /// the use of it: what a policy refused, or else what was asked for. `None` for one about
-    /// something else.
+    /// The event of a refusal for want of a key or of permission, with the key that was refused. Its
+    /// name is the use that the policy refused, or else `asked`. `None` for another error.
     fn refused(
         &self,
-        operation: &'static str,
-        path: impl FnOnce() -> PathBuf,
-        (asked, wanted): (EventName, Option<Wanted>),
-        who: Who,
+        asked: EventName,
         error: &FsError,
+        event: impl FnOnce(EventName) -> Event,
     ) -> Option<Event> {
         let failed = refusal(error)?;
-        let name = match error {
+        let mut event = event(match error {
             FsError::Denied { action, .. } => EventName::of_action(*action),
             _ => asked,
-        };
-        let mut event = event(name, who, operation, path(), wanted);
+        });
         event.failed = Some(failed);
         let ring = self.vault.context().ring();
         let key = key_of(error).and_then(|name| ring.key(name).ok());
@@ -161,7 +154,7 @@ impl Fs {
     /// Records that a file's key was wrapped anew.
     pub(in crate::fs) fn record_rewrap(
         &self,
-        who: &Who,
+        subject: &Subject,
         path: &Path,
         before: Option<Identity>,
         after: Option<Identity>,
@@ -170,7 +163,7 @@ impl Fs {
             return Ok(());
         };
         let ((from, version), (key, newer)) = (before.by, after.by);
-        let mut event = Event::new(EventName::ReEncrypt, who.clone());
+        let mut event = Event::new(EventName::ReEncrypt, subject.clone());
         event.file = Some(after.file);
         event.key = self.used_key(Some(key), Some(newer));
         event.parameters = Parameters::of_file("rewrap", path.to_owned());
@@ -192,16 +185,16 @@ impl Fs {
 
 fn event(
     name: EventName,
-    who: Who,
+    subject: &Subject,
     operation: &'static str,
     path: PathBuf,
-    wanted: Option<Wanted>,
+    mode: Option<OpenMode>,
 ) -> Event {
-    let mut event = Event::new(name, who);
+    let mut event = Event::new(name, subject.clone().with_executable());
     event.parameters = Parameters::of_file(operation, path);
-    if let Some(wanted) = wanted {
-        event.parameters.purpose = Purpose::of(wanted.read, wanted.changes());
-        event.read_only = !wanted.changes();
+    if let Some(mode) = mode {
+        event.parameters.purpose = Purpose::of(mode.read, mode.changes());
+        event.read_only = !mode.changes();
     }
     event
 }

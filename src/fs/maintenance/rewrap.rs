@@ -15,8 +15,8 @@ use super::verify::{Failure, Look, Progress, failure};
 use crate::format::{FileId, MasterKeyId};
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError};
+use crate::keys::policy::Subject;
 use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
-use crate::trail::Who;
 
 /// How [`Fs::rewrap`] goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct Rewrap {
     /// Nothing is written, and what would be is counted.
     pub dry_run: bool,
     /// Who is to be named in the trail.
-    pub by: Option<Who>,
+    pub by: Option<Subject>,
 }
 
 /// What [`Fs::rewrap`] did.

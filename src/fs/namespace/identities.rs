@@ -35,14 +35,11 @@ impl Identities {
     ///
     /// # Errors
     /// As [`SealedFile::identity`](crate::store::SealedFile::identity).
-    pub fn of(
-        &self,
-        (inode, file): (Inode, &OpenFile),
-        context: &Context,
-    ) -> Result<Option<Identity>, FileError> {
+    pub fn of(&self, file: &OpenFile, context: &Context) -> Result<Option<Identity>, FileError> {
         if file.is_empty() {
             return Ok(None);
         }
+        let inode = file.inode();
         // After the length: a file whose number another had has content only after a change.
         let changes = context.identity_changes();
         let slot = &self.0[inode.0 as usize % SLOTS];

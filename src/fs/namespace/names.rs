@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::hash::BuildHasher;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::OFlags;
@@ -148,6 +149,23 @@ impl Fs {
         }
     }
 
+    /// The path of a name in a directory.
+    pub(in crate::fs) fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
+        let _ancestry = self.ancestry.read();
+        self.places.path(&self.nodes, parent).join(name)
+    }
+
+    /// The path of a file as it is now; of one that has several, the last.
+    pub fn path_of(&self, inode: Inode) -> PathBuf {
+        let _ancestry = self.ancestry.read();
+        self.places.path(&self.nodes, inode)
+    }
+
+    pub(in crate::fs) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {
+        let _ancestry = self.ancestry.read();
+        self.places.paths(&self.nodes, inode)
+    }
+
     pub(in crate::fs) fn link_to(&self, parent: Inode, place: &Place) -> Link {
         Link::new(parent, place.name())
     }
@@ -181,9 +199,9 @@ mod tests {
 
     use super::*;
     use crate::fs::tests::new_fs;
-    use crate::fs::{Attr, Caller, Wanted};
+    use crate::fs::{Attr, OpenMode, Subject};
 
-    const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+    const CALLER: Subject = Subject::process(0, 0, 1);
     const ROUNDS: u32 = 400;
 
     fn mkdir(fs: &Fs, parent: Inode, name: &str) -> Inode {
@@ -191,7 +209,7 @@ mod tests {
     }
 
     fn create(fs: &Fs, parent: Inode, name: &str) -> Attr {
-        let how = (Wanted::BOTH, true);
+        let how = (OpenMode::READ_WRITE, true);
         let (made, _) = fs.create(parent, OsStr::new(name), 0o600, how, &CALLER).unwrap();
         fs.release(made.attr.inode).unwrap();
         made.attr
@@ -240,7 +258,7 @@ mod tests {
                     fs.places.close_dirs();
                     assert_eq!(fs.getattr(file).unwrap().inode, file);
                     fs.getattr(below).unwrap();
-                    let handle = fs.open(file, Wanted::READ, &CALLER).unwrap();
+                    let handle = fs.open(file, OpenMode::READ, &CALLER).unwrap();
                     fs.forget_opener(handle);
                     fs.release(file).unwrap();
                     let found = fs.lookup(below, OsStr::new("there")).unwrap();

@@ -310,14 +310,14 @@ mod tests {
     use std::fs::{create_dir, rename};
 
     use crate::fs::tests::new_fs;
-    use crate::fs::{Caller, FsError, Inode};
+    use crate::fs::{FsError, Inode, Subject};
 
     #[test]
     fn a_circle_of_directories_is_an_error() {
         let (vault, fs) = new_fs();
-        let caller = Caller { uid: 0, gid: 0, pid: 1 };
+        let subject = Subject::process(0, 0, 1);
         let mkdir = |parent, name: &str| {
-            fs.mkdir(parent, OsStr::new(name), 0o700, &caller).unwrap().attr.inode
+            fs.mkdir(parent, OsStr::new(name), 0o700, &subject).unwrap().attr.inode
         };
         let a = mkdir(Inode::ROOT, "a");
         let b = mkdir(a, "b");

@@ -7,8 +7,9 @@ use rustix::io::Errno;
 
 use super::change::{Change, Origin, Time, timestamps};
 use super::open_files::open_file::OpenFile;
+use crate::fs::access::authorize::FileOperation;
 use crate::fs::namespace::at_path::Place;
-use crate::fs::{Attr, Caller, Fs, FsError, Inode, Wanted};
+use crate::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
 
 /// What an attribute is changed through: a name, or the open file itself.
 pub enum Target<'a> {
@@ -22,7 +23,12 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says; [`FsError::Denied`] and [`FsError::File`] where the length
     /// can't be changed.
-    pub fn setattr(&self, inode: Inode, change: &Change, caller: &Caller) -> Result<Attr, FsError> {
+    pub fn setattr(
+        &self,
+        inode: Inode,
+        change: &Change,
+        subject: &Subject,
+    ) -> Result<Attr, FsError> {
         // After each removal the kernel writes back the times of what it removed.
         if let Some(left) = self.nodes.left(inode).filter(|left| change.keeps(left)) {
             return Ok(left);
@@ -30,29 +36,16 @@ impl Fs {
         if let Some(size) = change.size {
             let file = self.acquire(inode, true)?;
             let may = match change.through {
-                _ if self.is_cut_of_lost(caller) => Ok(()),
+                _ if self.is_cut_of_lost(subject) => Ok(()),
                 Some(handle) => self.may_still_write(inode, handle, Origin::Program),
                 None => {
-                    let wanted = Wanted { empty: size == 0, ..Wanted::WRITE };
-                    let may = self
-                        .may_open(inode, &file, wanted, caller)
-                        .and_then(|()| self.require_key(inode, &file, wanted, caller));
-                    match may {
-                        // The rest of an open, which was recorded.
-                        Ok(())
-                            if self.trail().is_some()
-                                && wanted.empty
-                                && self.is_rest_of_open(inode, caller) =>
-                        {
-                            Ok(())
-                        }
-                        may => self.record_open("truncate", (inode, &file), wanted, caller, may),
-                    }
+                    let mode = OpenMode { empty: size == 0, ..OpenMode::WRITE };
+                    self.authorize(FileOperation::Truncate, &file, mode, subject)
                 }
             };
             let same = size == file.len();
             let before = file.stat();
-            let cut = may.and_then(|()| self.cut(inode, &file, change, caller));
+            let cut = may.and_then(|()| self.cut(inode, &file, change, subject));
             if cut.is_ok() {
                 let mut times = *change;
                 if same && change.through.is_some() {
@@ -77,7 +70,7 @@ impl Fs {
         }
         if change.is_empty() {
             // This is what arrives of a chown that names neither owner nor group.
-            self.drop_privilege_bits(inode, caller)?;
+            self.drop_privilege_bits(inode, subject)?;
         }
         let change = &match inode {
             Inode::ROOT => self.change_root(change)?,
@@ -122,9 +115,9 @@ impl Fs {
         inode: Inode,
         file: &OpenFile,
         change: &Change,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<(), FsError> {
-        if self.is_cut_of_lost(caller) {
+        if self.is_cut_of_lost(subject) {
             file.cut_to_written();
             return Ok(());
         }
@@ -134,22 +127,22 @@ impl Fs {
         let rest = Change { size: None, atime: None, mtime: None, ..*change };
         if !rest.is_empty() {
             file.change(&rest, || self.apply(&Target::File(file.backing().as_fd()), &rest))?;
-        } else if !caller.is_root() {
-            self.drop_privilege_bits(inode, caller)?;
+        } else if !subject.is_root() {
+            self.drop_privilege_bits(inode, subject)?;
         }
         self.in_file(inode, file.truncate(change.size.unwrap_or_default()))
     }
 
-    /// Takes suid off a file whose content or owner `caller` changed; and sgid where the group may
+    /// Takes suid off a file whose content or owner `subject` changed; and sgid where the group may
     /// execute, or the caller is not of the group (as Linux does, fs/attr.c).
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn drop_privilege_bits(&self, inode: Inode, caller: &Caller) -> Result<(), FsError> {
+    pub fn drop_privilege_bits(&self, inode: Inode, subject: &Subject) -> Result<(), FsError> {
         let attr = self.getattr(inode)?;
         let mut dropped = attr.mode & !0o4000;
         let keeps_group = attr.mode & 0o010 == 0
-            && (caller.is_root() || attr.mode & 0o2000 == 0 || caller.is_in_group(attr.gid));
+            && (subject.is_root() || attr.mode & 0o2000 == 0 || subject.is_in_group(attr.gid));
         if !keeps_group {
             dropped &= !0o2000;
         }

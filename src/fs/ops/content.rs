@@ -169,12 +169,12 @@ mod tests {
 
     use super::*;
     use crate::fs::tests::new_fs;
-    use crate::fs::{Caller, Wanted};
+    use crate::fs::{OpenMode, Subject};
 
-    const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+    const CALLER: Subject = Subject::process(0, 0, 1);
 
     pub(in crate::fs) fn create(fs: &Fs, name: &str) -> (Inode, Handle) {
-        let how = (Wanted::BOTH, true);
+        let how = (OpenMode::READ_WRITE, true);
         let (made, handle) = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &CALLER).unwrap();
         (made.attr.inode, handle)
     }

@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use crate::fs::access::authorize::FileOperation;
 use crate::fs::ops::change::Origin;
-use crate::fs::{Caller, Fs, FsError, Inode, Wanted};
+use crate::fs::{Fs, FsError, Inode, OpenMode, Subject};
 
 /// What is told how far [`Fs::copy`] has come.
 pub trait CopyProgress {
@@ -32,21 +33,12 @@ impl Fs {
         (from, from_offset): (Inode, u64),
         (to, to_offset): (Inode, u64),
         len: u64,
-        caller: &Caller,
+        subject: &Subject,
         progress: &impl CopyProgress,
     ) -> Result<u64, FsError> {
         let (source, target) = (self.opened(from)?, self.opened(to)?);
-        for (inode, file, wanted) in [(from, &source, Wanted::READ), (to, &target, Wanted::WRITE)] {
-            let may = match wanted.write {
-                false => self.may_open(inode, file, wanted, caller),
-                true => self.may_fill(inode, file, caller),
-            };
-            let may = may.and_then(|()| self.require_key(inode, file, wanted, caller));
-            // One that is allowed is of what was recorded when it was opened.
-            if may.is_err() {
-                self.record_open("copy_file_range", (inode, file), wanted, caller, may)?;
-            }
-        }
+        self.authorize(FileOperation::CopySource, &source, OpenMode::READ, subject)?;
+        self.authorize(FileOperation::CopyTarget, &target, OpenMode::WRITE, subject)?;
         if let Err(errno) = source.note_access() {
             log::debug!("inode {}: its time of access: {errno}", from.0);
         }
@@ -63,10 +55,10 @@ impl Fs {
                     return Ok(0);
                 }
                 if copied == 0 {
-                    self.content_changed(to, caller)?;
+                    self.content_changed(to, subject)?;
                 }
                 let at = to_offset + copied;
-                self.write_unsynced(caller.is_root(), to, at, &chunk, Origin::Program)?;
+                self.write_unsynced(subject.is_root(), to, at, &chunk, Origin::Program)?;
                 Ok(chunk.len() as u64)
             });
             match done {
@@ -94,8 +86,8 @@ impl Fs {
     pub(in crate::fs) fn content_changed(
         &self,
         inode: Inode,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<(), FsError> {
-        if caller.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, caller) }
+        if subject.is_root() { Ok(()) } else { self.drop_privilege_bits(inode, subject) }
     }
 }

@@ -11,7 +11,7 @@ use crate::fs::descriptors;
 use crate::fs::namespace::at_path::Place;
 use crate::fs::namespace::lookup::Entry;
 use crate::fs::namespace::resolver;
-use crate::fs::{Caller, Fs, FsError, Handle, Inode, Wanted};
+use crate::fs::{Fs, FsError, Handle, Inode, OpenMode, Subject};
 
 impl Fs {
     /// Makes an empty file and opens it.
@@ -23,17 +23,14 @@ impl Fs {
         parent: Inode,
         name: &OsStr,
         mode: u32,
-        (wanted, exclusive): (Wanted, bool),
-        caller: &Caller,
+        (wanted, exclusive): (OpenMode, bool),
+        subject: &Subject,
     ) -> Result<(Entry, Handle), FsError> {
         let place = self.place(parent, name)?;
         let _held = self.hold_alone(parent, &place);
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
-        let may = self
-            .may_create(parent, name, key, wanted, caller)
-            .and_then(|()| Ok(self.vault.context().require_enabled(key)?));
-        self.record_refused("create", || self.path_in(parent, name), || caller.who(), may)?;
+        self.authorize_create((parent, name), key, wanted, subject)?;
         self.trail_admits()?;
         let created = match create_file(&place, mode) {
             Err(errno) if descriptors::are_short(errno) => {
@@ -47,7 +44,7 @@ impl Fs {
                 let made = Made::new(&place, AtFlags::empty());
                 let stat = || self.places.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
                 let mut found = stat()?;
-                if self.give_to(caller, (&place, fd.as_fd()), &found.0)? {
+                if self.give_to(subject, (&place, fd.as_fd()), &found.0)? {
                     found = stat()?;
                 }
                 let (stat, backing) = found;
@@ -58,7 +55,7 @@ impl Fs {
                     attr.blocks = file.told_blocks().tell(attr.blocks);
                 }
                 file.choose_key(key);
-                let recorded = self.record_create((parent, name), &file, key, wanted, caller);
+                let recorded = self.record_create((parent, name), &file, key, wanted, subject);
                 drop(file);
                 if let Err(error) = recorded {
                     // What is told is why it was not made.
@@ -68,9 +65,7 @@ impl Fs {
                 made.keep();
                 let link = self.link_to(parent, &place);
                 let generation = self.nodes.remember(&attr, backing, link);
-                let handle = self
-                    .handles
-                    .open(attr.inode, wanted, caller, || self.asker(caller.uid, caller.gid));
+                let handle = self.handles.open(attr.inode, wanted, subject);
                 Ok((Entry { attr, generation }, handle))
             }
             // The kernel did not find it, and so has not asked its mode: it is to look again.
@@ -89,7 +84,7 @@ impl Fs {
         name: &OsStr,
         mode: u32,
         rdev: u32,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<Entry, FsError> {
         let kind = match FileType::from_raw_mode(mode) {
             FileType::Unknown => FileType::RegularFile,
@@ -97,11 +92,9 @@ impl Fs {
         };
         if kind == FileType::RegularFile {
             let key = self.key_of_dir(parent)?;
-            let unopened = Wanted { read: false, write: false, empty: false };
-            let may = self.may_create(parent, name, key, unopened, caller);
-            self.record_refused("mknod", || self.path_in(parent, name), || caller.who(), may)?;
+            self.authorize_mknod((parent, name), key, subject)?;
         }
-        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
+        self.make(parent, name, subject, AtFlags::empty(), |dir, name| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::mknodat(dir, name, kind, mode, rdev.into())
         })
@@ -116,9 +109,9 @@ impl Fs {
         parent: Inode,
         name: &OsStr,
         mode: u32,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, AtFlags::REMOVEDIR, |dir, name| {
+        self.make(parent, name, subject, AtFlags::REMOVEDIR, |dir, name| {
             let mode = Mode::from_raw_mode(mode & 0o7777);
             rustix::fs::mkdirat(dir, name, mode)
         })
@@ -133,9 +126,9 @@ impl Fs {
         parent: Inode,
         name: &OsStr,
         target: &OsStr,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<Entry, FsError> {
-        self.make(parent, name, caller, AtFlags::empty(), |dir, name| {
+        self.make(parent, name, subject, AtFlags::empty(), |dir, name| {
             rustix::fs::symlinkat(target, dir, name)
         })
     }
@@ -149,12 +142,11 @@ impl Fs {
         inode: Inode,
         parent: Inode,
         name: &OsStr,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<Entry, FsError> {
         let to = self.place(parent, name)?;
         let (from, held) = self.held_place_and(inode, (parent, &to))?;
-        let may = self.may_link((inode, &from), (parent, name), caller);
-        self.record_refused("link", || self.path_in(parent, name), || caller.who(), may)?;
+        self.authorize_link((inode, &from), (parent, name), subject)?;
         let from = self.itself(inode, from)?;
         let links = self.hold_links(inode);
         // With the old name taken away, this is a move.
@@ -174,13 +166,13 @@ impl Fs {
         &self,
         parent: Inode,
         name: &OsStr,
-        caller: &Caller,
+        subject: &Subject,
         undo: AtFlags,
         make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
     ) -> Result<Entry, FsError> {
         let place = self.place(parent, name)?;
         let _held = self.hold_alone(parent, &place);
-        match self.owner_of_new(&place, caller)? {
+        match self.owner_of_new(&place, subject)? {
             None => make(place.dir(), place.name())?,
             Some(owner) => self.make_for(owner, &place, undo, make)?,
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use rustix::io::Errno;
 
 use crate::fs::ops::open_files::open_file::OpenFile;
-use crate::fs::{Caller, Fs, FsError, Handle, Inode};
+use crate::fs::{Fs, FsError, Handle, Inode, Subject};
 use crate::store::FileError;
 
 impl Fs {
@@ -17,8 +17,8 @@ impl Fs {
     }
 
     /// Whether a request is one of [`Fs::cuts_what_was_lost`].
-    pub fn is_cut_of_lost(&self, caller: &Caller) -> bool {
-        caller.pid != 0 && caller.pid == self.cutter.load(Ordering::Relaxed)
+    pub fn is_cut_of_lost(&self, subject: &Subject) -> bool {
+        subject.pid != 0 && subject.pid == self.cutter.load(Ordering::Relaxed)
     }
 
     /// Whether an open file is longer than what was written of it, or than it would be with a write

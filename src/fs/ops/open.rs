@@ -4,10 +4,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::fs::access::authorize::FileOperation;
 use crate::fs::descriptors;
 use crate::fs::ops::change::Change;
 use crate::fs::ops::open_files::open_file::OpenFile;
-use crate::fs::{Caller, Fs, FsError, Handle, Inode, Wanted};
+use crate::fs::{Fs, FsError, Handle, Inode, OpenMode, Subject};
 
 impl Fs {
     /// Opens a file for one more user, and empties it if that is wanted; [`Fs::release`] ends that.
@@ -15,31 +16,30 @@ impl Fs {
     /// # Errors
     /// [`FsError::Denied`]; [`FsError::File`] for a size that no sealed file has; what the backing
     /// filesystem says.
-    pub fn open(&self, inode: Inode, wanted: Wanted, caller: &Caller) -> Result<Handle, FsError> {
+    pub fn open(
+        &self,
+        inode: Inode,
+        wanted: OpenMode,
+        subject: &Subject,
+    ) -> Result<Handle, FsError> {
         let file = self.acquire(inode, wanted.changes())?;
         if wanted.write {
             file.told_blocks().expect_writes();
         }
-        let opened = self
-            .may_open(inode, &file, wanted, caller)
-            .and_then(|()| self.require_key(inode, &file, wanted, caller));
-        let opened = self.record_open("open", (inode, &file), wanted, caller, opened);
-        let emptied = opened.and_then(|()| match wanted.empty {
-            true => {
-                let ctime = Some(SystemTime::now());
-                let change = Change { size: Some(0), ctime, ..Change::default() };
-                self.cut(inode, &file, &change, caller)?;
-                file.change(&change, || Ok(()))
+        let opened = self.authorize(FileOperation::Open, &file, wanted, subject).and_then(|()| {
+            if !wanted.empty {
+                return Ok(());
             }
-            false => Ok(()),
+            let ctime = Some(SystemTime::now());
+            let change = Change { size: Some(0), ctime, ..Change::default() };
+            self.cut(inode, &file, &change, subject)?;
+            file.change(&change, || Ok(()))
         });
         drop(file);
-        match emptied {
-            Ok(()) => {
-                Ok(self.handles.open(inode, wanted, caller, || self.asker(caller.uid, caller.gid)))
-            }
+        match opened {
+            Ok(()) => Ok(self.handles.open(inode, wanted, subject)),
             Err(error) => {
-                // What is told is why it can't be used.
+                // The caller learns of the first error.
                 let _ = self.open.release(inode);
                 Err(error)
             }

@@ -6,7 +6,7 @@ use rustix::fs::Stat;
 
 use super::attrs::Target;
 use crate::fs::namespace::at_path::Place;
-use crate::fs::{Caller, Fs, FsError};
+use crate::fs::{Fs, FsError, Subject};
 
 /// To whom something new belongs.
 #[derive(Debug, Clone, Copy)]
@@ -25,11 +25,11 @@ impl Fs {
     /// What the backing filesystem says.
     pub(in crate::fs) fn give_to(
         &self,
-        caller: &Caller,
+        subject: &Subject,
         (place, fd): (&Place, BorrowedFd<'_>),
         made: &Stat,
     ) -> Result<bool, FsError> {
-        let Some(owner) = self.owner_of_new(place, caller)? else { return Ok(false) };
+        let Some(owner) = self.owner_of_new(place, subject)? else { return Ok(false) };
         let uid = (made.st_uid != owner.uid).then_some(owner.uid);
         let gid = (made.st_gid != owner.gid).then_some(owner.gid);
         if uid.is_none() && gid.is_none() {
@@ -44,7 +44,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// To whom belongs what `caller` makes at `place`, where that is another than the kernel below
+    /// To whom belongs what `subject` makes at `place`, where that is another than the kernel below
     /// gives it to.
     ///
     /// # Errors
@@ -52,20 +52,20 @@ impl Fs {
     pub(in crate::fs) fn owner_of_new(
         &self,
         place: &Place,
-        caller: &Caller,
+        subject: &Subject,
     ) -> rustix::io::Result<Option<Owner>> {
-        let uid = caller.uid;
+        let uid = subject.uid;
         // The vault's own directory passes nothing on for the mount's root.
         let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
         if let Some(root) = root.filter(|root| root.mode & 0o2000 != 0) {
             return Ok(Some(Owner { uid, gid: root.gid, passes_on: true }));
         }
-        if uid == self.euid && caller.gid == self.egid {
+        if uid == self.euid && subject.gid == self.egid {
             return Ok(None);
         }
         let dir = rustix::fs::fstat(place.dir())?;
         Ok(Some(match dir.st_mode & 0o2000 {
-            0 => Owner { uid, gid: caller.gid, passes_on: false },
+            0 => Owner { uid, gid: subject.gid, passes_on: false },
             _ => Owner { uid, gid: dir.st_gid, passes_on: true },
         }))
     }

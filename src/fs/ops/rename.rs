@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use rustix::fs::{FileType, RenameFlags, Stat};
 
 use crate::fs::access::naming::Renamed;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Inode, Subject};
 
 impl Fs {
     /// Moves `name` in `parent` to `new_name` in `new_parent`, replacing what is there, unless
@@ -20,7 +20,7 @@ impl Fs {
         new_parent: Inode,
         new_name: &OsStr,
         flags: RenameFlags,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<Option<Inode>, FsError> {
         let known = RenameFlags::NOREPLACE | RenameFlags::EXCHANGE;
         if flags.intersects(!known) {
@@ -31,13 +31,12 @@ impl Fs {
         let moved = from.stat()?;
         let replaced = to.stat().ok();
         let exchange = flags.contains(RenameFlags::EXCHANGE);
-        let may = self.may_rename(
+        self.authorize_rename(
             &Renamed { parent, name, place: &from, stat: Some(&moved) },
             &Renamed { parent: new_parent, name: new_name, place: &to, stat: replaced.as_ref() },
-            exchange,
-            caller,
-        );
-        self.record_refused("rename", || self.path_in(parent, name), || caller.who(), may)?;
+            flags,
+            subject,
+        )?;
         let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let any_dir = is_dir(&moved) || replaced.as_ref().is_some_and(is_dir);
         // What can fail does so before the names have moved.

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use crate::fs::ops::change::Origin;
 use crate::fs::ops::open_files::open_file::OpenFile;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::store::{FileError, Vault};
 use crate::sys;
 
@@ -41,11 +41,11 @@ impl Fs {
         offset: u64,
         len: u64,
         how: Allocate,
-        caller: &Caller,
+        subject: &Subject,
     ) -> Result<(), FsError> {
         let file = self.opened(inode)?;
         self.choose_key(inode, &file)?;
-        let by_root = caller.is_root();
+        let by_root = subject.is_root();
         let reserve = |extend| {
             self.with_room(by_root, || {
                 self.require_room(&file, (offset, len), by_root)?;
@@ -64,7 +64,7 @@ impl Fs {
         };
         self.in_file(inode, allocated)?;
         file.end_change(Origin::Program);
-        self.content_changed(inode, caller)
+        self.content_changed(inode, subject)
     }
 
     /// The backing filesystem's space, and how long a name may be.

@@ -9,7 +9,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::fs::namespace::assignments::is_own;
-use crate::fs::{Caller, Fs, FsError, Inode};
+use crate::fs::{Fs, FsError, Inode, Subject};
 
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const LONGEST: usize = 65536;
@@ -70,13 +70,13 @@ impl Fs {
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn listxattr(&self, inode: Inode, caller: &Caller) -> Result<Vec<u8>, FsError> {
+    pub fn listxattr(&self, inode: Inode, subject: &Subject) -> Result<Vec<u8>, FsError> {
         let stored = self.on_target(inode, |target| target.list())?;
         let names = || stored.split(|&byte| byte == 0).filter(|name| !name.is_empty());
         let shown = |name: &&[u8]| {
             !name.starts_with(ACL)
                 && !is_own(OsStr::from_bytes(name))
-                && (caller.is_root() || !name.starts_with(TRUSTED))
+                && (subject.is_root() || !name.starts_with(TRUSTED))
         };
         let capability = names().any(|name| name == STORED_CAPABILITY.as_bytes())
             && names().all(|name| name != CAPABILITY.as_bytes());

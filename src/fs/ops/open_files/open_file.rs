@@ -129,6 +129,11 @@ impl OpenFile {
         }
     }
 
+    /// Its inode.
+    pub fn inode(&self) -> Inode {
+        self.inode
+    }
+
     /// What the kernel was told of its space.
     pub fn told_blocks(&self) -> &ToldBlocks {
         &self.told_blocks
