@@ -5,5 +5,7 @@ pub mod recover;
 pub mod references;
 pub mod rewrap;
 pub mod rewrap_runs;
+pub mod tally;
 pub mod verify;
+pub mod visit;
 pub mod walk;

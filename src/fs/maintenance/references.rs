@@ -1,19 +1,18 @@
 //! Which files a version of a master key wraps.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
-use rustix::io::Errno;
 
-use super::verify::{Failure, Progress, failure};
+use super::tally::{FileFailure, Progress};
 use super::walk::Visited;
 use crate::format::{KeyVersion, MasterKeyId};
-use crate::fs::{Fs, FsError};
+use crate::fs::ops::open_files::open_file::in_some_file;
+use crate::fs::{Fs, FsError, Inode};
 use crate::store::{Access, OWN_DIR, VaultError, WrappedBy};
 
 /// Paths that [`References::some`] names at most.
-const SOME: usize = 10;
+const MAX_PATHS: usize = 10;
 
 /// What [`Fs::references`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub struct References {
     /// The paths of some of them, ten at most; `.atrest` for the vault's own key.
     pub some: Vec<PathBuf>,
     /// Files and directories that could not be read, so that nobody knows.
-    pub unreadable: Vec<Failure>,
+    pub unreadable: Vec<FileFailure>,
 }
 
 impl References {
@@ -47,95 +46,67 @@ impl Fs {
         version: impl Into<Option<KeyVersion>>,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<References, VaultError> {
-        let mut tally = Tally {
-            wanted: (*key, version.into()),
-            found: References::default(),
-            counted: HashSet::new(),
-        };
+        let wanted = Wanted { key: *key, version: version.into(), found: Mutex::default() };
         let description = self.vault.description();
-        if tally.is_wanted((description.key, description.key_version)) {
-            tally.note(|| PathBuf::from(OWN_DIR));
+        if wanted.has((description.key, description.key_version)) {
+            wanted.add(|| PathBuf::from(OWN_DIR));
         }
-        let tally = Mutex::new(tally);
-        let count = self.counter(Path::new(""), progress)?;
+        let tally = self.tally(Path::new(""), progress)?;
+        let add = |by: Result<(Inode, Option<WrappedBy>), FsError>, path: &dyn Fn() -> PathBuf| {
+            if let Some((inode, Some(by))) = tally.done(by, path)
+                && wanted.has(by)
+                && tally.count(inode)
+            {
+                wanted.add(path);
+            }
+        };
         self.each_file_even_moved(
-            &|visited, look| {
-                let by = self.wrapped_by(visited);
-                tally.lock().add(by, || visited.path());
-                count.look(look)
+            &|visited, pass| {
+                add(self.wrapped_by(visited), &|| visited.path());
+                tally.advance(pass)
             },
-            &|path, error| tally.lock().found.unreadable.push(failure(path, &error)),
+            &|path, error| tally.fail(path, &error),
         )?;
-        count.finish()?;
+        tally.require_end()?;
         // After the walk: what is unlinked while it runs is reached by this alone.
-        let opened = self.open.each(|_, file| {
-            let by = file.wrapped_by();
-            by.map_err(|error| FsError::File { path: PathBuf::new(), error })
-        });
-        for (inode, by) in opened {
-            let by = by.map(|by| (inode.0, by));
-            tally.lock().add(by, || self.places.path(&self.nodes, inode));
+        for (inode, by) in self.open.each(|_, file| in_some_file(file.wrapped_by())) {
+            let path = || self.places.path(&self.nodes, inode);
+            add(by.map(|by| (inode, by)), &path);
         }
-        let found = tally.into_inner().finish();
+        let unreadable = tally.into_failures();
+        let found = References { unreadable, ..wanted.found.into_inner() };
         if found.none() {
             self.vault.sync()?;
         }
         Ok(found)
     }
 
-    /// The inode of what the walk came by, and what wraps its key.
-    fn wrapped_by(&self, visited: &Visited<'_>) -> Result<(u64, Option<WrappedBy>), FsError> {
-        self.on_visited(visited, Access::ReadOnly, |file, stat| {
-            let by = file.wrapped_by();
-            let by = by.map_err(|error| FsError::File { path: PathBuf::new(), error })?;
-            Ok((self.places.inode(stat)?.0, by))
+    /// The inode of what the walk visits, and what wraps its key.
+    fn wrapped_by(&self, visited: &Visited<'_>) -> Result<(Inode, Option<WrappedBy>), FsError> {
+        self.on_visited(visited, Access::ReadOnly, |file, _| {
+            Ok((file.inode(), in_some_file(file.wrapped_by())?))
         })
     }
 }
 
-/// What was found so far.
-struct Tally {
-    /// Which version of which key; all of them where none is named.
-    wanted: (MasterKeyId, Option<KeyVersion>),
-    found: References,
-    /// Inodes that were counted: a file may have several names, and may be come by twice.
-    counted: HashSet<u64>,
+/// The version of a key that is looked for, and the files found so far.
+struct Wanted {
+    key: MasterKeyId,
+    /// All versions where none is named.
+    version: Option<KeyVersion>,
+    found: Mutex<References>,
 }
 
-impl Tally {
-    fn is_wanted(&self, (key, version): WrappedBy) -> bool {
-        let (wanted, of) = self.wanted;
-        key == wanted && of.is_none_or(|of| of == version)
+impl Wanted {
+    fn has(&self, (key, version): WrappedBy) -> bool {
+        key == self.key && self.version.is_none_or(|wanted| wanted == version)
     }
 
-    fn add(
-        &mut self,
-        by: Result<(u64, Option<WrappedBy>), FsError>,
-        path: impl FnOnce() -> PathBuf,
-    ) {
-        match by {
-            Ok((inode, by)) => {
-                if by.is_some_and(|by| self.is_wanted(by)) && self.counted.insert(inode) {
-                    self.note(path);
-                }
-            }
-            // Gone, or moved and so come by elsewhere.
-            Err(FsError::Backing(Errno::NOENT) | FsError::Stale) => {}
-            Err(error) => self.found.unreadable.push(failure(&path(), &error)),
+    fn add(&self, path: impl FnOnce() -> PathBuf) {
+        let mut found = self.found.lock();
+        found.count += 1;
+        if found.some.len() < MAX_PATHS {
+            found.some.push(path());
         }
-    }
-
-    fn note(&mut self, path: impl FnOnce() -> PathBuf) {
-        self.found.count += 1;
-        if self.found.some.len() < SOME {
-            self.found.some.push(path());
-        }
-    }
-
-    fn finish(self) -> References {
-        let mut found = self.found;
-        found.unreadable.sort_by(|a, b| a.path.cmp(&b.path));
-        found.unreadable.dedup_by(|a, b| a.path == b.path);
-        found
     }
 }

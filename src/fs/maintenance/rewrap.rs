@@ -1,17 +1,15 @@
 //! Bringing every wrapped key to the newest version of a master key.
 
-use std::collections::HashSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::fs::Stat;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::verify::{Failure, Look, Progress, failure};
+use super::tally::{FileFailure, Pass, Progress};
 use crate::format::{FileId, MasterKeyId};
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError};
@@ -41,7 +39,7 @@ pub struct RewrapSummary {
     /// Files without content, which have no key.
     pub empty: u64,
     /// Files that could not be rewrapped, by path.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<FileFailure>,
 }
 
 impl Fs {
@@ -64,43 +62,47 @@ impl Fs {
             return Err(Errno::ROFS.into());
         }
         let _run = self.rewraps.begin();
-        let tally = Mutex::new(Tally { dry_run: how.dry_run, ..Tally::default() });
+        let counts = Counts { dry_run: how.dry_run, summary: Mutex::default() };
         // First, because what is the matter with a master key is so for all files.
         if self.rewrap_vault_key(how)? {
-            tally.lock().summary.rewrapped += 1;
+            counts.summary.lock().rewrapped += 1;
         }
         let pace = how.rate.map(Pace::new);
         let one = |file: &OpenFile, path: &dyn Fn() -> PathBuf| {
             self.rewrap_file(file, how, pace.as_ref(), path)
         };
         let access = if how.dry_run { Access::ReadOnly } else { Access::ReadWrite };
-        let count = self.counter(Path::new(""), progress)?;
+        let tally = self.tally(Path::new(""), progress)?;
         self.each_file_even_moved(
-            &|visited, look| {
+            &|visited, pass| {
                 let done = self.on_visited(visited, access, |file, stat| {
-                    Ok((one(file, &|| visited.path())?, *stat))
+                    Ok((one(file, &|| visited.path())?, file.inode(), stat.st_nlink))
                 });
-                tally.lock().add(look, done, || visited.path());
-                count.look(look)
+                if let Some((done, inode, names)) = tally.done(done, || visited.path()) {
+                    let is_first = pass == Pass::Initial && (names <= 1 || tally.count(inode));
+                    counts.add(done, is_first);
+                }
+                tally.advance(pass)
             },
-            &|path, error| tally.lock().summary.failed.push(failure(path, &error)),
+            &|path, error| tally.fail(path, &error),
         )?;
-        count.finish()?;
-        // Files without a name are reached by no walk. Those that were unlinked after it came by
-        // are there once more.
+        tally.require_end()?;
+        // Files without a name are reached by no walk. Those that were unlinked after it visited them
+        // are counted once more.
         let opened = self.open.each(|inode, file| {
             let path = || self.places.path(&self.nodes, inode);
-            Ok((one(file, &path)?, rustix::fs::fstat(file.backing())?))
+            Ok((one(file, &path)?, rustix::fs::fstat(file.backing())?.st_nlink))
         });
         for (inode, done) in opened {
-            let nameless = done.as_ref().is_ok_and(|(_, stat)| stat.st_nlink == 0);
-            let look = if nameless { Look::First } else { Look::Again };
-            tally.lock().add(look, done, || self.places.path(&self.nodes, inode));
+            let path = || self.places.path(&self.nodes, inode);
+            if let Some((done, names)) = tally.done(done, path) {
+                counts.add(done, names == 0);
+            }
         }
         if !how.dry_run {
             self.vault.sync()?;
         }
-        Ok(tally.into_inner().finish())
+        Ok(RewrapSummary { failed: tally.into_failures(), ..counts.summary.into_inner() })
     }
 
     fn rewrap_vault_key(&self, how: &Rewrap) -> Result<bool, VaultError> {
@@ -162,43 +164,21 @@ fn rewrap(file: &OpenFile, how: &Rewrap, pace: Option<&Pace>) -> Result<Rewrappe
 }
 
 /// The summary in the making.
-#[derive(Default)]
-struct Tally {
-    summary: RewrapSummary,
-    /// What was come by twice was not written the first time.
+struct Counts {
+    /// A file that is visited twice was not written the first time.
     dry_run: bool,
-    /// Files of several names that were counted.
-    counted: HashSet<(u64, u64)>,
+    summary: Mutex<RewrapSummary>,
 }
 
-impl Tally {
-    fn add(
-        &mut self,
-        look: Look,
-        done: Result<(Rewrapped, Stat), FsError>,
-        path: impl FnOnce() -> PathBuf,
-    ) {
-        let (done, stat) = match done {
-            Ok(done) => done,
-            // Gone, or moved and so come by elsewhere.
-            Err(FsError::Backing(Errno::NOENT) | FsError::Stale) => return,
-            Err(error) => return self.summary.failed.push(failure(&path(), &error)),
-        };
-        let first = look == Look::First
-            && (stat.st_nlink <= 1 || self.counted.insert((stat.st_dev, stat.st_ino)));
+impl Counts {
+    fn add(&self, done: Rewrapped, is_first: bool) {
+        let mut summary = self.summary.lock();
         match done {
-            Rewrapped::Done if first || !self.dry_run => self.summary.rewrapped += 1,
-            Rewrapped::AlreadyNew if first => self.summary.already_new += 1,
-            Rewrapped::Empty if first => self.summary.empty += 1,
+            Rewrapped::Done if is_first || !self.dry_run => summary.rewrapped += 1,
+            Rewrapped::AlreadyNew if is_first => summary.already_new += 1,
+            Rewrapped::Empty if is_first => summary.empty += 1,
             Rewrapped::Done | Rewrapped::AlreadyNew | Rewrapped::Empty => {}
         }
-    }
-
-    fn finish(self) -> RewrapSummary {
-        let mut summary = self.summary;
-        summary.failed.sort_by(|a, b| a.path.cmp(&b.path));
-        summary.failed.dedup_by(|a, b| a.path == b.path);
-        summary
     }
 }
 
