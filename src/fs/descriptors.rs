@@ -13,7 +13,7 @@ const RESERVE: u64 = 64;
 
 /// Whether one that was just opened is outside the reserve. open(2) gives the lowest number that is
 /// free, so all below it are in use, and no count has to be kept.
-pub fn is_spare(fd: impl AsFd) -> bool {
+pub fn is_outside_reserve(fd: impl AsFd) -> bool {
     /// The first number of the reserve. The limit is the process's, and stays.
     static FIRST: OnceLock<RawFd> = OnceLock::new();
     fd.as_fd().as_raw_fd() < *FIRST.get_or_init(first_reserved)
@@ -24,11 +24,11 @@ pub fn is_spare(fd: impl AsFd) -> bool {
 /// # Errors
 /// ENFILE where it is of the reserve: the caller's own limit, EMFILE, is another one.
 pub fn for_program(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if is_spare(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
+    if is_outside_reserve(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
 }
 
 /// Whether an error says that descriptors are short.
-pub fn are_short(errno: Errno) -> bool {
+pub fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::NFILE | Errno::MFILE)
 }
 

@@ -12,14 +12,14 @@ use rustix::io::Errno;
 
 use super::access::handle::Handles;
 use super::maintenance::reaper::Reaper;
-use super::maintenance::rewrap_runs::Rewraps;
+use super::maintenance::rewrap_runs::RewrapRuns;
 use super::namespace::assignments::Assignments;
 use super::namespace::identities::Identities;
 use super::namespace::key_locks::KeyLocks;
 use super::namespace::moves::Moves;
 use super::namespace::nodes::Nodes;
-use super::namespace::pending_frees::Departing;
-use super::namespace::resolver::Places;
+use super::namespace::pending_frees::PendingFrees;
+use super::namespace::resolver::PathResolver;
 use super::ops::dir_streams::DirStreams;
 use super::ops::open_files::access_times::AccessTimes;
 use super::ops::open_files::change_times::ChangeTimes;
@@ -30,7 +30,7 @@ use crate::store::{FileError, Vault};
 use crate::trail::Trail;
 
 /// Directories that are kept open at most; see [`Fs::new`].
-const MOST_DIRS: usize = 256;
+const MAX_DIRS: usize = 256;
 
 /// A vault as a file system. It is the vault's only user, so what it remembers stays true.
 ///
@@ -51,7 +51,7 @@ const MOST_DIRS: usize = 256;
 #[derive(Debug)]
 pub struct Fs {
     pub(in crate::fs) vault: Vault,
-    pub(in crate::fs) places: Places,
+    pub(in crate::fs) resolver: PathResolver,
     pub(in crate::fs) nodes: Nodes,
     pub(in crate::fs) open: Arc<OpenFiles>,
     pub(in crate::fs) change_times: Arc<ChangeTimes>,
@@ -65,15 +65,15 @@ pub struct Fs {
     pub(in crate::fs) links: KeyLocks,
     pub(in crate::fs) ancestry: RwLock<()>,
     pub(in crate::fs) moves: Moves,
-    pub(in crate::fs) rewraps: Rewraps,
+    pub(in crate::fs) rewraps: RewrapRuns,
     pub(in crate::fs) reaper: Reaper,
-    pub(in crate::fs) departing: Arc<Departing>,
+    pub(in crate::fs) pending_frees: Arc<PendingFrees>,
     pub(in crate::fs) trail: OnceLock<Arc<Trail>>,
     pub(in crate::fs) identities: Identities,
     /// The last open that empties a file and was recorded: the file, the thread, and when.
     pub(in crate::fs) emptying: Mutex<Option<(Inode, u32, Instant)>>,
     /// Files of which the backing filesystem lost something.
-    pub(in crate::fs) unsound: Mutex<HashSet<Inode>>,
+    pub(in crate::fs) not_durable: Mutex<HashSet<Inode>>,
     /// See [`Fs::look_at_space`].
     pub(in crate::fs) scarce: AtomicBool,
     /// See [`Fs::cuts_what_was_lost`].
@@ -93,7 +93,7 @@ impl Fs {
         let open =
             OpenFiles::new(Arc::clone(vault.context()), vault.access(), Arc::clone(&change_times));
         Ok(Self {
-            places: Places::new(&vault, MOST_DIRS)?,
+            resolver: PathResolver::new(&vault, MAX_DIRS)?,
             nodes: Nodes::default(),
             open,
             change_times,
@@ -104,14 +104,14 @@ impl Fs {
             links: KeyLocks::default(),
             ancestry: RwLock::new(()),
             moves: Moves::default(),
-            rewraps: Rewraps::default(),
+            rewraps: RewrapRuns::default(),
             reaper: Reaper::default(),
-            departing: Arc::default(),
+            pending_frees: Arc::default(),
             handles: Handles::default(),
             trail: OnceLock::new(),
             identities: Identities::default(),
             emptying: Mutex::default(),
-            unsound: Mutex::default(),
+            not_durable: Mutex::default(),
             scarce: AtomicBool::new(false),
             cutter: AtomicU32::new(0),
             euid,
@@ -133,7 +133,7 @@ impl Fs {
     pub fn close(&self) -> Result<(), VaultError> {
         let (failed, all_synced) = self.open.finish();
         let mut lost: Vec<Inode> = failed.iter().map(|(inode, _)| *inode).collect();
-        lost.extend(self.unsound.lock().iter());
+        lost.extend(self.not_durable.lock().iter());
         lost.sort();
         lost.dedup();
         if let Some(times) = self.change_times.to_bytes()
@@ -183,15 +183,15 @@ impl Fs {
             {
                 let errno = Errno::from_io_error(&unreported).unwrap_or(Errno::IO);
                 file.failed_syncs.note(errno, self.handles.newest());
-                self.note_unsound(inode, &file);
+                self.note_not_durable(inode, &file);
             }
-            FsError::File { path: self.places.path(&self.nodes, inode), error }
+            FsError::File { path: self.resolver.path(&self.nodes, inode), error }
         })
     }
 
     /// Closes what only saves time.
-    pub(in crate::fs) fn spare_descriptors(&self) {
-        self.places.close_dirs();
+    pub(in crate::fs) fn free_descriptors(&self) {
+        self.resolver.close_dirs();
         self.open.close_unsynced();
     }
 }

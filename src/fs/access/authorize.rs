@@ -80,7 +80,9 @@ impl Fs {
         let is_recorded = || match operation {
             FileOperation::Open => false,
             FileOperation::Truncate => {
-                self.trail().is_some() && mode.empty && self.is_rest_of_open(file.inode(), subject)
+                self.trail().is_some()
+                    && mode.empty
+                    && self.is_truncate_of_recorded_open(file.inode(), subject)
             }
             // The opens of both files were recorded.
             FileOperation::CopySource | FileOperation::CopyTarget => true,

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, RenameFlags, Stat};
 use super::open_mode::OpenMode;
 use super::permission::{DECRYPT, GENERATE, READ_WRITE};
 use crate::format::MasterKeyId;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::store::FileError;
 
@@ -17,7 +17,7 @@ use crate::store::FileError;
 pub struct Renamed<'a> {
     pub parent: Inode,
     pub name: &'a OsStr,
-    pub place: &'a Place,
+    pub at_path: &'a AtPath,
     /// What lies there, if anything does.
     pub stat: Option<&'a Stat>,
 }
@@ -75,7 +75,7 @@ impl Fs {
     /// [`FsError::Denied`]; [`FsError::File`] for a header that can't be read.
     pub(in crate::fs) fn authorize_link(
         &self,
-        (inode, from): (Inode, &Place),
+        (inode, from): (Inode, &AtPath),
         (parent, name): (Inode, &OsStr),
         subject: &Subject,
     ) -> Result<(), FsError> {
@@ -85,7 +85,7 @@ impl Fs {
 
     fn check_link(
         &self,
-        (inode, from): (Inode, &Place),
+        (inode, from): (Inode, &AtPath),
         (parent, name): (Inode, &OsStr),
         subject: &Subject,
     ) -> Result<(), FsError> {
@@ -138,7 +138,7 @@ impl Fs {
         if flags.contains(RenameFlags::EXCHANGE) {
             return self.check_move(to, &new, &old, subject);
         }
-        match to.stat.map(|stat| self.key_at(to.place, stat)) {
+        match to.stat.map(|stat| self.key_at(to.at_path, stat)) {
             Some(Ok(Some(key))) => self.require(subject, GENERATE, Some(key), || vec![new]),
             // What is damaged has nothing to be kept from anybody.
             None | Some(Ok(None) | Err(FsError::File { error: FileError::Integrity(_), .. })) => {
@@ -163,7 +163,7 @@ impl Fs {
         let keys: Vec<_> = match is_dir {
             // Whatever lies in it.
             true => self.vault.context().ring().keys().map(|key| key.id()).collect(),
-            false => self.key_at(what.place, stat)?.into_iter().collect(),
+            false => self.key_at(what.at_path, stat)?.into_iter().collect(),
         };
         keys.into_iter()
             .try_for_each(|key| self.require(subject, DECRYPT, Some(key), || vec![old.into()]))
@@ -183,10 +183,10 @@ impl Fs {
         }
         let ring = self.vault.context().ring();
         let grants = ring.keys().flat_map(|key| key.policy().grants());
-        let mut places = grants.filter_map(|grant| grant.under.as_deref().map(Path::new));
-        places.any(|place| {
-            let below = |path: &Path| is_dir && place.starts_with(path);
-            old.starts_with(place) != new.starts_with(place) || below(old) || below(new)
+        let mut scopes = grants.filter_map(|grant| grant.under.as_deref().map(Path::new));
+        scopes.any(|scope| {
+            let below = |path: &Path| is_dir && scope.starts_with(path);
+            old.starts_with(scope) != new.starts_with(scope) || below(old) || below(new)
         })
     }
 }

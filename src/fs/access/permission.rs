@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Stat};
 
 use crate::format::MasterKeyId;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Subject};
 use crate::keys::Timestamp;
@@ -118,22 +118,22 @@ impl Fs {
         }
     }
 
-    /// The key that the content of what lies at `place` is under; `None` where there is none.
+    /// The key that the content of what lies at `at_path` is under; `None` where there is none.
     pub(in crate::fs) fn key_at(
         &self,
-        place: &Place,
+        at_path: &AtPath,
         stat: &Stat,
     ) -> Result<Option<MasterKeyId>, FsError> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
             return Ok(None);
         }
-        let (fd, writable, stat) = self.open.open_found(place, Access::ReadOnly)?;
-        let inode = self.places.inode(&stat)?;
+        let (fd, writable, stat) = self.open.open_found(at_path, Access::ReadOnly)?;
+        let inode = self.resolver.inode(&stat)?;
         let file = self.open.acquire_found(inode, fd, writable)?;
         let key = file.wrapped_by();
         drop(file);
         let released = self.open.release(inode);
-        let in_place = |error: FileError| FsError::File { path: place.name().into(), error };
+        let in_place = |error: FileError| FsError::File { path: at_path.name().into(), error };
         let key = key.map_err(in_place)?.map(|(key, _)| key);
         released.map_err(in_place).map(|()| key)
     }

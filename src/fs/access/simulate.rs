@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::open_mode::OpenMode;
 use crate::format::MasterKeyId;
 use crate::fs::maintenance::walk::open_dir;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Fs, FsError};
 use crate::keys::policy::{Action, Decision, Subject};
 use crate::keys::{KeyState, Timestamp};
@@ -69,8 +69,8 @@ impl Fs {
             Operation::Write => OpenMode::WRITE,
             Operation::Create => OpenMode { empty: true, ..OpenMode::WRITE },
         };
-        let (place, of_dir) = self.moves.follow(|| self.descend(path))?;
-        let stat = match place.stat() {
+        let (at_path, of_dir) = self.moves.follow(|| self.descend(path))?;
+        let stat = match at_path.stat() {
             Err(Errno::NOENT) if operation == Operation::Create => None,
             stat => Some(stat?),
         };
@@ -79,7 +79,7 @@ impl Fs {
             return Err(Errno::ISDIR.into());
         }
         let content = match stat.filter(|_| !wanted.empty) {
-            Some(stat) => self.key_at(&place, &stat)?,
+            Some(stat) => self.key_at(&at_path, &stat)?,
             None => None,
         };
         let ring = self.vault.context().ring();
@@ -107,16 +107,16 @@ impl Fs {
     }
 
     /// Where a path leads, by no symbolic link, and the key of files made there.
-    fn descend(&self, path: &Path) -> Result<(Place, Option<MasterKeyId>), FsError> {
-        let names = self.places.names();
+    fn descend(&self, path: &Path) -> Result<(AtPath, Option<MasterKeyId>), FsError> {
+        let names = self.resolver.names();
         let mut dir = Arc::new(open_dir(self.vault_dir(), Path::new(""))?);
         let mut key = None;
         for name in path.parent().unwrap_or(Path::new("")) {
             dir =
                 Arc::new(open_dir(std::os::fd::AsFd::as_fd(&dir), Path::new(&names.store(name)))?);
-            key = self.own_key_of(&Place::new(Arc::clone(&dir), OsStr::new(".")))?.or(key);
+            key = self.own_key_of(&AtPath::new(Arc::clone(&dir), OsStr::new(".")))?.or(key);
         }
         let name = path.file_name().ok_or(Errno::ISDIR)?;
-        Ok((Place::new(dir, &names.store(name)), key))
+        Ok((AtPath::new(dir, &names.store(name)), key))
     }
 }

@@ -20,7 +20,7 @@ use crate::store::{FileError, Identity, IntegrityError};
 use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey};
 
 /// So soon after an open that empties a file its truncate comes, unless the machine is busy.
-const AT_ONCE: Duration = Duration::from_millis(10);
+const TRUNCATE_DELAY: Duration = Duration::from_millis(10);
 
 impl Fs {
     /// From now on uses of keys are recorded there. Before anything is opened; the first one stays.
@@ -36,7 +36,7 @@ impl Fs {
 
     /// Before something that can't be taken back: whether keys may be used as far as the trail is
     /// concerned.
-    pub(in crate::fs) fn trail_admits(&self) -> Result<(), FsError> {
+    pub(in crate::fs) fn require_trail(&self) -> Result<(), FsError> {
         Ok(self.trail.get().map_or(Ok(()), |trail| trail.admit())?)
     }
 
@@ -89,9 +89,13 @@ impl Fs {
 
     /// Whether a truncate to nothing is the rest of an open(2) that was recorded. The kernel sends it
     /// right after the open: where that was the last one seen, /proc has nothing to add.
-    pub(in crate::fs) fn is_rest_of_open(&self, inode: Inode, subject: &Subject) -> bool {
+    pub(in crate::fs) fn is_truncate_of_recorded_open(
+        &self,
+        inode: Inode,
+        subject: &Subject,
+    ) -> bool {
         let told = self.emptying.lock().take_if(|(file, thread, when)| {
-            (*file, *thread) == (inode, subject.pid) && when.elapsed() < AT_ONCE
+            (*file, *thread) == (inode, subject.pid) && when.elapsed() < TRUNCATE_DELAY
         });
         told.is_some() || subject.is_emptying()
     }

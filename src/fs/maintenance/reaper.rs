@@ -15,7 +15,7 @@ const MOST: usize = 64;
 pub struct Reaper(OnceLock<Option<SyncSender<Pin>>>);
 
 impl Reaper {
-    pub fn let_go(&self, hold: Pin) {
+    pub fn drop_later(&self, hold: Pin) {
         let sender = self.0.get_or_init(|| {
             let (sender, receiver) = sync_channel(MOST);
             let reap = move || {

@@ -63,7 +63,7 @@ impl Fs {
     /// Whether the file got a new header. Of most files 256 bytes are read, and nothing else is
     /// done: one whose header, forged or not, asks for nothing needs no key here.
     fn recover_file(&self, visited: &Visited<'_>) -> Result<bool, FsError> {
-        let (fd, _, stat) = self.open.open_found(&visited.place(), Access::ReadOnly)?;
+        let (fd, _, stat) = self.open.open_found(&visited.at_path(), Access::ReadOnly)?;
         if stat.st_size == 0 {
             return Ok(false);
         }

@@ -70,7 +70,7 @@ impl Fs {
         tally.require_end()?;
         // After the walk: what is unlinked while it runs is reached by this alone.
         for (inode, by) in self.open.each(|_, file| in_some_file(file.wrapped_by())) {
-            let path = || self.places.path(&self.nodes, inode);
+            let path = || self.resolver.path(&self.nodes, inode);
             add(by.map(|by| (inode, by)), &path);
         }
         let unreadable = tally.into_failures();

@@ -67,9 +67,9 @@ impl Fs {
         if self.rewrap_vault_key(how)? {
             counts.summary.lock().rewrapped += 1;
         }
-        let pace = how.rate.map(Pace::new);
+        let limiter = how.rate.map(RateLimiter::new);
         let one = |file: &OpenFile, path: &dyn Fn() -> PathBuf| {
-            self.rewrap_file(file, how, pace.as_ref(), path)
+            self.rewrap_file(file, how, limiter.as_ref(), path)
         };
         let access = if how.dry_run { Access::ReadOnly } else { Access::ReadWrite };
         let tally = self.tally(Path::new(""), progress)?;
@@ -90,11 +90,11 @@ impl Fs {
         // Files without a name are reached by no walk. Those that were unlinked after it visited them
         // are counted once more.
         let opened = self.open.each(|inode, file| {
-            let path = || self.places.path(&self.nodes, inode);
+            let path = || self.resolver.path(&self.nodes, inode);
             Ok((one(file, &path)?, rustix::fs::fstat(file.backing())?.st_nlink))
         });
         for (inode, done) in opened {
-            let path = || self.places.path(&self.nodes, inode);
+            let path = || self.resolver.path(&self.nodes, inode);
             if let Some((done, names)) = tally.done(done, path) {
                 counts.add(done, names == 0);
             }
@@ -127,15 +127,15 @@ impl Fs {
         &self,
         file: &OpenFile,
         how: &Rewrap,
-        pace: Option<&Pace>,
+        limiter: Option<&RateLimiter>,
         path: &dyn Fn() -> PathBuf,
     ) -> Result<Rewrapped, FsError> {
         let Some(who) = how.by.as_ref().filter(|_| !how.dry_run && self.trail().is_some()) else {
-            return rewrap(file, how, pace);
+            return rewrap(file, how, limiter);
         };
-        self.trail_admits()?;
+        self.require_trail()?;
         let before = file.identity();
-        let done = rewrap(file, how, pace)?;
+        let done = rewrap(file, how, limiter)?;
         if done == Rewrapped::Done {
             let (before, after) = (before.ok().flatten(), file.identity().ok().flatten());
             self.record_rewrap(who, &path(), before, after)?;
@@ -144,17 +144,21 @@ impl Fs {
     }
 }
 
-fn rewrap(file: &OpenFile, how: &Rewrap, pace: Option<&Pace>) -> Result<Rewrapped, FsError> {
+fn rewrap(
+    file: &OpenFile,
+    how: &Rewrap,
+    limiter: Option<&RateLimiter>,
+) -> Result<Rewrapped, FsError> {
     let would = |file: &OpenFile| {
         let done = file.try_rewrap(how.to);
         done.map_err(|error| FsError::File { path: PathBuf::new(), error })
     };
-    match pace {
+    match limiter {
         _ if how.dry_run => would(file),
         // Nobody waits for what can't be written.
-        Some(pace) => match would(file)? {
+        Some(limiter) => match would(file)? {
             Rewrapped::Done => {
-                pace.wait();
+                limiter.wait();
                 file.rewrap(how.to)
             }
             nothing_to_do => Ok(nothing_to_do),
@@ -183,24 +187,24 @@ impl Counts {
 }
 
 /// Keeps header writes apart.
-struct Pace {
+struct RateLimiter {
     interval: Duration,
     next: Mutex<Instant>,
 }
 
-impl Pace {
+impl RateLimiter {
     fn new(rate: NonZeroU32) -> Self {
         Self { interval: Duration::from_secs(1) / rate.get(), next: Mutex::new(Instant::now()) }
     }
 
     /// Waits for the caller's turn.
     fn wait(&self) {
-        let turn = {
+        let slot = {
             let mut next = self.next.lock();
-            let turn = (*next).max(Instant::now());
-            *next = turn + self.interval;
-            turn
+            let slot = (*next).max(Instant::now());
+            *next = slot + self.interval;
+            slot
         };
-        thread::sleep(turn.saturating_duration_since(Instant::now()));
+        thread::sleep(slot.saturating_duration_since(Instant::now()));
     }
 }

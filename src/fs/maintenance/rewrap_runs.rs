@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Tells whether a rewrap was at work meanwhile.
 #[derive(Debug, Default)]
-pub struct Rewraps {
+pub struct RewrapRuns {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
 /// A rewrap at work.
-pub struct Run<'a>(&'a Rewraps);
+pub struct Run<'a>(&'a RewrapRuns);
 
-impl Rewraps {
+impl RewrapRuns {
     /// `None` while one is at work. Between two calls that give the same number none was.
     pub fn quiet(&self) -> Option<u64> {
         let ended = self.ended.load(Ordering::SeqCst);

@@ -80,8 +80,8 @@ impl Fs {
         access: Access,
         work: impl FnOnce(&OpenFile, &Stat) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        let (fd, writable, stat) = self.open.open_found(&visited.place(), access)?;
-        let inode = self.places.inode(&stat)?;
+        let (fd, writable, stat) = self.open.open_found(&visited.at_path(), access)?;
+        let inode = self.resolver.inode(&stat)?;
         let file = self.open.acquire_found(inode, fd, writable)?;
         let result = work(&file, &stat);
         drop(file);

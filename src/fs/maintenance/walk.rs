@@ -16,8 +16,8 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::fs::FsError;
-use crate::fs::descriptors::is_spare;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::descriptors::is_outside_reserve;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::resolver::is_kept;
 use crate::store::OWN_DIR;
 use crate::sys;
@@ -32,8 +32,8 @@ pub struct Visited<'a> {
 
 impl Visited<'_> {
     /// Where it lies.
-    pub fn place(&self) -> Place {
-        Place::new(Arc::clone(self.dir), self.name)
+    pub fn at_path(&self) -> AtPath {
+        AtPath::new(Arc::clone(self.dir), self.name)
     }
 
     /// Its stored path, from the vault's directory. It may be long: not for every file.
@@ -86,7 +86,7 @@ struct Work {
     queue: Mutex<Queue>,
     changed: Condvar,
     /// More batches than this are not kept waiting: each keeps a descriptor open.
-    most_batches: usize,
+    max_batches: usize,
     /// Where the walk starts.
     start: Arc<OwnedFd>,
     /// Directories lately opened, by the id of their folder.
@@ -117,7 +117,7 @@ struct Batch {
 }
 
 /// Directories that are kept open at most.
-const MOST_OPENED: usize = 160;
+const MAX_OPENED: usize = 160;
 
 /// Bytes of names in a batch, about: some hundred files.
 const BATCH: usize = 4096;
@@ -177,13 +177,13 @@ pub fn walk(
 }
 
 impl Work {
-    fn starting_at(start: OwnedFd, folder: Folder, most_batches: usize) -> Self {
+    fn starting_at(start: OwnedFd, folder: Folder, max_batches: usize) -> Self {
         let dirs = vec![Arc::new(folder)];
         let queue = Queue { batches: Vec::new(), dirs, busy: 0, stopped: false };
         Self {
             queue: Mutex::new(queue),
             changed: Condvar::new(),
-            most_batches,
+            max_batches,
             start: Arc::new(start),
             opened: Mutex::default(),
             last_id: AtomicU64::new(0),
@@ -217,11 +217,11 @@ impl Work {
 
     /// Keeps a directory open for those below it.
     fn keep(&self, folder: &Folder, dir: &Arc<OwnedFd>) {
-        if !is_spare(dir) {
+        if !is_outside_reserve(dir) {
             return;
         }
         let mut opened = self.opened.lock();
-        if opened.len() >= MOST_OPENED {
+        if opened.len() >= MAX_OPENED {
             let mut stays = false;
             opened.retain(|_, _| {
                 stays = !stays;
@@ -261,7 +261,7 @@ impl Work {
     /// Leaves files to whoever is free; `Err` gives them back where enough are waiting.
     fn offer(&self, batch: Batch) -> Result<(), Batch> {
         let mut queue = self.queue.lock();
-        if queue.batches.len() >= self.most_batches {
+        if queue.batches.len() >= self.max_batches {
             return Err(batch);
         }
         queue.batches.push(batch);

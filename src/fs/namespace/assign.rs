@@ -10,8 +10,8 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use super::at_path::Place;
-use super::nodes::{CircleCheck, Link};
+use super::at_path::AtPath;
+use super::nodes::{CycleDetector, Link};
 use crate::format::MasterKeyId;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Inode};
@@ -70,16 +70,16 @@ impl Fs {
         below: &mut Vec<Inode>,
     ) -> Result<Option<MasterKeyId>, FsError> {
         let mut at = dir;
-        let mut circle = CircleCheck::default();
+        let mut cycle = CycleDetector::default();
         loop {
-            if circle.is_back(at) {
+            if cycle.is_cycle(at) {
                 return Err(FsError::Stale);
             }
             below.push(at);
             let link = self.nodes.with_link(at, Link::clone);
             // By descriptor: another directory may get its name meanwhile.
             let own =
-                self.own_key_of(&Place::itself(self.dir(at)?)).map_err(|error| match error {
+                self.own_key_of(&AtPath::itself(self.dir(at)?)).map_err(|error| match error {
                     FsError::ForgedAssignment(_) => {
                         let name = link.as_ref().map_or(OsStr::new("."), |link| &link.name);
                         FsError::ForgedAssignment(name.into())
@@ -108,7 +108,7 @@ impl Fs {
     }
 
     /// The key that a directory itself was given.
-    pub(in crate::fs) fn own_key_of(&self, dir: &Place) -> Result<Option<MasterKeyId>, FsError> {
+    pub(in crate::fs) fn own_key_of(&self, dir: &AtPath) -> Result<Option<MasterKeyId>, FsError> {
         let mut value = [0; VALUE_LEN + 1];
         let path = dir.proc_path();
         let got = match dir.is_itself() {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// A stored name in an open directory, or a descriptor of the inode itself.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct AtPath {
     dir: Arc<OwnedFd>,
     /// Empty where `dir` is the inode itself.
     name: Box<OsStr>,
@@ -20,13 +20,13 @@ pub struct Place {
     born: Option<u32>,
 }
 
-impl Place {
+impl AtPath {
     /// A stored name in an open directory.
     pub fn new(dir: Arc<OwnedFd>, stored: &OsStr) -> Self {
         Self { dir, name: OsString::from(stored).into_boxed_os_str(), born: None }
     }
 
-    /// [`Place::new`] of a name that is the caller's, and of the [`generation`] of what has it.
+    /// [`AtPath::new`] of a name that is the caller's, and of the [`generation`] of what has it.
     pub fn of_name(dir: Arc<OwnedFd>, name: Box<OsStr>, born: u32) -> Self {
         Self { dir, name, born: Some(born) }
     }
@@ -36,7 +36,7 @@ impl Place {
         Self { dir: fd, name: Box::default(), born: None }
     }
 
-    /// Whether [`Place::dir`] is the inode itself, and [`Place::name`] empty. Calls with a directory
+    /// Whether [`AtPath::dir`] is the inode itself, and [`AtPath::name`] empty. Calls with a directory
     /// descriptor take that with `AT_EMPTY_PATH`.
     pub fn is_itself(&self) -> bool {
         self.name.is_empty()
@@ -64,7 +64,7 @@ impl Place {
 
     /// A path for the calls that have no form with a directory descriptor. It names what is at
     /// the place, not what a symbolic link there points to: when used with an `l…` call, or for
-    /// [`Place::is_itself`] with one that follows links.
+    /// [`AtPath::is_itself`] with one that follows links.
     pub fn proc_path(&self) -> PathBuf {
         let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
         if self.is_itself() { dir } else { dir.join(&*self.name) }
@@ -100,7 +100,7 @@ impl Place {
         }
     }
 
-    /// Sets the mode of [`Place::is_itself`], which is no symbolic link.
+    /// Sets the mode of [`AtPath::is_itself`], which is no symbolic link.
     ///
     /// # Errors
     /// EINVAL for a name, which might lead elsewhere; what the backing filesystem says.
@@ -108,11 +108,11 @@ impl Place {
         rustix::fs::chmod(self.own_path()?, mode)
     }
 
-    /// Gives [`Place::is_itself`] the name `to` as well.
+    /// Gives [`AtPath::is_itself`] the name `to` as well.
     ///
     /// # Errors
-    /// As [`Place::chmod`].
-    pub fn link(&self, to: &Place) -> rustix::io::Result<()> {
+    /// As [`AtPath::chmod`].
+    pub fn link(&self, to: &AtPath) -> rustix::io::Result<()> {
         let path = self.own_path()?;
         rustix::fs::linkat(CWD, &path, &to.dir, &*to.name, AtFlags::SYMLINK_FOLLOW)
     }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::at_path::Place;
+use super::at_path::AtPath;
 use super::nodes::Forgotten;
 use crate::fs::{Attr, Fs, FsError, Inode};
 
@@ -24,12 +24,12 @@ impl Fs {
     /// # Errors
     /// [`FsError::NotFound`]; what the backing filesystem says.
     pub fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, FsError> {
-        let place = match self.place(parent, name) {
+        let at_path = match self.at_path(parent, name) {
             Err(FsError::Reserved) => return Err(FsError::NotFound),
-            place => place?,
+            at_path => at_path?,
         };
-        let _held = self.hold(parent, &place);
-        self.entry(parent, &place)
+        let _held = self.lock_name(parent, &at_path);
+        self.entry(parent, &at_path)
     }
 
     /// Takes back `lookups` of an inode.
@@ -39,16 +39,16 @@ impl Fs {
                 self.assignments.forget(inode);
             }
             if let Some(pin) = pin {
-                self.reaper.let_go(pin);
+                self.reaper.drop_later(pin);
             }
         });
     }
 
-    /// Remembers what lies at `place` in `parent`, and shows it. The caller holds the name.
-    pub(in crate::fs) fn entry(&self, parent: Inode, place: &Place) -> Result<Entry, FsError> {
-        let (stat, generation) = self.stat(place).map_err(not_found)?;
-        let attr = self.attr(place, &stat)?;
-        let generation = self.nodes.remember(&attr, generation, self.link_to(parent, place));
+    /// Remembers what lies at `at_path` in `parent`, and shows it. The caller holds the name.
+    pub(in crate::fs) fn entry(&self, parent: Inode, at_path: &AtPath) -> Result<Entry, FsError> {
+        let (stat, generation) = self.stat(at_path).map_err(not_found)?;
+        let attr = self.attr(at_path, &stat)?;
+        let generation = self.nodes.remember(&attr, generation, self.link_to(parent, at_path));
         Ok(Entry { attr, generation })
     }
 }

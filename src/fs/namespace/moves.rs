@@ -85,7 +85,7 @@ impl Moves {
             if !done.as_ref().is_err_and(is_missing) {
                 return done;
             }
-            let state = self.settled(|one| one.of_directory);
+            let state = self.wait_for(|one| one.of_directory);
             if before == Some(state.of_directories) {
                 return done;
             }
@@ -93,7 +93,7 @@ impl Moves {
     }
 
     /// Waits until the moves of a kind have ended that are in flight now.
-    fn settled(&self, kind: impl Fn(&InFlight) -> bool) -> MutexGuard<'_, State> {
+    fn wait_for(&self, kind: impl Fn(&InFlight) -> bool) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
         let next = state.next;
         while state.in_flight.iter().any(|one| one.number < next && kind(one)) {
@@ -140,7 +140,7 @@ impl Watch<'_> {
     /// The places that something moved to since the last time, by the moves that have begun. What has
     /// moved on since is not there any more, or in a directory that moved and is another of these.
     pub fn take(&self) -> HashSet<PathBuf> {
-        drop(self.moves.settled(|_| true));
+        drop(self.moves.wait_for(|_| true));
         std::mem::take(&mut *self.paths.lock())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::OFlags;
 
-use super::at_path::Place;
+use super::at_path::AtPath;
 use super::key_locks::{KeyLock, Mode};
 use super::moves::Move;
 use super::nodes::{Link, Location};
@@ -18,7 +18,7 @@ use crate::fs::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
 
 /// The locks of the one or two names that a call is about, held until it is dropped.
-pub type HeldNames<'a> = (KeyLock<'a>, Option<KeyLock<'a>>);
+pub type NameLocks<'a> = (KeyLock<'a>, Option<KeyLock<'a>>);
 
 impl Fs {
     /// The place of `name` in the directory `parent`.
@@ -26,11 +26,11 @@ impl Fs {
     /// # Errors
     /// [`FsError::Reserved`] for the vault's own directory; [`FsError::Stale`],
     /// [`FsError::NotFound`] where the parent has no place any more.
-    pub(in crate::fs) fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {
+    pub(in crate::fs) fn at_path(&self, parent: Inode, name: &OsStr) -> Result<AtPath, FsError> {
         if parent == Inode::ROOT && name == OWN_DIR {
             return Err(FsError::Reserved);
         }
-        Ok(Place::new(self.dir(parent)?, &self.places.names().store(name)))
+        Ok(AtPath::new(self.dir(parent)?, &self.resolver.names().store(name)))
     }
 
     /// The directory `inode`, open for the calls that take a directory descriptor.
@@ -39,35 +39,35 @@ impl Fs {
     /// [`FsError::Stale`] where no place of it is known, [`FsError::NotFound`] where it has none any
     /// more; what the backing filesystem says.
     pub(in crate::fs) fn dir(&self, inode: Inode) -> Result<Arc<OwnedFd>, FsError> {
-        match self.places.open_dir(inode) {
+        match self.resolver.open_dir(inode) {
             Some(dir) => Ok(dir),
-            None => self.moves.follow(|| self.places.dir(&self.nodes, inode)),
+            None => self.moves.follow(|| self.resolver.dir(&self.nodes, inode)),
         }
     }
 
-    /// Holds the name at `place` in `parent` for one who finds or uses it.
-    pub(in crate::fs) fn hold(&self, parent: Inode, place: &Place) -> KeyLock<'_> {
-        self.names.read(self.name_key(parent, place.name()))
+    /// Holds the name at `at_path` in `parent` for one who finds or uses it.
+    pub(in crate::fs) fn lock_name(&self, parent: Inode, at_path: &AtPath) -> KeyLock<'_> {
+        self.names.read(self.name_key(parent, at_path.name()))
     }
 
-    /// Holds the name at `place` in `parent` for one who makes or removes it.
-    pub(in crate::fs) fn hold_alone(&self, parent: Inode, place: &Place) -> KeyLock<'_> {
-        self.names.write(self.name_key(parent, place.name()))
+    /// Holds the name at `at_path` in `parent` for one who makes or removes it.
+    pub(in crate::fs) fn lock_name_alone(&self, parent: Inode, at_path: &AtPath) -> KeyLock<'_> {
+        self.names.write(self.name_key(parent, at_path.name()))
     }
 
-    /// [`Fs::hold_alone`] for the names at two places.
-    pub(in crate::fs) fn hold_both_alone(
+    /// [`Fs::lock_name_alone`] for the names at two places.
+    pub(in crate::fs) fn lock_names_alone(
         &self,
-        (parent, place): (Inode, &Place),
-        (other_parent, other): (Inode, &Place),
-    ) -> HeldNames<'_> {
-        let one = self.name_key(parent, place.name());
+        (parent, at_path): (Inode, &AtPath),
+        (other_parent, other): (Inode, &AtPath),
+    ) -> NameLocks<'_> {
+        let one = self.name_key(parent, at_path.name());
         let other = self.name_key(other_parent, other.name());
         self.names.both((one, Mode::Write), (other, Mode::Write))
     }
 
     /// Holds how many names an inode has for one who changes it. After the names.
-    pub(in crate::fs) fn hold_links(&self, inode: Inode) -> KeyLock<'_> {
+    pub(in crate::fs) fn lock_links(&self, inode: Inode) -> KeyLock<'_> {
         self.links.write(inode.0)
     }
 
@@ -76,75 +76,75 @@ impl Fs {
     ///
     /// # Errors
     /// As [`Fs::dir`].
-    pub(in crate::fs) fn held_place(
+    pub(in crate::fs) fn locked_path(
         &self,
         inode: Inode,
-    ) -> Result<(Place, Option<KeyLock<'_>>), FsError> {
+    ) -> Result<(AtPath, Option<KeyLock<'_>>), FsError> {
         if inode == Inode::ROOT {
-            return Ok((self.places.root(), None));
+            return Ok((self.resolver.root(), None));
         }
         loop {
             let link = match self.nodes.locate(inode) {
-                Location::At(link) => link,
-                found => return Ok((nameless_place(found)?, None)),
+                Location::Linked(link) => link,
+                found => return Ok((unlinked_path(found)?, None)),
             };
             let held = self.names.read(self.name_key(link.parent, &link.name));
             if let Some(born) = self.nodes.born(inode, &link) {
-                return Ok((Place::of_name(self.dir(link.parent)?, link.name, born), Some(held)));
+                return Ok((AtPath::of_name(self.dir(link.parent)?, link.name, born), Some(held)));
             }
         }
     }
 
-    /// [`Fs::held_place`] as a descriptor of the inode, which is acted on: what lies at the place by
+    /// [`Fs::locked_path`] as a descriptor of the inode, which is acted on: what lies at the place by
     /// now may be another file, put there behind the daemon's back.
     ///
     /// # Errors
     /// As [`Fs::dir`]; [`FsError::Stale`] where it is another.
-    pub(in crate::fs) fn held_inode(
+    pub(in crate::fs) fn locked_inode(
         &self,
         inode: Inode,
-    ) -> Result<(Place, Option<KeyLock<'_>>), FsError> {
-        let (place, held) = self.held_place(inode)?;
-        Ok((self.itself(inode, place)?, held))
+    ) -> Result<(AtPath, Option<KeyLock<'_>>), FsError> {
+        let (at_path, held) = self.locked_path(inode)?;
+        Ok((self.itself(inode, at_path)?, held))
     }
 
-    /// `inode` by a descriptor, if it lies at `place`.
+    /// `inode` by a descriptor, if it lies at `at_path`.
     ///
     /// # Errors
     /// [`FsError::Stale`] where another does; what the backing filesystem says.
-    pub(in crate::fs) fn itself(&self, inode: Inode, place: Place) -> Result<Place, FsError> {
-        if place.is_itself() {
-            return Ok(place);
+    pub(in crate::fs) fn itself(&self, inode: Inode, at_path: AtPath) -> Result<AtPath, FsError> {
+        if at_path.is_itself() {
+            return Ok(at_path);
         }
-        let fd = match place.open(OFlags::PATH) {
-            Err(errno) if descriptors::are_short(errno) => {
-                self.spare_descriptors();
-                place.open(OFlags::PATH)
+        let fd = match at_path.open(OFlags::PATH) {
+            Err(errno) if descriptors::is_exhausted(errno) => {
+                self.free_descriptors();
+                at_path.open(OFlags::PATH)
             }
             opened => opened,
         }?;
-        self.places.stat_of(inode, &place, fd.as_fd())?;
-        Ok(Place::itself(Arc::new(fd)))
+        self.resolver.stat_of(inode, &at_path, fd.as_fd())?;
+        Ok(AtPath::itself(Arc::new(fd)))
     }
 
-    /// [`Fs::held_place`] of `inode`, while the name at `to` in `parent` is held alone.
+    /// [`Fs::locked_path`] of `inode`, while the name at `to` in `parent` is held alone.
     ///
     /// # Errors
     /// As [`Fs::dir`].
-    pub(in crate::fs) fn held_place_and(
+    pub(in crate::fs) fn locked_path_and(
         &self,
         inode: Inode,
-        (parent, to): (Inode, &Place),
-    ) -> Result<(Place, HeldNames<'_>), FsError> {
+        (parent, to): (Inode, &AtPath),
+    ) -> Result<(AtPath, NameLocks<'_>), FsError> {
         let to = (self.name_key(parent, to.name()), Mode::Write);
         loop {
             let link = match self.nodes.locate(inode) {
-                Location::At(link) => link,
-                found => return Ok((nameless_place(found)?, (self.names.write(to.0), None))),
+                Location::Linked(link) => link,
+                found => return Ok((unlinked_path(found)?, (self.names.write(to.0), None))),
             };
             let held = self.names.both((self.name_key(link.parent, &link.name), Mode::Read), to);
             if let Some(born) = self.nodes.born(inode, &link) {
-                return Ok((Place::of_name(self.dir(link.parent)?, link.name, born), held));
+                return Ok((AtPath::of_name(self.dir(link.parent)?, link.name, born), held));
             }
         }
     }
@@ -152,27 +152,27 @@ impl Fs {
     /// The path of a name in a directory.
     pub(in crate::fs) fn path_in(&self, parent: Inode, name: &OsStr) -> PathBuf {
         let _ancestry = self.ancestry.read();
-        self.places.path(&self.nodes, parent).join(name)
+        self.resolver.path(&self.nodes, parent).join(name)
     }
 
     /// The path of a file as it is now; of one that has several, the last.
     pub fn path_of(&self, inode: Inode) -> PathBuf {
         let _ancestry = self.ancestry.read();
-        self.places.path(&self.nodes, inode)
+        self.resolver.path(&self.nodes, inode)
     }
 
     pub(in crate::fs) fn paths_of(&self, inode: Inode) -> Vec<PathBuf> {
         let _ancestry = self.ancestry.read();
-        self.places.paths(&self.nodes, inode)
+        self.resolver.paths(&self.nodes, inode)
     }
 
-    pub(in crate::fs) fn link_to(&self, parent: Inode, place: &Place) -> Link {
-        Link::new(parent, place.name())
+    pub(in crate::fs) fn link_to(&self, parent: Inode, at_path: &AtPath) -> Link {
+        Link::new(parent, at_path.name())
     }
 
-    /// Notes for walks that something has come to lie at `place`.
-    pub(in crate::fs) fn note_move(&self, moved: &Move<'_>, parent: Inode, place: &Place) {
-        moved.note(|| self.places.stored_path(&self.nodes, parent).join(place.name()));
+    /// Notes for walks that something has come to lie at `at_path`.
+    pub(in crate::fs) fn note_move(&self, moved: &Move<'_>, parent: Inode, at_path: &AtPath) {
+        moved.note(|| self.resolver.stored_path(&self.nodes, parent).join(at_path.name()));
     }
 
     /// Two names may give the same number, and then wait for each other.
@@ -181,11 +181,11 @@ impl Fs {
     }
 }
 
-fn nameless_place(found: Location) -> Result<Place, FsError> {
+fn unlinked_path(found: Location) -> Result<AtPath, FsError> {
     match found {
-        Location::Pinned(pin) => Ok(Place::itself(pin.descriptor().map_err(backing)?)),
-        Location::Gone => Err(FsError::NotFound),
-        Location::At(_) | Location::Nowhere => Err(FsError::Stale),
+        Location::Pinned(pin) => Ok(AtPath::itself(pin.descriptor().map_err(backing)?)),
+        Location::Unlinked => Err(FsError::NotFound),
+        Location::Linked(_) | Location::Unknown => Err(FsError::Stale),
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
             });
             scope.spawn(move || {
                 repeat(&|_| {
-                    fs.places.close_dirs();
+                    fs.resolver.close_dirs();
                     assert_eq!(fs.getattr(file).unwrap().inode, file);
                     fs.getattr(below).unwrap();
                     let handle = fs.open(file, OpenMode::READ, &CALLER).unwrap();

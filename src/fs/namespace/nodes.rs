@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
 use rustix::fs::FileType;
 
-use super::pending_frees::Departure;
+use super::pending_frees::PendingFree;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Attr, Inode};
 
@@ -66,7 +66,7 @@ pub enum Pin {
     /// An `O_PATH` descriptor.
     Path(Arc<OwnedFd>),
     /// The same of a file whose space is waited for. It is closed before that is noted.
-    Large(Arc<OwnedFd>, #[expect(dead_code, reason = "it is held")] Arc<Departure>),
+    Large(Arc<OwnedFd>, #[expect(dead_code, reason = "it is held")] Arc<PendingFree>),
     /// The descriptor of the file that was open when the name went.
     File(Arc<OpenFile>),
 }
@@ -147,34 +147,34 @@ pub struct Forgotten {
 #[derive(Debug, Clone)]
 pub enum Location {
     /// By this name.
-    At(Link),
+    Linked(Link),
     /// By this alone.
     Pinned(Pin),
     /// It has no name any more, and nothing holds it.
-    Gone,
+    Unlinked,
     /// Not by anything that is known.
-    Nowhere,
+    Unknown,
 }
 
 /// Ends a walk from an inode to those above it that has come into a circle. Directories that are
 /// moved in the vault, behind the daemon's back, can close one.
 #[derive(Debug, Default)]
-pub struct CircleCheck {
+pub struct CycleDetector {
     steps: usize,
     mark: Option<Inode>,
 }
 
-impl CircleCheck {
+impl CycleDetector {
     /// Whether the walk has come back to where it was before. A circle is found before the walk has
     /// taken three times as many steps as there are up to and around it (Brent 1980; Knuth, TAOCP 2,
     /// exercise 3.1-7).
-    pub fn is_back(&mut self, at: Inode) -> bool {
-        let is_back = self.mark == Some(at);
+    pub fn is_cycle(&mut self, at: Inode) -> bool {
+        let is_cycle = self.mark == Some(at);
         self.steps += 1;
         if self.steps.is_power_of_two() {
             self.mark = Some(at);
         }
-        is_back
+        is_cycle
     }
 }
 
@@ -251,18 +251,18 @@ impl Nodes {
 
     /// How the inode can be reached.
     pub fn locate(&self, inode: Inode) -> Location {
-        let Some(node) = self.0.get(&inode) else { return Location::Nowhere };
+        let Some(node) = self.0.get(&inode) else { return Location::Unknown };
         match (node.links.first(), &node.nameless) {
-            (Some(link), _) => Location::At(link.clone()),
+            (Some(link), _) => Location::Linked(link.clone()),
             (None, Some(nameless)) => match &nameless.pin {
                 Some(pin) => {
                     nameless.reached.store(true, Ordering::Relaxed);
                     Location::Pinned(pin.clone())
                 }
-                None if nameless.gone => Location::Gone,
-                None => Location::Nowhere,
+                None if nameless.gone => Location::Unlinked,
+                None => Location::Unknown,
             },
-            (None, None) => Location::Nowhere,
+            (None, None) => Location::Unknown,
         }
     }
 
@@ -379,10 +379,10 @@ mod tests {
         nodes.remember(&attr(4, FileType::RegularFile), 0, link(2, "file"));
         nodes.remember(&attr(4, FileType::RegularFile), 0, link(3, "file"));
         assert!(forget(&nodes, 2, 1).is_empty());
-        assert!(matches!(nodes.locate(Inode(2)), Location::At(_)));
+        assert!(matches!(nodes.locate(Inode(2)), Location::Linked(_)));
         // What is renamed there is found under its new name.
         nodes.rename(Inode(4), &link(2, "file"), link(3, "other"));
-        assert!(matches!(nodes.locate(Inode(2)), Location::Nowhere));
+        assert!(matches!(nodes.locate(Inode(2)), Location::Unknown));
         assert_eq!(forget(&nodes, 4, 2), [4]);
         assert_eq!(forget(&nodes, 3, 1), [3]);
         assert_eq!(nodes.len(), 0);

@@ -11,11 +11,11 @@ use parking_lot::{Condvar, Mutex};
 /// What is not forgotten so long after its removal is in use, and not waited for.
 const SOON: Duration = Duration::from_secs(1);
 /// Writers that wait at once: the requests that give space back need threads too.
-const MOST_WAITERS: usize = 4;
+const MAX_WAITERS: usize = 4;
 
 /// The removed files whose space is to come back.
 #[derive(Debug, Default)]
-pub struct Departing {
+pub struct PendingFrees {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -30,21 +30,21 @@ struct State {
     waiters: usize,
 }
 
-impl Departing {
+impl PendingFrees {
     /// A file was removed; its space is back when what this returns is dropped.
-    pub fn expect(self: &Arc<Self>) -> Departure {
+    pub fn expect(self: &Arc<Self>) -> PendingFree {
         let mut state = self.state.lock();
         let number = state.next;
         state.next += 1;
         state.removed.insert(number, Instant::now());
-        Departure { number, departing: Arc::clone(self) }
+        PendingFree { number, pending_frees: Arc::clone(self) }
     }
 
     /// After work that found no room: waits, a second at most, for the space of the files that were
     /// just removed. Returns whether there may be more of it than the work found.
     pub fn wait(&self) -> bool {
         let mut state = self.state.lock();
-        if state.waiters >= MOST_WAITERS {
+        if state.waiters >= MAX_WAITERS {
             return false;
         }
         state.waiters += 1;
@@ -68,17 +68,17 @@ impl State {
 
 /// Held as long as a removed file has its space.
 #[derive(Debug)]
-pub struct Departure {
+pub struct PendingFree {
     number: u64,
-    departing: Arc<Departing>,
+    pending_frees: Arc<PendingFrees>,
 }
 
-impl Drop for Departure {
+impl Drop for PendingFree {
     fn drop(&mut self) {
-        let mut state = self.departing.state.lock();
+        let mut state = self.pending_frees.state.lock();
         state.removed.remove(&self.number);
         state.came_back = Some(Instant::now());
-        self.departing.changed.notify_all();
+        self.pending_frees.changed.notify_all();
     }
 }
 
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn whoever_finds_no_room_waits_for_what_was_just_removed() {
-        let departing = Arc::new(Departing::default());
-        assert!(!departing.wait(), "nothing was removed");
-        let departure = departing.expect();
+        let pending_frees = Arc::new(PendingFrees::default());
+        assert!(!pending_frees.wait(), "nothing was removed");
+        let departure = pending_frees.expect();
         let later = Duration::from_millis(100);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -100,26 +100,26 @@ mod tests {
                 drop(departure);
             });
             let begun = Instant::now();
-            assert!(departing.wait());
+            assert!(pending_frees.wait());
             assert!(begun.elapsed() >= later);
         });
-        assert!(departing.wait(), "it may have come back since the work failed");
+        assert!(pending_frees.wait(), "it may have come back since the work failed");
     }
 
     #[test]
     fn what_is_removed_meanwhile_is_not_waited_for() {
-        let departing = Arc::new(Departing::default());
-        let _held = departing.expect();
+        let pending_frees = Arc::new(PendingFrees::default());
+        let _held = pending_frees.expect();
         let waited = thread::scope(|scope| {
             let waiter = scope.spawn(|| {
                 let begun = Instant::now();
-                departing.wait();
+                pending_frees.wait();
                 begun.elapsed()
             });
             let mut later = Vec::new();
             while !waiter.is_finished() && later.len() < 100 {
                 thread::sleep(SOON / 20);
-                later.push(departing.expect());
+                later.push(pending_frees.expect());
             }
             waiter.join().unwrap()
         });
@@ -128,29 +128,32 @@ mod tests {
 
     #[test]
     fn what_is_held_is_not_waited_for() {
-        let departing = Arc::new(Departing::default());
-        let _held = departing.expect();
+        let pending_frees = Arc::new(PendingFrees::default());
+        let _held = pending_frees.expect();
         let begun = Instant::now();
-        assert!(!departing.wait());
+        assert!(!pending_frees.wait());
         let waited = begun.elapsed();
         assert!(waited >= SOON / 2, "{waited:?}");
-        departing.wait();
+        pending_frees.wait();
         assert!(begun.elapsed() - waited < SOON / 2, "it was waited for again");
     }
 
     #[test]
     fn a_few_wait_at_once() {
-        let departing = Arc::new(Departing::default());
-        let _held = departing.expect();
+        let pending_frees = Arc::new(PendingFrees::default());
+        let _held = pending_frees.expect();
         thread::scope(|scope| {
-            for _ in 0..MOST_WAITERS {
-                scope.spawn(|| departing.wait());
+            for _ in 0..MAX_WAITERS {
+                scope.spawn(|| pending_frees.wait());
             }
-            while departing.state.lock().waiters < MOST_WAITERS {
+            while pending_frees.state.lock().waiters < MAX_WAITERS {
                 thread::yield_now();
             }
-            assert!(!departing.wait());
-            assert!(departing.state.lock().due(u64::MAX).is_some(), "it came back without waiting");
+            assert!(!pending_frees.wait());
+            assert!(
+                pending_frees.state.lock().due(u64::MAX).is_some(),
+                "it came back without waiting"
+            );
         });
     }
 }

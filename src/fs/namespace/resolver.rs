@@ -12,16 +12,16 @@ use dashmap::DashMap;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
-use super::at_path::Place;
+use super::at_path::AtPath;
 use super::inode::InodeNumbers;
-use super::nodes::{CircleCheck, Link, Location, Nodes};
-use crate::fs::descriptors::is_spare;
+use super::nodes::{CycleDetector, Link, Location, Nodes};
+use crate::fs::descriptors::is_outside_reserve;
 use crate::fs::{FsError, Inode};
 use crate::store::{Names, Vault};
 
 /// Finds places, and keeps the directories that it opened for a while.
 #[derive(Debug)]
-pub struct Places {
+pub struct PathResolver {
     root: Arc<OwnedFd>,
     numbers: InodeNumbers,
     /// What stat said of the vault's directory.
@@ -32,15 +32,15 @@ pub struct Places {
     /// Directories lately used. Where there are too many every second one is closed: of a deep
     /// chain of them some stay at every depth, and what is missing is near to one that stays.
     dirs: DashMap<Inode, Arc<OwnedFd>>,
-    most_dirs: usize,
+    max_dirs: usize,
 }
 
-impl Places {
-    /// For a vault; at most `most_dirs` directories are kept open.
+impl PathResolver {
+    /// For a vault; at most `max_dirs` directories are kept open.
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn new(vault: &Vault, most_dirs: usize) -> Result<Self, FsError> {
+    pub fn new(vault: &Vault, max_dirs: usize) -> Result<Self, FsError> {
         let root = open_dir(vault.as_fd(), OsStr::new("."))?;
         let stat = rustix::fs::fstat(&root)?;
         let filesystem = rustix::fs::fstatfs(&root)?.f_type as u64;
@@ -51,13 +51,13 @@ impl Places {
             keeps_births: filesystem != OVERLAYFS,
             names: vault.names(),
             dirs: DashMap::new(),
-            most_dirs,
+            max_dirs,
         })
     }
 
     /// Whether the place is a name in the mount's root.
-    pub fn is_in_root(&self, place: &Place) -> bool {
-        place.is_in(&self.root)
+    pub fn is_in_root(&self, at_path: &AtPath) -> bool {
+        at_path.is_in(&self.root)
     }
 
     /// How names are stored.
@@ -69,11 +69,11 @@ impl Places {
     ///
     /// # Errors
     /// What the backing filesystem says.
-    pub fn stat(&self, place: &Place) -> rustix::io::Result<(Stat, u32)> {
-        self.stat_at(place.dir(), place.name(), place.at_flags())
+    pub fn stat(&self, at_path: &AtPath) -> rustix::io::Result<(Stat, u32)> {
+        self.stat_at(at_path.dir(), at_path.name(), at_path.at_flags())
     }
 
-    /// [`Places::stat`] by the arguments of statx(2).
+    /// [`PathResolver::stat`] by the arguments of statx(2).
     ///
     /// # Errors
     /// What the backing filesystem says.
@@ -118,7 +118,7 @@ impl Places {
         Ok(self.numbers.of_backing(stat.st_ino))
     }
 
-    /// What stat says of the file that was found at `place` and is open as `fd`, if it is `inode`. The
+    /// What stat says of the file that was found at `at_path` and is open as `fd`, if it is `inode`. The
     /// number alone does not say so: the next file that is made may get it.
     ///
     /// # Errors
@@ -126,11 +126,11 @@ impl Places {
     pub fn stat_of(
         &self,
         inode: Inode,
-        place: &Place,
+        at_path: &AtPath,
         fd: BorrowedFd<'_>,
     ) -> Result<Stat, FsError> {
         let (stat, born) = self.stat_at(fd, OsStr::new(""), AtFlags::EMPTY_PATH)?;
-        let is_born = !self.keeps_births || place.may_be(born);
+        let is_born = !self.keeps_births || at_path.may_be(born);
         let is_it = self.inode(&stat)? == inode && is_born;
         is_it.then_some(stat).ok_or(FsError::Stale)
     }
@@ -141,8 +141,8 @@ impl Places {
     }
 
     /// The place of the root.
-    pub fn root(&self) -> Place {
-        Place::new(Arc::clone(&self.root), OsStr::new("."))
+    pub fn root(&self) -> AtPath {
+        AtPath::new(Arc::clone(&self.root), OsStr::new("."))
     }
 
     /// The directory `inode`, open for the calls that take a directory descriptor. It is found by the
@@ -157,20 +157,20 @@ impl Places {
         // Up to the nearest directory that is open, and down again from there.
         let mut below = Vec::new();
         let mut at = inode;
-        let mut circle = CircleCheck::default();
+        let mut cycle = CycleDetector::default();
         let mut dir = loop {
             if let Some(dir) = self.open_dir(at) {
                 break dir;
             }
             match nodes.locate(at) {
-                Location::At(_) if circle.is_back(at) => return Err(FsError::Stale),
-                Location::At(Link { parent, name }) => {
+                Location::Linked(_) if cycle.is_cycle(at) => return Err(FsError::Stale),
+                Location::Linked(Link { parent, name }) => {
                     below.push((at, name));
                     at = parent;
                 }
                 Location::Pinned(pin) => break pin.descriptor().map_err(backing)?,
-                Location::Gone => return Err(FsError::NotFound),
-                Location::Nowhere => return Err(FsError::Stale),
+                Location::Unlinked => return Err(FsError::NotFound),
+                Location::Unknown => return Err(FsError::Stale),
             }
         };
         let levels = below.len();
@@ -200,10 +200,10 @@ impl Places {
     }
 
     fn keep(&self, nodes: &Nodes, inode: Inode, dir: &Arc<OwnedFd>) {
-        if !is_spare(dir) {
+        if !is_outside_reserve(dir) {
             return;
         }
-        if self.dirs.len() >= self.most_dirs {
+        if self.dirs.len() >= self.max_dirs {
             let mut stays = false;
             self.dirs.retain(|_, _| {
                 stays = !stays;
@@ -254,9 +254,9 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
     };
     let mut at = inode;
     // A rename meanwhile could close one, too, unless the caller holds `ancestry`.
-    let mut circle = CircleCheck::default();
+    let mut cycle = CycleDetector::default();
     while at != Inode::ROOT {
-        let above = match circle.is_back(at) {
+        let above = match cycle.is_cycle(at) {
             true => None,
             false => nodes.with_link(at, |link| {
                 put(&open(&link.name));
@@ -330,7 +330,7 @@ mod tests {
         fs.lookup(b, OsStr::new("a")).unwrap();
         assert!(matches!(fs.key_of_dir(b), Err(FsError::Stale)));
         assert!(fs.path_of(b).to_string_lossy().starts_with("(inode "));
-        fs.places.close_dirs();
+        fs.resolver.close_dirs();
         assert!(matches!(fs.dir(b), Err(FsError::Stale)));
     }
 }

@@ -8,12 +8,12 @@ use rustix::io::Errno;
 use super::change::{Change, Origin, Time, timestamps};
 use super::open_files::open_file::OpenFile;
 use crate::fs::access::authorize::FileOperation;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
 
 /// What an attribute is changed through: a name, or the open file itself.
 pub enum Target<'a> {
-    Place(&'a Place),
+    AtPath(&'a AtPath),
     File(BorrowedFd<'a>),
 }
 
@@ -63,7 +63,7 @@ impl Fs {
             if let Err(error) = released {
                 log::debug!("after a change of the length: {error}");
             }
-            return self.attr_and_tell(inode, true).or_else(|error| {
+            return self.attr_of(inode, true).or_else(|error| {
                 // The kernel must learn of the length.
                 before.map(|before| Attr::new(inode, &before, len)).map_err(|_| error)
             });
@@ -79,11 +79,11 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             file.change(change, || self.apply(&Target::File(file.backing().as_fd()), change))?;
         } else if !change.is_empty() || change.ctime.is_some() {
-            let (place, _held) = self.held_inode(inode)?;
+            let (at_path, _held) = self.locked_inode(inode)?;
             let at_place = || {
-                self.apply(&Target::Place(&place), change)?;
+                self.apply(&Target::AtPath(&at_path), change)?;
                 if let Some(ctime) = change.ctime {
-                    self.change_times.note(inode, &place.stat()?, ctime.into());
+                    self.change_times.note(inode, &at_path.stat()?, ctime.into());
                 }
                 Ok::<_, FsError>(())
             };
@@ -95,7 +95,7 @@ impl Fs {
             }
         }
         // With times that it writes back the kernel takes no answer.
-        self.attr_and_tell(inode, false)
+        self.attr_of(inode, false)
     }
 
     /// Sets what the vault keeps of the mount's root; returns what is left to be set of its directory.
@@ -154,7 +154,7 @@ impl Fs {
             Some(file) => {
                 file.change(&change, || self.apply(&Target::File(file.backing().as_fd()), &change))
             }
-            None => self.apply(&Target::Place(&self.held_inode(inode)?.0), &change),
+            None => self.apply(&Target::AtPath(&self.locked_inode(inode)?.0), &change),
         }
     }
 
@@ -177,8 +177,8 @@ impl Target<'_> {
     pub fn chown(&self, uid: Option<u32>, gid: Option<u32>) -> rustix::io::Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
         match self {
-            Self::Place(place) => {
-                rustix::fs::chownat(place.dir(), place.name(), uid, gid, place.at_flags())
+            Self::AtPath(at_path) => {
+                rustix::fs::chownat(at_path.dir(), at_path.name(), uid, gid, at_path.at_flags())
             }
             Self::File(fd) => rustix::fs::fchown(fd, uid, gid),
         }
@@ -187,15 +187,15 @@ impl Target<'_> {
     pub fn chmod(&self, mode: u32) -> rustix::io::Result<()> {
         let mode = Mode::from_raw_mode(mode);
         match self {
-            Self::Place(place) => place.chmod(mode),
+            Self::AtPath(at_path) => at_path.chmod(mode),
             Self::File(fd) => rustix::fs::fchmod(fd, mode),
         }
     }
 
     fn set_times(&self, times: &Timestamps) -> rustix::io::Result<()> {
         match self {
-            Self::Place(place) => {
-                rustix::fs::utimensat(place.dir(), place.name(), times, place.at_flags())
+            Self::AtPath(at_path) => {
+                rustix::fs::utimensat(at_path.dir(), at_path.name(), times, at_path.at_flags())
             }
             Self::File(fd) => rustix::fs::futimens(fd, times),
         }

@@ -110,7 +110,7 @@ impl Fs {
         self.in_file(inode, written)?;
         file.end_change(origin);
         // Without its writeback cache the kernel asks for the space after each write by itself.
-        let blocks_outgrown = origin == Origin::Cache && file.outgrows_told_blocks(data.len());
+        let blocks_outgrown = origin == Origin::Cache && file.outgrows_reported_blocks(data.len());
         Ok(Written { blocks_outgrown })
     }
 
@@ -137,7 +137,7 @@ impl Fs {
         let told = |error: &FileError| (errno_of(error), self.handles.newest());
         let synced = file.failed_syncs.note_of(|| file.sync(metadata), told);
         if synced.is_err() {
-            self.note_unsound(inode, file);
+            self.note_not_durable(inode, file);
         }
         self.in_file(inode, synced)
     }
@@ -199,14 +199,14 @@ mod tests {
         // fsync(2) fails with EBADF for O_PATH.
         let fd = rustix::fs::open(&path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
         let stat = rustix::fs::fstat(&fd).unwrap();
-        let inode = fs.places.inode(&stat).unwrap();
+        let inode = fs.resolver.inode(&stat).unwrap();
         let file = fs.open.adopt(inode, fd, &stat).unwrap();
         fs.sync(inode, &file, true).unwrap_err();
-        assert!(fs.unsound.lock().contains(&inode));
+        assert!(fs.not_durable.lock().contains(&inode));
         fs.unlink(Inode::ROOT, OsStr::new("file")).unwrap();
-        assert!(fs.unsound.lock().is_empty());
+        assert!(fs.not_durable.lock().is_empty());
         fs.sync(inode, &file, true).unwrap_err();
-        assert!(fs.unsound.lock().is_empty());
+        assert!(fs.not_durable.lock().is_empty());
         fs.close().unwrap();
     }
 }

@@ -20,7 +20,7 @@ pub trait CopyProgress {
 const COPY_CHUNK: RangeInclusive<u64> = 64 * 1024..=1024 * 1024;
 
 /// A chunk is quick that takes less.
-const QUICK: Duration = Duration::from_millis(20);
+const QUICK_CHUNK: Duration = Duration::from_millis(20);
 
 impl Fs {
     /// Copies up to `len` bytes between two open files, from one key to the other, as long as `progress`
@@ -74,7 +74,7 @@ impl Fs {
                     break;
                 }
             }
-            most = match begun.elapsed() < QUICK {
+            most = match begun.elapsed() < QUICK_CHUNK {
                 true => (most * 2).min(*COPY_CHUNK.end()),
                 false => *COPY_CHUNK.start(),
             };

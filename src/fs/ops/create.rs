@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::ownership::Owner;
 use crate::fs::descriptors;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::lookup::Entry;
 use crate::fs::namespace::resolver;
 use crate::fs::{Fs, FsError, Handle, Inode, OpenMode, Subject};
@@ -26,33 +26,34 @@ impl Fs {
         (wanted, exclusive): (OpenMode, bool),
         subject: &Subject,
     ) -> Result<(Entry, Handle), FsError> {
-        let place = self.place(parent, name)?;
-        let _held = self.hold_alone(parent, &place);
+        let at_path = self.at_path(parent, name)?;
+        let _held = self.lock_name_alone(parent, &at_path);
         // A file that could not be written must not be made.
         let key = self.key_of_dir(parent)?;
         self.authorize_create((parent, name), key, wanted, subject)?;
-        self.trail_admits()?;
-        let created = match create_file(&place, mode) {
-            Err(errno) if descriptors::are_short(errno) => {
-                self.spare_descriptors();
-                create_file(&place, mode)
+        self.require_trail()?;
+        let created = match create_file(&at_path, mode) {
+            Err(errno) if descriptors::is_exhausted(errno) => {
+                self.free_descriptors();
+                create_file(&at_path, mode)
             }
             created => created,
         };
         match created {
             Ok(fd) => {
-                let made = Made::new(&place, AtFlags::empty());
-                let stat = || self.places.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
+                let made = NewName::new(&at_path, AtFlags::empty());
+                let stat =
+                    || self.resolver.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
                 let mut found = stat()?;
-                if self.give_to(subject, (&place, fd.as_fd()), &found.0)? {
+                if self.give_to(subject, (&at_path, fd.as_fd()), &found.0)? {
                     found = stat()?;
                 }
                 let (stat, backing) = found;
-                let mut attr = self.attr(&place, &stat)?;
+                let mut attr = self.attr(&at_path, &stat)?;
                 let file = self.open.adopt(attr.inode, fd, &stat)?;
                 if wanted.write {
-                    file.told_blocks().expect_writes();
-                    attr.blocks = file.told_blocks().tell(attr.blocks);
+                    file.reported_blocks().expect_writes();
+                    attr.blocks = file.reported_blocks().tell(attr.blocks);
                 }
                 file.choose_key(key);
                 let recorded = self.record_create((parent, name), &file, key, wanted, subject);
@@ -63,7 +64,7 @@ impl Fs {
                     return Err(error);
                 }
                 made.keep();
-                let link = self.link_to(parent, &place);
+                let link = self.link_to(parent, &at_path);
                 let generation = self.nodes.remember(&attr, backing, link);
                 let handle = self.handles.open(attr.inode, wanted, subject);
                 Ok((Entry { attr, generation }, handle))
@@ -144,15 +145,15 @@ impl Fs {
         name: &OsStr,
         subject: &Subject,
     ) -> Result<Entry, FsError> {
-        let to = self.place(parent, name)?;
-        let (from, held) = self.held_place_and(inode, (parent, &to))?;
+        let to = self.at_path(parent, name)?;
+        let (from, held) = self.locked_path_and(inode, (parent, &to))?;
         self.authorize_link((inode, &from), (parent, name), subject)?;
         let from = self.itself(inode, from)?;
-        let links = self.hold_links(inode);
+        let links = self.lock_links(inode);
         // With the old name taken away, this is a move.
         let moving = self.moves.begin(false);
         from.link(&to)?;
-        let made = Made::new(&to, AtFlags::empty());
+        let made = NewName::new(&to, AtFlags::empty());
         let entry = self.entry(parent, &to)?;
         made.keep();
         self.note_move(&moving, parent, &to);
@@ -170,17 +171,17 @@ impl Fs {
         undo: AtFlags,
         make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
     ) -> Result<Entry, FsError> {
-        let place = self.place(parent, name)?;
-        let _held = self.hold_alone(parent, &place);
-        match self.owner_of_new(&place, subject)? {
-            None => make(place.dir(), place.name())?,
-            Some(owner) => self.make_for(owner, &place, undo, make)?,
+        let at_path = self.at_path(parent, name)?;
+        let _held = self.lock_name_alone(parent, &at_path);
+        match self.owner_of_new(&at_path, subject)? {
+            None => make(at_path.dir(), at_path.name())?,
+            Some(owner) => self.make_for(owner, &at_path, undo, make)?,
         }
-        let made = Made::new(&place, undo);
-        let (stat, backing) = self.places.stat(&place)?;
-        let attr = self.attr(&place, &stat)?;
+        let made = NewName::new(&at_path, undo);
+        let (stat, backing) = self.resolver.stat(&at_path)?;
+        let attr = self.attr(&at_path, &stat)?;
         made.keep();
-        let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &place));
+        let generation = self.nodes.remember(&attr, backing, self.link_to(parent, &at_path));
         Ok(Entry { attr, generation })
     }
 
@@ -189,13 +190,13 @@ impl Fs {
     fn make_for(
         &self,
         owner: Owner,
-        place: &Place,
+        at_path: &AtPath,
         undo: AtFlags,
         make: impl FnOnce(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<()>,
     ) -> Result<(), FsError> {
         let (dir, name) = self.vault.staging().map_err(resolver::backing)?;
         make(dir, OsStr::new(&name))?;
-        let moved = settle_in(dir, &name, owner).and_then(|()| move_to(place, dir, &name));
+        let moved = chown_to_caller(dir, &name, owner).and_then(|()| move_to(at_path, dir, &name));
         if moved.is_err() {
             // What is told is why it could not be kept.
             let _ = rustix::fs::unlinkat(dir, &name, undo);
@@ -206,14 +207,14 @@ impl Fs {
 
 /// A name that was just made, and is taken away again unless it is kept: what fails leaves nothing
 /// behind. Only while the name is held, so that nobody has moved it.
-struct Made<'a> {
-    place: &'a Place,
+struct NewName<'a> {
+    at_path: &'a AtPath,
     undo: AtFlags,
 }
 
-impl<'a> Made<'a> {
-    fn new(place: &'a Place, undo: AtFlags) -> Self {
-        Self { place, undo }
+impl<'a> NewName<'a> {
+    fn new(at_path: &'a AtPath, undo: AtFlags) -> Self {
+        Self { at_path, undo }
     }
 
     fn keep(self) {
@@ -221,15 +222,15 @@ impl<'a> Made<'a> {
     }
 }
 
-impl Drop for Made<'_> {
+impl Drop for NewName<'_> {
     fn drop(&mut self) {
         // What is told is why it could not be kept.
-        let _ = rustix::fs::unlinkat(self.place.dir(), self.place.name(), self.undo);
+        let _ = rustix::fs::unlinkat(self.at_path.dir(), self.at_path.name(), self.undo);
     }
 }
 
 /// Gives the name in `dir`, which nobody else reaches, to its owner.
-fn settle_in(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Result<()> {
+fn chown_to_caller(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let made = rustix::fs::statat(dir, name, flags)?;
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
@@ -244,24 +245,24 @@ fn settle_in(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Resul
     Ok(())
 }
 
-/// Moves the name in `dir` to `place`, where there is none.
-fn move_to(place: &Place, dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
+/// Moves the name in `dir` to `at_path`, where there is none.
+fn move_to(at_path: &AtPath, dir: BorrowedFd<'_>, name: &str) -> rustix::io::Result<()> {
     let flags = RenameFlags::NOREPLACE;
-    match rustix::fs::renameat_with(dir, name, place.dir(), place.name(), flags) {
+    match rustix::fs::renameat_with(dir, name, at_path.dir(), at_path.name(), flags) {
         // A filesystem without the flag. The name is held: nothing of the mount's comes in between.
-        Err(Errno::INVAL | Errno::NOSYS) => match place.stat() {
+        Err(Errno::INVAL | Errno::NOSYS) => match at_path.stat() {
             Ok(_) => Err(Errno::EXIST),
-            Err(_) => rustix::fs::renameat(dir, name, place.dir(), place.name()),
+            Err(_) => rustix::fs::renameat(dir, name, at_path.dir(), at_path.name()),
         },
         moved => moved,
     }
 }
 
-fn create_file(place: &Place, mode: u32) -> rustix::io::Result<OwnedFd> {
+fn create_file(at_path: &AtPath, mode: u32) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(mode & 0o7777);
-    let fd = rustix::fs::openat(place.dir(), place.name(), flags, mode)?;
-    let made = Made::new(place, AtFlags::empty());
+    let fd = rustix::fs::openat(at_path.dir(), at_path.name(), flags, mode)?;
+    let made = NewName::new(at_path, AtFlags::empty());
     let fd = descriptors::for_program(fd)?;
     made.keep();
     Ok(fd)
@@ -278,13 +279,13 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let dir = std::fs::File::open(scratch.path()).unwrap();
         let dir = Arc::new(OwnedFd::from(dir));
-        let place = |name: &str| Place::new(Arc::clone(&dir), OsStr::new(name));
-        let names = ["file", "dir", "kept"].map(place);
-        let fds = [&names[0], &names[2]].map(|place| create_file(place, 0o600).unwrap());
+        let at_path = |name: &str| AtPath::new(Arc::clone(&dir), OsStr::new(name));
+        let names = ["file", "dir", "kept"].map(at_path);
+        let fds = [&names[0], &names[2]].map(|at_path| create_file(at_path, 0o600).unwrap());
         rustix::fs::mkdirat(&dir, "dir", Mode::RWXU).unwrap();
-        drop(Made::new(&names[0], AtFlags::empty()));
-        drop(Made::new(&names[1], AtFlags::REMOVEDIR));
-        Made::new(&names[2], AtFlags::empty()).keep();
+        drop(NewName::new(&names[0], AtFlags::empty()));
+        drop(NewName::new(&names[1], AtFlags::REMOVEDIR));
+        NewName::new(&names[2], AtFlags::empty()).keep();
         let left: Vec<_> = std::fs::read_dir(scratch.path()).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert!(scratch.path().join("kept").exists());

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::FileType;
 
 use crate::fs::Inode;
-use crate::fs::descriptors::is_spare;
+use crate::fs::descriptors::is_outside_reserve;
 
 /// One name of a listing.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl DirStreams {
     }
 
     pub fn leave(&self, mut stream: DirStream) {
-        if !is_spare(&stream.fd) {
+        if !is_outside_reserve(&stream.fd) {
             return;
         }
         let mut old = None;

@@ -71,15 +71,15 @@ impl Fs {
             if listed.name == "." || listed.name == ".." {
                 return take(&DirEntryPlus { listed, entry: None });
             }
-            let Ok(place) = self.place(inode, &listed.name) else { return true };
-            let _held = self.hold(inode, &place);
+            let Ok(at_path) = self.at_path(inode, &listed.name) else { return true };
+            let _held = self.lock_name(inode, &at_path);
             // A name that went away meanwhile is not listed.
-            let Ok((stat, backing)) = self.stat(&place) else { return true };
-            let Ok(attr) = self.attr(&place, &stat) else { return true };
+            let Ok((stat, backing)) = self.stat(&at_path) else { return true };
+            let Ok(attr) = self.attr(&at_path, &stat) else { return true };
             let generation = self.nodes.generation(&attr, backing);
             let taken = take(&DirEntryPlus { listed, entry: Some(Entry { attr, generation }) });
             if taken {
-                self.nodes.remember(&attr, backing, self.link_to(inode, &place));
+                self.nodes.remember(&attr, backing, self.link_to(inode, &at_path));
             }
             taken
         })
@@ -123,9 +123,9 @@ impl Fs {
             let stored = OsStr::from_bytes(entry.file_name().to_bytes());
             if stream.inode != Inode::ROOT || stored != OWN_DIR {
                 stream.ahead.push_back(DirEntry {
-                    inode: self.places.number(entry.ino()),
+                    inode: self.resolver.number(entry.ino()),
                     kind,
-                    name: self.places.names().open(stored).into_owned(),
+                    name: self.resolver.names().open(stored).into_owned(),
                     next: entry.next_entry_cookie(),
                 });
             }

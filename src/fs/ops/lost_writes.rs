@@ -37,7 +37,7 @@ impl Fs {
     /// writing learns of it with their next write, and the log has a line.
     pub(in crate::fs) fn note_lost_write(&self, file: &OpenFile, error: &FileError) {
         file.failed_writes.note(errno_of(error), self.handles.newest());
-        file.complain_of_write(error);
+        file.log_write_failure(error);
     }
 
     /// Tells whoever has a file open for writing, once, that something could not be written out of
@@ -77,11 +77,11 @@ impl Fs {
 
     /// Notes that the backing filesystem lost something of a file that was to become durable: the
     /// mount does not end cleanly, unless the file goes or is gone.
-    pub(in crate::fs) fn note_unsound(&self, inode: Inode, file: &OpenFile) {
-        let mut unsound = self.unsound.lock();
+    pub(in crate::fs) fn note_not_durable(&self, inode: Inode, file: &OpenFile) {
+        let mut not_durable = self.not_durable.lock();
         // Under the lock: an unlink at the same time either shows here, or removes it later.
         if !file.is_nameless() {
-            unsound.insert(inode);
+            not_durable.insert(inode);
         }
     }
 }

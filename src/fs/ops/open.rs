@@ -24,7 +24,7 @@ impl Fs {
     ) -> Result<Handle, FsError> {
         let file = self.acquire(inode, wanted.changes())?;
         if wanted.write {
-            file.told_blocks().expect_writes();
+            file.reported_blocks().expect_writes();
         }
         let opened = self.authorize(FileOperation::Open, &file, wanted, subject).and_then(|()| {
             if !wanted.empty {
@@ -64,20 +64,20 @@ impl Fs {
             if let Some(file) = self.open.acquire_open(inode, for_writing)? {
                 return Ok(file);
             }
-            let (place, _held) = self.held_place(inode)?;
-            let stat = |fd: BorrowedFd<'_>| self.places.stat_of(inode, &place, fd);
-            self.open.acquire(inode, &place, for_writing, stat)
+            let (at_path, _held) = self.locked_path(inode)?;
+            let stat = |fd: BorrowedFd<'_>| self.resolver.stat_of(inode, &at_path, fd);
+            self.open.acquire(inode, &at_path, for_writing, stat)
         };
         let acquired = match acquire() {
-            Err(FsError::Backing(errno)) if descriptors::are_short(errno) => {
-                self.spare_descriptors();
+            Err(FsError::Backing(errno)) if descriptors::is_exhausted(errno) => {
+                self.free_descriptors();
                 acquire()
             }
             acquired => acquired,
         };
         acquired.map_err(|error| match error {
             FsError::File { error, .. } => {
-                FsError::File { path: self.places.path(&self.nodes, inode), error }
+                FsError::File { path: self.resolver.path(&self.nodes, inode), error }
             }
             other => other,
         })

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::Stat;
 
 use super::attrs::Target;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Fs, FsError, Subject};
 
 /// To whom something new belongs.
@@ -18,7 +18,7 @@ pub struct Owner {
 }
 
 impl Fs {
-    /// Gives the file that was just made at `place` and is open as `fd` to its owner. Returns whether
+    /// Gives the file that was just made at `at_path` and is open as `fd` to its owner. Returns whether
     /// that changed anything.
     ///
     /// # Errors
@@ -26,10 +26,10 @@ impl Fs {
     pub(in crate::fs) fn give_to(
         &self,
         subject: &Subject,
-        (place, fd): (&Place, BorrowedFd<'_>),
+        (at_path, fd): (&AtPath, BorrowedFd<'_>),
         made: &Stat,
     ) -> Result<bool, FsError> {
-        let Some(owner) = self.owner_of_new(place, subject)? else { return Ok(false) };
+        let Some(owner) = self.owner_of_new(at_path, subject)? else { return Ok(false) };
         let uid = (made.st_uid != owner.uid).then_some(owner.uid);
         let gid = (made.st_gid != owner.gid).then_some(owner.gid);
         if uid.is_none() && gid.is_none() {
@@ -44,26 +44,26 @@ impl Fs {
         Ok(true)
     }
 
-    /// To whom belongs what `subject` makes at `place`, where that is another than the kernel below
+    /// To whom belongs what `subject` makes at `at_path`, where that is another than the kernel below
     /// gives it to.
     ///
     /// # Errors
     /// What the backing filesystem says.
     pub(in crate::fs) fn owner_of_new(
         &self,
-        place: &Place,
+        at_path: &AtPath,
         subject: &Subject,
     ) -> rustix::io::Result<Option<Owner>> {
         let uid = subject.uid;
         // The vault's own directory passes nothing on for the mount's root.
-        let root = self.places.is_in_root(place).then(|| self.vault.root_attrs());
+        let root = self.resolver.is_in_root(at_path).then(|| self.vault.root_attrs());
         if let Some(root) = root.filter(|root| root.mode & 0o2000 != 0) {
             return Ok(Some(Owner { uid, gid: root.gid, passes_on: true }));
         }
         if uid == self.euid && subject.gid == self.egid {
             return Ok(None);
         }
-        let dir = rustix::fs::fstat(place.dir())?;
+        let dir = rustix::fs::fstat(at_path.dir())?;
         Ok(Some(match dir.st_mode & 0o2000 {
             0 => Owner { uid, gid: subject.gid, passes_on: false },
             _ => Owner { uid, gid: dir.st_gid, passes_on: true },

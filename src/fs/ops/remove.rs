@@ -7,14 +7,14 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use crate::fs::descriptors;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::key_locks::KeyLock;
 use crate::fs::namespace::nodes::{Link, Pin};
 use crate::fs::{Attr, Fs, FsError, Inode};
 
 /// A name that is about to be removed.
-pub struct Going<'a> {
-    pub place: Place,
+pub struct Removal<'a> {
+    pub at_path: AtPath,
     link: Link,
     /// What it names, as it will be.
     left: Attr,
@@ -52,50 +52,50 @@ impl Fs {
         name: &OsStr,
         flags: AtFlags,
     ) -> Result<Inode, FsError> {
-        let place = self.place(parent, name)?;
-        let held = self.hold_alone(parent, &place);
-        let stat = place.stat()?;
-        let going = self.before_removal(parent, place, stat)?;
-        let place = &going.place;
-        rustix::fs::unlinkat(place.dir(), place.name(), flags)?;
+        let at_path = self.at_path(parent, name)?;
+        let held = self.lock_name_alone(parent, &at_path);
+        let stat = at_path.stat()?;
+        let going = self.prepare_removal(parent, at_path, stat)?;
+        let at_path = &going.at_path;
+        rustix::fs::unlinkat(at_path.dir(), at_path.name(), flags)?;
         let removed = going.left.inode;
-        self.name_is_gone(going);
+        self.finish_removal(going);
         drop(held);
         Ok(removed)
     }
 
     /// Looks at a name that is about to go, where `stat` was found. The caller holds it alone. All
     /// that can fail does so here, before it is gone.
-    pub(in crate::fs) fn before_removal(
+    pub(in crate::fs) fn prepare_removal(
         &self,
         parent: Inode,
-        place: Place,
+        at_path: AtPath,
         mut stat: Stat,
-    ) -> Result<Going<'_>, FsError> {
+    ) -> Result<Removal<'_>, FsError> {
         // The only name of a file is the one that is held: without it the file gets no other.
         let is_linked =
             FileType::from_raw_mode(stat.st_mode) != FileType::Directory && stat.st_nlink > 1;
         let links = match is_linked {
-            true => Some(self.hold_links(self.places.inode(&stat)?)),
+            true => Some(self.lock_links(self.resolver.inode(&stat)?)),
             false => None,
         };
         if is_linked {
-            stat = place.stat()?;
+            stat = at_path.stat()?;
         }
-        let mut left = self.attr(&place, &stat)?;
+        let mut left = self.attr(&at_path, &stat)?;
         let is_dir = left.kind == FileType::Directory;
         left.nlink = if is_dir { 0 } else { left.nlink.saturating_sub(1) };
-        let link = self.link_to(parent, &place);
+        let link = self.link_to(parent, &at_path);
         let open = self.open.find(left.inode);
         let mut passing = None;
         let pin = match open {
             _ if left.nlink > 0 && !self.nodes.is_only_link(left.inode, &link) => None,
             Some(file) => Some(Pin::File(file)),
             None => {
-                let held = if is_dir { self.places.open_dir(left.inode) } else { None };
-                let fd = held.or_else(|| place.open(OFlags::PATH).ok().map(Arc::new));
+                let held = if is_dir { self.resolver.open_dir(left.inode) } else { None };
+                let fd = held.or_else(|| at_path.open(OFlags::PATH).ok().map(Arc::new));
                 match fd {
-                    Some(fd) if descriptors::is_spare(&fd) => Some(Pin::Path(fd)),
+                    Some(fd) if descriptors::is_outside_reserve(&fd) => Some(Pin::Path(fd)),
                     fd => {
                         passing = fd;
                         None
@@ -104,13 +104,13 @@ impl Fs {
             }
         };
         let is_large = left.kind == FileType::RegularFile && stat.st_size >= LARGE;
-        Ok(Going { place, link, left, pin, passing, is_large, links })
+        Ok(Removal { at_path, link, left, pin, passing, is_large, links })
     }
 
     /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
     /// held by path alone can still be opened.
-    pub(in crate::fs) fn name_is_gone(&self, going: Going<'_>) {
-        let Going { link, left, pin, passing, is_large, links, .. } = going;
+    pub(in crate::fs) fn finish_removal(&self, going: Removal<'_>) {
+        let Removal { link, left, pin, passing, is_large, links, .. } = going;
         let is_dir = left.kind == FileType::Directory;
         // The number is to mean nothing else until all is noted.
         let pinned = pin.clone().filter(|_| is_dir);
@@ -118,20 +118,20 @@ impl Fs {
             self.change_times.forget(left.inode);
         }
         if left.kind == FileType::RegularFile && left.nlink == 0 {
-            self.unsound.lock().remove(&left.inode);
+            self.not_durable.lock().remove(&left.inode);
             if let Some(file) = self.open.nameless(left.inode) {
-                self.reaper.let_go(Pin::Path(Arc::new(file)));
+                self.reaper.drop_later(Pin::Path(Arc::new(file)));
             }
         }
         let pin = match pin {
             Some(Pin::Path(fd)) if is_large && left.nlink == 0 => {
-                Some(Pin::Large(fd, Arc::new(self.departing.expect())))
+                Some(Pin::Large(fd, Arc::new(self.pending_frees.expect())))
             }
             pin => pin,
         };
         self.nodes.unlink(&link, left, pin);
         if is_dir {
-            self.places.forget_dir(left.inode);
+            self.resolver.forget_dir(left.inode);
             let _ancestry = self.ancestry.write();
             self.assignments.remove(left.inode);
         }

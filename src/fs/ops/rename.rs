@@ -26,25 +26,25 @@ impl Fs {
         if flags.intersects(!known) {
             return Err(FsError::Invalid);
         }
-        let (from, to) = (self.place(parent, name)?, self.place(new_parent, new_name)?);
-        let held = self.hold_both_alone((parent, &from), (new_parent, &to));
+        let (from, to) = (self.at_path(parent, name)?, self.at_path(new_parent, new_name)?);
+        let held = self.lock_names_alone((parent, &from), (new_parent, &to));
         let moved = from.stat()?;
         let replaced = to.stat().ok();
         let exchange = flags.contains(RenameFlags::EXCHANGE);
         self.authorize_rename(
-            &Renamed { parent, name, place: &from, stat: Some(&moved) },
-            &Renamed { parent: new_parent, name: new_name, place: &to, stat: replaced.as_ref() },
+            &Renamed { parent, name, at_path: &from, stat: Some(&moved) },
+            &Renamed { parent: new_parent, name: new_name, at_path: &to, stat: replaced.as_ref() },
             flags,
             subject,
         )?;
         let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         let any_dir = is_dir(&moved) || replaced.as_ref().is_some_and(is_dir);
         // What can fail does so before the names have moved.
-        let moved = self.places.inode(&moved)?;
-        let other = replaced.map(|stat| self.places.inode(&stat)).transpose()?;
+        let moved = self.resolver.inode(&moved)?;
+        let other = replaced.map(|stat| self.resolver.inode(&stat)).transpose()?;
         let going = match (other, replaced) {
             (Some(other), Some(stat)) if !exchange && other != moved => {
-                Some(self.before_removal(new_parent, to.clone(), stat)?)
+                Some(self.prepare_removal(new_parent, to.clone(), stat)?)
             }
             _ => None,
         };
@@ -54,7 +54,7 @@ impl Fs {
         } else {
             rustix::fs::renameat_with(from.dir(), from.name(), to.dir(), to.name(), flags)?;
         }
-        going.into_iter().for_each(|going| self.name_is_gone(going));
+        going.into_iter().for_each(|going| self.finish_removal(going));
         // rename(2) of one of two names of a file to the other does nothing.
         if other != Some(moved) {
             let _ancestry = self.ancestry.write();

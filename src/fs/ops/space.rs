@@ -13,7 +13,7 @@ use crate::store::{FileError, Vault};
 use crate::sys;
 
 /// Less space than this, in bytes, is looked at before each write.
-const SCARCE: u64 = 4 << 30;
+const SCARCE_SPACE: u64 = 4 << 30;
 
 /// How [`Fs::allocate`] treats a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Fs {
     /// What the backing filesystem says.
     pub fn statfs(&self) -> Result<StatVfs, FsError> {
         let mut space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;
-        space.f_namemax = self.places.names().longest(space.f_namemax);
+        space.f_namemax = self.resolver.names().longest(space.f_namemax);
         Ok(space)
     }
 
@@ -82,7 +82,7 @@ impl Fs {
     pub fn look_at_space(&self) -> Option<u64> {
         let space = rustix::fs::fstatvfs::<&Vault>(&self.vault).ok()?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        let reserved = space.f_bavail < space.f_bfree && free < SCARCE;
+        let reserved = space.f_bavail < space.f_bfree && free < SCARCE_SPACE;
         self.scarce.store(reserved, Ordering::Relaxed);
         Some(free)
     }
@@ -121,7 +121,7 @@ impl Fs {
     ) -> Result<T, FileError> {
         let mut done = work();
         if lacks_room(&done, &[ErrorKind::StorageFull, ErrorKind::QuotaExceeded])
-            && self.departing.wait()
+            && self.pending_frees.wait()
         {
             done = work();
         }

@@ -6,7 +6,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::format::StoredLen;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Attr, Fs, FsError, Inode};
 
 impl Fs {
@@ -15,31 +15,31 @@ impl Fs {
     /// # Errors
     /// [`FsError::Stale`] where no place of it is known; what the backing filesystem says.
     pub fn getattr(&self, inode: Inode) -> Result<Attr, FsError> {
-        self.attr_and_tell(inode, true)
+        self.attr_of(inode, true)
     }
 
     /// [`Fs::getattr`]; unless `told`, the kernel does not take what it is told of the space.
-    pub(in crate::fs) fn attr_and_tell(&self, inode: Inode, told: bool) -> Result<Attr, FsError> {
+    pub(in crate::fs) fn attr_of(&self, inode: Inode, told: bool) -> Result<Attr, FsError> {
         if let Some(file) = self.open.find(inode) {
             let mut attr = Attr::new(inode, &file.stat()?, file.len());
-            let blocks = file.told_blocks();
+            let blocks = file.reported_blocks();
             attr.blocks = if told { blocks.tell(attr.blocks) } else { blocks.shown(attr.blocks) };
             return Ok(attr);
         }
-        let (place, _held) = match self.held_place(inode) {
+        let (at_path, _held) = match self.locked_path(inode) {
             // Held by nothing, for want of descriptors: what is remembered is the truth.
             Err(FsError::NotFound) => return self.nodes.left(inode).ok_or(FsError::NotFound),
             found => found?,
         };
-        let attr = self.attr(&place, &self.stat(&place)?.0)?;
+        let attr = self.attr(&at_path, &self.stat(&at_path)?.0)?;
         if attr.inode == inode { Ok(attr) } else { Err(FsError::Stale) }
     }
 
-    /// The attributes of what lies at `place`.
-    pub(in crate::fs) fn attr(&self, place: &Place, stat: &Stat) -> Result<Attr, FsError> {
-        let inode = self.places.inode(stat)?;
+    /// The attributes of what lies at `at_path`.
+    pub(in crate::fs) fn attr(&self, at_path: &AtPath, stat: &Stat) -> Result<Attr, FsError> {
+        let inode = self.resolver.inode(stat)?;
         let size = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => self.file_size(inode, place, stat.st_size as u64),
+            FileType::RegularFile => self.file_size(inode, at_path, stat.st_size as u64),
             _ => stat.st_size as u64,
         };
         let mut attr = Attr::new(inode, stat, size);
@@ -50,7 +50,7 @@ impl Fs {
             && attr.kind == FileType::RegularFile
             && let Some(file) = self.open.find(inode)
         {
-            attr.blocks = file.told_blocks().tell(0);
+            attr.blocks = file.reported_blocks().tell(0);
         }
         if inode == Inode::ROOT {
             let shown = self.vault.root_attrs();
@@ -63,29 +63,29 @@ impl Fs {
 
     /// The plaintext size of a file. Stat always works: where the size in the vault is not that
     /// of a sealed file it is shown as it is, and only opening the file fails.
-    pub(in crate::fs) fn file_size(&self, inode: Inode, place: &Place, stored: u64) -> u64 {
+    pub(in crate::fs) fn file_size(&self, inode: Inode, at_path: &AtPath, stored: u64) -> u64 {
         match StoredLen::from_stored(stored) {
             Ok(StoredLen::Exact(len)) => len,
             Ok(StoredLen::InBlock(_)) => match self.open.find(inode) {
                 Some(file) => file.len(),
-                None => crate::fs::ops::open_files::table::length_in_last_block(place, stored)
+                None => crate::fs::ops::open_files::table::length_in_last_block(at_path, stored)
                     .unwrap_or(stored),
             },
             Err(_) => stored,
         }
     }
 
-    /// What stat says of `place`, and the generation of its inode number. A rewrap, which moves a
+    /// What stat says of `at_path`, and the generation of its inode number. A rewrap, which moves a
     /// modification time for a moment, must not be caught at that: the kernel would keep what it is
     /// told.
-    pub(in crate::fs) fn stat(&self, place: &Place) -> rustix::io::Result<(Stat, u32)> {
+    pub(in crate::fs) fn stat(&self, at_path: &AtPath) -> rustix::io::Result<(Stat, u32)> {
         let quiet = self.rewraps.quiet();
-        let (stat, generation) = self.places.stat(place)?;
+        let (stat, generation) = self.resolver.stat(at_path)?;
         if quiet.is_some() && self.rewraps.quiet() == quiet {
             return Ok((stat, generation));
         }
-        let number = self.places.number(stat.st_ino);
-        match self.open.while_closed(number, || self.places.stat(place)) {
+        let number = self.resolver.number(stat.st_ino);
+        match self.open.while_closed(number, || self.resolver.stat(at_path)) {
             Ok(found) => found,
             Err(file) => Ok((file.stat()?, generation)),
         }
@@ -96,8 +96,8 @@ impl Fs {
     /// # Errors
     /// What the backing filesystem says.
     pub fn readlink(&self, inode: Inode) -> Result<OsString, FsError> {
-        let (place, _held) = self.held_inode(inode)?;
-        let target = rustix::fs::readlinkat(place.dir(), place.name(), Vec::new())?;
+        let (at_path, _held) = self.locked_inode(inode)?;
+        let target = rustix::fs::readlinkat(at_path.dir(), at_path.name(), Vec::new())?;
         Ok(std::os::unix::ffi::OsStringExt::from_vec(target.into_bytes()))
     }
 

@@ -12,7 +12,7 @@ use crate::fs::namespace::assignments::is_own;
 use crate::fs::{Fs, FsError, Inode, Subject};
 
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
-const LONGEST: usize = 65536;
+const MAX_LEN: usize = 65536;
 
 /// How the names of access control lists begin (xattr(7)).
 const ACL: &[u8] = b"system.posix_acl_";
@@ -105,8 +105,8 @@ impl Fs {
         if let Some(file) = self.open.find(inode) {
             return Ok(call(&Target::File(file.backing().as_fd()))?);
         }
-        let (place, _held) = self.held_inode(inode)?;
-        Ok(call(&Target::Path(&place.proc_path()))?)
+        let (at_path, _held) = self.locked_inode(inode)?;
+        Ok(call(&Target::Path(&at_path.proc_path()))?)
     }
 }
 
@@ -202,7 +202,7 @@ fn with_room(call: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::i
     match call(&mut small) {
         Ok(len) => Ok(small[..len].to_vec()),
         Err(Errno::RANGE) => {
-            let mut large = vec![0; LONGEST];
+            let mut large = vec![0; MAX_LEN];
             let len = call(&mut large)?;
             large.truncate(len);
             Ok(large)

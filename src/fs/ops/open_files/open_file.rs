@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use super::access_times::{self, AccessTimes};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
-use super::reported_blocks::ToldBlocks;
+use super::reported_blocks::ReportedBlocks;
 use crate::format::MasterKeyId;
 use crate::fs::namespace::inode::modified;
 use crate::fs::ops::change::{Change, Time, timestamps};
@@ -24,7 +24,7 @@ use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_fa
 use crate::sys::Show;
 
 /// A file that keeps failing has a line in the log so often at most.
-const ONCE_IN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A file of a real vault that somebody has open.
 pub struct OpenFile {
@@ -39,14 +39,14 @@ pub struct OpenFile {
     atime_is_due: AtomicBool,
     /// Whether what is read through the file's descriptor moves it.
     reads_move_atime: AtomicBool,
-    told_blocks: ToldBlocks,
+    reported_blocks: ReportedBlocks,
     /// Of syncing it.
     pub failed_syncs: Failures,
     /// Of writing what the kernel had in its cache.
     pub failed_writes: Failures,
-    complained: AtomicBool,
+    header_failure_logged: AtomicBool,
     /// When that was last logged.
-    write_failed: Mutex<Option<Instant>>,
+    write_failure_logged: Mutex<Option<Instant>>,
 }
 
 /// With the writeback cache the kernel keeps the times of modification and change. It sets them by
@@ -110,7 +110,7 @@ impl OpenFile {
     ) -> Self {
         let ctime = change_times.shown(inode, stat);
         let times = CachedTimes { mtime: None, passed: false, ctime, moved: false };
-        let told_blocks = ToldBlocks::new(stat.st_blocks as u64);
+        let reported_blocks = ReportedBlocks::new(stat.st_blocks as u64);
         let atime_is_due = AtomicBool::new(access_times.is_due(stat));
         let times = Times { cached: Mutex::new(times), has_write_back: AtomicBool::new(false) };
         Self {
@@ -121,11 +121,11 @@ impl OpenFile {
             access_times,
             atime_is_due,
             reads_move_atime: AtomicBool::new(reads_move_atime),
-            told_blocks,
+            reported_blocks,
             failed_syncs: Failures::default(),
             failed_writes: Failures::default(),
-            complained: AtomicBool::new(false),
-            write_failed: Mutex::new(None),
+            header_failure_logged: AtomicBool::new(false),
+            write_failure_logged: Mutex::new(None),
         }
     }
 
@@ -135,20 +135,20 @@ impl OpenFile {
     }
 
     /// What the kernel was told of its space.
-    pub fn told_blocks(&self) -> &ToldBlocks {
-        &self.told_blocks
+    pub fn reported_blocks(&self) -> &ReportedBlocks {
+        &self.reported_blocks
     }
 
     /// Whether the file has by now far more space than the kernel was told of, after a write of so
     /// many bytes out of its cache. It is then as good as told.
-    pub fn outgrows_told_blocks(&self, bytes: usize) -> bool {
+    pub fn outgrows_reported_blocks(&self, bytes: usize) -> bool {
         let blocks = || Ok(rustix::fs::fstat(self.sealed.backing())?.st_blocks as u64);
-        self.told_blocks.outgrown(bytes as u64, blocks)
+        self.reported_blocks.outgrown(bytes as u64, blocks)
     }
 
     /// Whether something of it may not have been written to the vault that no user will: its header,
     /// or a modification time. Waits for no lock: while the file is at work it may.
-    pub fn may_owe(&self) -> bool {
+    pub fn may_be_dirty(&self) -> bool {
         self.sealed.may_owe_commit() || self.times.try_lock().is_none_or(|times| times.moved)
     }
 
@@ -158,8 +158,8 @@ impl OpenFile {
     }
 
     /// Logs what keeps its header from being written: once, until it was written.
-    pub fn complain(&self, error: &FileError) {
-        if !self.complained.swap(true, Ordering::Relaxed) {
+    pub fn log_header_failure(&self, error: &FileError) {
+        if !self.header_failure_logged.swap(true, Ordering::Relaxed) {
             let path = self.stored_path();
             let path = path.shown();
             log_failure(
@@ -170,9 +170,9 @@ impl OpenFile {
     }
 
     /// Logs that something of the kernel's cache could not be written: once a while.
-    pub fn complain_of_write(&self, error: &FileError) {
-        let mut last = self.write_failed.lock();
-        if last.is_none_or(|last| last.elapsed() >= ONCE_IN) {
+    pub fn log_write_failure(&self, error: &FileError) {
+        let mut last = self.write_failure_logged.lock();
+        if last.is_none_or(|last| last.elapsed() >= LOG_INTERVAL) {
             let path = self.stored_path();
             let (path, end) = (path.shown(), self.sealed.written_len());
             let logged = log_failure(
@@ -281,7 +281,7 @@ impl OpenFile {
             // The backing filesystem's own rule may be another.
             let change = Change { atime: Some(Time::Now), ..Change::default() };
             let set = |_: &mut _| rustix::fs::futimens(self.sealed.backing(), &timestamps(&change));
-            return self.unseen(&mut self.times.lock(), set);
+            return self.preserving_ctime(&mut self.times.lock(), set);
         }
         // The next write-back makes it due again.
         self.times.has_write_back.store(false, Ordering::SeqCst);
@@ -313,7 +313,7 @@ impl OpenFile {
     }
 
     /// Does what no program asked for, after which stat is to say the same time of change.
-    fn unseen<T, E: From<Errno>>(
+    fn preserving_ctime<T, E: From<Errno>>(
         &self,
         times: &mut CachedTimes,
         work: impl FnOnce(&mut CachedTimes) -> Result<T, E>,
@@ -340,7 +340,7 @@ impl OpenFile {
                 nothing_to_do => return Ok(nothing_to_do),
             }
         }
-        self.unseen(&mut times, |_| {
+        self.preserving_ctime(&mut times, |_| {
             if !self.backing().is_writable() {
                 self.backing().make_writable(reopen_writable(self.backing())?);
             }
@@ -356,7 +356,7 @@ impl OpenFile {
         self.keep_access_time();
         in_some_file(self.sealed.prepare_recovery())?;
         let mut times = self.times.lock();
-        self.unseen(&mut times, |_| {
+        self.preserving_ctime(&mut times, |_| {
             if !self.backing().is_writable() {
                 self.backing().make_writable(reopen_writable(self.backing())?);
             }
@@ -378,7 +378,7 @@ impl OpenFile {
         if !self.change_times.does_kernel_keep_them() {
             let mut times = self.times.lock();
             if times.moved {
-                self.unseen(&mut times, |_| self.sealed.commit())?;
+                self.preserving_ctime(&mut times, |_| self.sealed.commit())?;
             }
         }
         self.sealed.sync(metadata)
@@ -388,12 +388,12 @@ impl OpenFile {
     ///
     /// # Errors
     /// [`FileError`].
-    pub fn settle(&self) -> Result<(), FileError> {
+    pub fn flush_metadata(&self) -> Result<(), FileError> {
         let mut times = self.times.lock();
         if !times.moved {
             return self.sealed.commit();
         }
-        self.unseen(&mut times, |times| {
+        self.preserving_ctime(&mut times, |times| {
             if let (Some(time), true) = (times.mtime, times.passed) {
                 let change = Change { mtime: Some(Time::At(time)), ..Change::default() };
                 rustix::fs::futimens(self.sealed.backing(), &timestamps(&change))?;
@@ -401,7 +401,7 @@ impl OpenFile {
             self.sealed.commit()?;
             // Not before: a commit that failed may have moved the time once more.
             (times.passed, times.moved) = (false, false);
-            self.complained.store(false, Ordering::Relaxed);
+            self.header_failure_logged.store(false, Ordering::Relaxed);
             Ok(())
         })
     }
@@ -467,7 +467,7 @@ mod tests {
         for _ in 0..2 {
             // As a filesystem does whose write fails late.
             memory.set_modified(SystemTime::now()).unwrap();
-            file.settle().unwrap_err();
+            file.flush_metadata().unwrap_err();
             assert_eq!(memory.metadata().unwrap().modified().unwrap(), day);
         }
     }

@@ -20,7 +20,7 @@ const SMALL: u64 = 1024 * 1024;
 
 /// What the kernel was last told, and how much was written since.
 #[derive(Debug)]
-pub struct ToldBlocks {
+pub struct ReportedBlocks {
     /// In units of 512 bytes.
     told: AtomicU64,
     /// Bytes written out of the kernel's cache since.
@@ -29,7 +29,7 @@ pub struct ToldBlocks {
     writers: AtomicBool,
 }
 
-impl ToldBlocks {
+impl ReportedBlocks {
     /// For a file that was just opened and has so many blocks. What the kernel knows is of a stat
     /// before, and no more.
     pub fn new(blocks: u64) -> Self {
@@ -54,7 +54,7 @@ impl ToldBlocks {
         }
     }
 
-    /// [`ToldBlocks::shown`], which the kernel then knows.
+    /// [`ReportedBlocks::shown`], which the kernel then knows.
     pub fn tell(&self, blocks: u64) -> u64 {
         let shown = self.shown(blocks);
         self.told.store(shown, Ordering::Relaxed);
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_file_with_writers_never_has_none() {
-        let blocks = ToldBlocks::new(0);
+        let blocks = ReportedBlocks::new(0);
         assert_eq!(blocks.tell(0), 0);
         blocks.expect_writes();
         assert_eq!(blocks.tell(0), LEAST);
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_kernel_asks_again_once_a_doubling() {
-        let blocks = ToldBlocks::new(0);
+        let blocks = ReportedBlocks::new(0);
         let (mut size, mut times) = (0, 0);
         for _ in 0..1024 {
             size += SMALL;
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_small_new_file_costs_nothing() {
-        let blocks = ToldBlocks::new(0);
+        let blocks = ReportedBlocks::new(0);
         blocks.expect_writes();
         blocks.tell(0);
         assert!((0..16).all(|_| !blocks.outgrown(4096, || panic!("asked about"))));

@@ -17,9 +17,9 @@ use rustix::io::Errno;
 use super::access_times::AccessTimes;
 use super::change_times::ChangeTimes;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
-use super::unsynced::{Kept, Unsynced};
+use super::unsynced::{Unsynced, UnsyncedFiles};
 use crate::fs::descriptors::for_program;
-use crate::fs::namespace::at_path::Place;
+use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::key_locks::KeyLocks;
 use crate::fs::{FsError, Inode};
 use crate::store::{Access, Context, FileError, RealFile, SealedFile};
@@ -123,7 +123,7 @@ impl OpenFiles {
         self.files.insert(inode, shared);
     }
 
-    /// Opens the file for one more user, from `place` if it is not open yet. `stat` shows what was
+    /// Opens the file for one more user, from `at_path` if it is not open yet. `stat` shows what was
     /// opened there, if it is the file.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl OpenFiles {
     pub fn acquire(
         &self,
         inode: Inode,
-        place: &Place,
+        at_path: &AtPath,
         for_writing: bool,
         stat: impl FnOnce(BorrowedFd<'_>) -> Result<Stat, FsError>,
     ) -> Result<Arc<OpenFile>, FsError> {
@@ -139,7 +139,7 @@ impl OpenFiles {
         if let Some(file) = self.acquire_open(inode, for_writing)? {
             return Ok(file);
         }
-        let (fd, writable) = self.open_backing(place, self.access, for_writing)?;
+        let (fd, writable) = self.open_backing(at_path, self.access, for_writing)?;
         let fd = for_program(fd)?;
         let stat = stat(fd.as_fd())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
@@ -173,17 +173,17 @@ impl OpenFiles {
         Ok(file)
     }
 
-    /// Opens the regular file at `place` without keeping anybody waiting; whether it can be
+    /// Opens the regular file at `at_path` without keeping anybody waiting; whether it can be
     /// written, too, and what stat says of it.
     ///
     /// # Errors
     /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
     pub fn open_found(
         &self,
-        place: &Place,
+        at_path: &AtPath,
         access: Access,
     ) -> Result<(OwnedFd, bool, Stat), FsError> {
-        let (fd, writable) = self.open_backing(place, access, false)?;
+        let (fd, writable) = self.open_backing(at_path, access, false)?;
         let stat = rustix::fs::fstat(&fd)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok((fd, writable, stat)),
@@ -225,19 +225,19 @@ impl OpenFiles {
     /// # Errors
     /// [`FileError`]: the file has no user any more, and is tried again.
     pub fn release(&self, inode: Inode) -> Result<(), FileError> {
-        let mut settled = Ok(());
+        let mut flushed = Ok(());
         loop {
-            let mut owing = None;
+            let mut dirty = None;
             // Closed last, without the table's lock.
-            let mut too_many = Kept::default();
+            let mut too_many = UnsyncedFiles::default();
             let removed = self.files.remove_if(&inode, |_, shared| {
                 let last = shared.users.load(Ordering::Relaxed) == 1;
-                if last && settled.is_ok() && shared.file.may_owe() {
-                    owing = Some(Arc::clone(&shared.file));
+                if last && flushed.is_ok() && shared.file.may_be_dirty() {
+                    dirty = Some(Arc::clone(&shared.file));
                     return false;
                 }
                 shared.users.fetch_sub(1, Ordering::Relaxed);
-                let closes = last && (settled.is_ok() || shared.file.is_nameless());
+                let closes = last && (flushed.is_ok() || shared.file.is_nameless());
                 if closes {
                     // Before it leaves the table: `finish` is to find it here or there.
                     too_many = self.unsynced.keep(inode, &shared.file);
@@ -246,17 +246,17 @@ impl OpenFiles {
             });
             // Not under the table's lock, which others wait for: until the next look, this user
             // keeps the file open.
-            if let Some(file) = owing {
-                settled = file.settle();
-                if let Err(error) = &settled {
-                    file.complain(error);
+            if let Some(file) = dirty {
+                flushed = file.flush_metadata();
+                if let Err(error) = &flushed {
+                    file.log_header_failure(error);
                 }
                 continue;
             }
-            if removed.is_none() && settled.is_err() {
+            if removed.is_none() && flushed.is_err() {
                 self.retry_later();
             }
-            return settled;
+            return flushed;
         }
     }
 
@@ -266,7 +266,7 @@ impl OpenFiles {
     pub fn finish(&self) -> (Vec<(Inode, FileError)>, bool) {
         let (files, kept) = self.left();
         let finish = |file: &OpenFile| {
-            file.settle()?;
+            file.flush_metadata()?;
             if file.is_unsynced() { file.sync(true) } else { Ok(()) }
         };
         let mut failed: Vec<_> = files
@@ -280,7 +280,7 @@ impl OpenFiles {
 
     /// The files in the table, and those that were closed without being durable. One that is closed
     /// meanwhile, by the thread that tries again, is in one of both, or in both.
-    pub fn left(&self) -> (Vec<(Inode, Arc<OpenFile>)>, Kept) {
+    pub fn left(&self) -> (Vec<(Inode, Arc<OpenFile>)>, UnsyncedFiles) {
         let files = self.files.iter();
         let files = files.map(|entry| (*entry.key(), Arc::clone(&entry.file))).collect();
         (files, self.unsynced.take())
@@ -300,11 +300,11 @@ impl OpenFiles {
 
     /// Closes the files that wait for the mount's end to become durable: all of the filesystem will be.
     pub fn close_unsynced(&self) {
-        self.unsynced.give_up();
+        self.unsynced.clear();
     }
 
     /// The files without users, which are owed something.
-    fn owed(&self) -> Vec<Inode> {
+    fn dirty_unused(&self) -> Vec<Inode> {
         let unused = self.files.iter().filter(|entry| entry.users.load(Ordering::Relaxed) == 0);
         unused.map(|entry| *entry.key()).collect()
     }
@@ -371,16 +371,16 @@ impl OpenFiles {
     /// back before part of it is written.
     fn open_backing(
         &self,
-        place: &Place,
+        at_path: &AtPath,
         access: Access,
         for_writing: bool,
     ) -> Result<(OwnedFd, bool), FsError> {
         let flags = OFlags::NONBLOCK;
-        let open = |access| open_quietly(place, access | flags);
+        let open = |access| open_quietly(at_path, access | flags);
         if access == Access::ReadOnly || self.access == Access::ReadOnly {
             return match open(OFlags::RDONLY) {
                 Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
-                    open_despite_mode(place, OFlags::RDONLY | flags)
+                    open_despite_mode(at_path, OFlags::RDONLY | flags)
                 }
                 opened => Ok((opened?, false)),
             };
@@ -390,11 +390,11 @@ impl OpenFiles {
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) if !for_writing => {
                 match open(OFlags::RDONLY) {
                     Ok(fd) => Ok((fd, false)),
-                    Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDONLY | flags),
+                    Err(Errno::ACCESS) => open_despite_mode(at_path, OFlags::RDONLY | flags),
                     Err(errno) => Err(errno.into()),
                 }
             }
-            Err(Errno::ACCESS) => open_despite_mode(place, OFlags::RDWR | flags),
+            Err(Errno::ACCESS) => open_despite_mode(at_path, OFlags::RDWR | flags),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -407,7 +407,7 @@ fn retry(files: &Weak<OpenFiles>) {
         std::thread::sleep(pause);
         pause = (pause * 2).min(longest);
         let Some(files) = files.upgrade() else { return };
-        for inode in files.owed() {
+        for inode in files.dirty_unused() {
             if let Some(shared) = files.files.get(&inode) {
                 shared.users.fetch_add(1, Ordering::Relaxed);
                 drop(shared);
@@ -415,10 +415,10 @@ fn retry(files: &Weak<OpenFiles>) {
                 let _ = files.release(inode);
             }
         }
-        if files.owed().is_empty() {
+        if files.dirty_unused().is_empty() {
             files.retrying.store(false, Ordering::Release);
             // One that came between the two begins anew.
-            if files.owed().is_empty() || files.retrying.swap(true, Ordering::AcqRel) {
+            if files.dirty_unused().is_empty() || files.retrying.swap(true, Ordering::AcqRel) {
                 return;
             }
         }
@@ -427,26 +427,26 @@ fn retry(files: &Weak<OpenFiles>) {
 
 /// Opens so that reading moves no time of access, where that is allowed: for the file's owner, and
 /// with CAP_FOWNER.
-fn open_quietly(place: &Place, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    match place.open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => place.open(flags),
+fn open_quietly(at_path: &AtPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    match at_path.open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => at_path.open(flags),
         opened => opened,
     }
 }
 
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
-fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
+fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
     // By a descriptor: the name may lead to another file by the next call.
-    let place = &Place::itself(Arc::new(place.open(OFlags::PATH)?));
-    let stat = place.stat()?;
+    let at_path = &AtPath::itself(Arc::new(at_path.open(OFlags::PATH)?));
+    let stat = at_path.stat()?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(FsError::Stale);
     }
     let mode = Mode::from_raw_mode(stat.st_mode);
-    place.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
-    let opened = open_quietly(place, flags);
-    place.chmod(mode)?;
+    at_path.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
+    let opened = open_quietly(at_path, flags);
+    at_path.chmod(mode)?;
     Ok((opened?, flags.contains(OFlags::RDWR)))
 }
 
@@ -454,7 +454,7 @@ fn open_despite_mode(place: &Place, flags: OFlags) -> Result<(OwnedFd, bool), Fs
 ///
 /// # Errors
 /// [`FileError`]; what the backing filesystem says.
-pub fn length_in_last_block(place: &Place, size: u64) -> Result<u64, FileError> {
-    let fd = open_quietly(place, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
+pub fn length_in_last_block(at_path: &AtPath, size: u64) -> Result<u64, FileError> {
+    let fd = open_quietly(at_path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
     crate::store::plain_len(&RealFile::new(fd, false), size)
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::open_file::OpenFile;
 use crate::fs::Inode;
-use crate::fs::descriptors::is_spare;
+use crate::fs::descriptors::is_outside_reserve;
 use crate::store::FileError;
 
 /// Files kept at most, each with a descriptor. Where there are more, a sync of the whole filesystem
@@ -18,11 +18,11 @@ const MOST: usize = 256;
 
 /// The files of a mount that are not durable.
 #[derive(Debug, Default)]
-pub struct Unsynced(Mutex<Kept>);
+pub struct Unsynced(Mutex<UnsyncedFiles>);
 
 /// Some of them, or all.
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct UnsyncedFiles {
     files: HashMap<Inode, OwnedFd>,
     /// There were more than are kept.
     more: bool,
@@ -32,26 +32,30 @@ impl Unsynced {
     /// Keeps a file that is about to be closed, if it was written since it was last synced. Returns
     /// what to close instead, without any lock.
     #[must_use]
-    pub fn keep(&self, inode: Inode, file: &OpenFile) -> Kept {
+    pub fn keep(&self, inode: Inode, file: &OpenFile) -> UnsyncedFiles {
         if !file.is_unsynced() || self.0.lock().more || file.is_nameless() {
-            return Kept::default();
+            return UnsyncedFiles::default();
         }
-        let fd = file.backing().as_fd().try_clone_to_owned().ok().filter(|fd| is_spare(fd));
+        let fd =
+            file.backing().as_fd().try_clone_to_owned().ok().filter(|fd| is_outside_reserve(fd));
         let mut kept = self.0.lock();
         match fd.filter(|_| kept.files.len() < MOST) {
             Some(fd) => {
                 kept.files.insert(inode, fd);
-                Kept::default()
+                UnsyncedFiles::default()
             }
-            None => std::mem::replace(&mut kept, Kept { files: HashMap::new(), more: true }),
+            None => {
+                std::mem::replace(&mut kept, UnsyncedFiles { files: HashMap::new(), more: true })
+            }
         }
     }
 
     /// Closes all that are kept.
-    pub fn give_up(&self) {
+    pub fn clear(&self) {
         let mut kept = self.0.lock();
         if !kept.files.is_empty() {
-            let closed = std::mem::replace(&mut *kept, Kept { files: HashMap::new(), more: true });
+            let closed =
+                std::mem::replace(&mut *kept, UnsyncedFiles { files: HashMap::new(), more: true });
             drop(kept);
             drop(closed);
         }
@@ -63,12 +67,12 @@ impl Unsynced {
     }
 
     /// All that are kept.
-    pub fn take(&self) -> Kept {
+    pub fn take(&self) -> UnsyncedFiles {
         std::mem::take(&mut *self.0.lock())
     }
 }
 
-impl Kept {
+impl UnsyncedFiles {
     /// Whether there were no more.
     pub fn is_all(&self) -> bool {
         !self.more
