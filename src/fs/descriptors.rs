@@ -2,7 +2,7 @@
 //! what only saves time is not kept: listings, commits, the trail, the control socket and work on
 //! all files go on.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
@@ -23,7 +23,7 @@ pub fn is_outside_reserve(fd: impl AsFd) -> bool {
 ///
 /// # Errors
 /// ENFILE where it is of the reserve: the caller's own limit, EMFILE, is another one.
-pub fn for_program(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+pub fn for_program<F: AsFd>(fd: F) -> Result<F, Errno> {
     if is_outside_reserve(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
 }
 

@@ -86,7 +86,7 @@ impl Fs {
     /// The file system of an open vault.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of openat(2) or fstat(2) on the vault's directory.
     pub fn new(vault: Vault) -> Result<Self, FsError> {
         let euid = rustix::process::geteuid().as_raw();
         let change_times = Arc::new(ChangeTimes::from_bytes(&vault.change_times()));

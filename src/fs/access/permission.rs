@@ -127,9 +127,9 @@ impl Fs {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size == 0 {
             return Ok(None);
         }
-        let (fd, writable, stat) = self.open.open_found(at_path, Access::ReadOnly)?;
+        let (found, stat) = self.open.open_found(at_path, Access::ReadOnly)?;
         let inode = self.resolver.inode(&stat)?;
-        let file = self.open.acquire_found(inode, fd, writable)?;
+        let file = self.open.acquire_found(inode, found)?;
         let key = file.wrapped_by();
         drop(file);
         let released = self.open.release(inode);

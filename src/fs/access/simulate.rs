@@ -57,7 +57,8 @@ impl Fs {
     ///
     /// # Errors
     /// ENOENT for a file that is to be read or written and is not there, EISDIR for a directory;
-    /// [`FsError::Key`] for a key that the key file does not have; what the backing filesystem says.
+    /// [`FsError::Key`] for a key that the key file does not have; [`FsError::Backing`] with the
+    /// error of openat2(2).
     pub fn simulate(
         &self,
         path: &Path,

@@ -8,7 +8,7 @@ use std::thread;
 use crate::fs::namespace::nodes::Pin;
 
 /// Holds that wait at most; the next one is let go of by who brings it.
-const MOST: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Lets go of what it is given; its thread begins with the first.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Reaper(OnceLock<Option<SyncSender<Pin>>>);
 impl Reaper {
     pub fn drop_later(&self, hold: Pin) {
         let sender = self.0.get_or_init(|| {
-            let (sender, receiver) = sync_channel(MOST);
+            let (sender, receiver) = sync_channel(MAX_WAITING);
             let reap = move || {
                 for hold in receiver {
                     drop(hold);

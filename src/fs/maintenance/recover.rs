@@ -1,7 +1,6 @@
 //! After a crash: each file whose state needs the crash as an explanation gets a header that needs
 //! none. When that is done and durable, the record of mounts need not excuse anything any more.
 
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::io::Errno;
@@ -17,8 +16,9 @@ impl Fs {
     /// mount ends what earlier crashes excuse. Returns how many files got a new header.
     ///
     /// # Errors
-    /// [`VaultError::Stopped`] when `go_on` said so, [`VaultError::Unrecovered`] when some files
-    /// could not be looked at or written; what the backing filesystem says of the vault's directory.
+    /// [`VaultError::Stopped`] when `go_on` stopped it, [`VaultError::Unrecovered`] when some files
+    /// could not be looked at or written; [`VaultError::Io`] where the
+    /// vault's directory can't be opened.
     pub fn recover(&self, go_on: &(dyn Fn() -> bool + Sync)) -> Result<u64, VaultError> {
         let (rebound, failed) = (AtomicU64::new(0), AtomicU64::new(0));
         let stopped = AtomicBool::new(false);
@@ -63,18 +63,18 @@ impl Fs {
     /// Whether the file got a new header. Of most files 256 bytes are read, and nothing else is
     /// done: one whose header, forged or not, asks for nothing needs no key here.
     fn recover_file(&self, visited: &Visited<'_>) -> Result<bool, FsError> {
-        let (fd, _, stat) = self.open.open_found(&visited.at_path(), Access::ReadOnly)?;
+        let (file, stat) = self.open.open_found(&visited.at_path(), Access::ReadOnly)?;
         if stat.st_size == 0 {
             return Ok(false);
         }
         let mut bytes = [0; HEADER_LEN];
-        let read = rustix::io::pread(fd.as_fd(), &mut bytes, 0)?;
+        let read = rustix::io::pread(&file, &mut bytes, 0)?;
         if read < HEADER_LEN
             || !self.vault.context().needs_recovery(&bytes, stat.st_size.unsigned_abs())
         {
             return Ok(false);
         }
-        drop(fd);
+        drop(file);
         self.on_visited(visited, Access::ReadWrite, |file, _| file.recover())?;
         Ok(true)
     }

@@ -38,8 +38,8 @@ impl Fs {
     /// nothing, the headers that say so are durable.
     ///
     /// # Errors
-    /// [`VaultError::Stopped`] when `progress` said so; what the backing filesystem says of the
-    /// vault's directory.
+    /// [`VaultError::Stopped`] when `progress` stopped it; [`VaultError::Io`] where the vault's
+    /// directory can't be opened.
     pub fn references(
         &self,
         key: &MasterKeyId,

@@ -49,7 +49,7 @@ impl Fs {
     /// wrote is durable.
     ///
     /// # Errors
-    /// [`VaultError::Stopped`] when `progress` said so; [`VaultError::Key`] where the vault's own
+    /// [`VaultError::Stopped`] when `progress` stopped it; [`VaultError::Key`] where the vault's own
     /// key can't be rewrapped; what the backing filesystem says of the vault's directory or
     /// description, EROFS where the vault is open for reading alone. What can't be done to single
     /// files is in the summary.

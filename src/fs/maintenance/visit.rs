@@ -80,9 +80,9 @@ impl Fs {
         access: Access,
         work: impl FnOnce(&OpenFile, &Stat) -> Result<T, FsError>,
     ) -> Result<T, FsError> {
-        let (fd, writable, stat) = self.open.open_found(&visited.at_path(), access)?;
+        let (found, stat) = self.open.open_found(&visited.at_path(), access)?;
         let inode = self.resolver.inode(&stat)?;
-        let file = self.open.acquire_found(inode, fd, writable)?;
+        let file = self.open.acquire_found(inode, found)?;
         let result = work(&file, &stat);
         drop(file);
         let released = self.open.release(inode);

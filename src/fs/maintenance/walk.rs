@@ -127,7 +127,7 @@ const BATCH: usize = 4096;
 /// ends early when `file` answers `false`.
 ///
 /// # Errors
-/// What the backing filesystem says of `start` itself.
+/// [`FsError::Backing`] where `start` itself can't be opened.
 pub fn walk(
     root: BorrowedFd<'_>,
     start: &Path,

@@ -26,7 +26,7 @@ impl Fs {
     /// from now on; those that exist keep theirs.
     ///
     /// # Errors
-    /// ENOTDIR for what is no directory; what the backing filesystem says.
+    /// ENOTDIR for what is no directory; [`FsError::Backing`] with the error of setxattr(2).
     pub fn assign(&self, path: &Path, key: &MasterKeyId) -> Result<(), FsError> {
         let dir =
             self.moves.follow(|| crate::fs::maintenance::walk::open_dir(self.vault_dir(), path))?;
@@ -42,7 +42,7 @@ impl Fs {
     /// The master key for files made in a directory; `None` for the default one.
     ///
     /// # Errors
-    /// [`FsError::ForgedAssignment`]; what the backing filesystem says.
+    /// [`FsError::ForgedAssignment`]; [`FsError::Backing`] with the error of getxattr(2).
     pub(in crate::fs) fn key_of_dir(&self, dir: Inode) -> Result<Option<MasterKeyId>, FsError> {
         if let Some(known) = self.assignments.get(dir) {
             return Ok(known);

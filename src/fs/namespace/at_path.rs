@@ -81,7 +81,7 @@ impl AtPath {
     /// What lies there.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// That of fstatat(2).
     pub fn stat(&self) -> rustix::io::Result<Stat> {
         rustix::fs::statat(&self.dir, &*self.name, self.at_flags())
     }
@@ -89,7 +89,7 @@ impl AtPath {
     /// Opens what lies there, with `O_CLOEXEC`; never what a symbolic link there points to.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// That of openat(2).
     pub fn open(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC;
         match self.is_itself() {
@@ -103,7 +103,7 @@ impl AtPath {
     /// Sets the mode of [`AtPath::is_itself`], which is no symbolic link.
     ///
     /// # Errors
-    /// EINVAL for a name, which might lead elsewhere; what the backing filesystem says.
+    /// EINVAL for a name, which might lead elsewhere; that of chmod(2).
     pub fn chmod(&self, mode: Mode) -> rustix::io::Result<()> {
         rustix::fs::chmod(self.own_path()?, mode)
     }

@@ -22,7 +22,7 @@ impl Fs {
     /// Finds `name` in `parent`. The inode is remembered until [`Fs::forget`].
     ///
     /// # Errors
-    /// [`FsError::NotFound`]; what the backing filesystem says.
+    /// [`FsError::NotFound`]; [`FsError::Backing`] with the error of statx(2).
     pub fn lookup(&self, parent: Inode, name: &OsStr) -> Result<Entry, FsError> {
         let at_path = match self.at_path(parent, name) {
             Err(FsError::Reserved) => return Err(FsError::NotFound),

@@ -37,7 +37,7 @@ impl Fs {
     ///
     /// # Errors
     /// [`FsError::Stale`] where no place of it is known, [`FsError::NotFound`] where it has none any
-    /// more; what the backing filesystem says.
+    /// more; [`FsError::Backing`] with the error of openat(2).
     pub(in crate::fs) fn dir(&self, inode: Inode) -> Result<Arc<OwnedFd>, FsError> {
         match self.resolver.open_dir(inode) {
             Some(dir) => Ok(dir),
@@ -111,7 +111,7 @@ impl Fs {
     /// `inode` by a descriptor, if it lies at `at_path`.
     ///
     /// # Errors
-    /// [`FsError::Stale`] where another does; what the backing filesystem says.
+    /// [`FsError::Stale`] where another does; [`FsError::Backing`] with the error of openat(2).
     pub(in crate::fs) fn itself(&self, inode: Inode, at_path: AtPath) -> Result<AtPath, FsError> {
         if at_path.is_itself() {
             return Ok(at_path);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 /// What is not forgotten so long after its removal is in use, and not waited for.
-const SOON: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// Writers that wait at once: the requests that give space back need threads too.
 const MAX_WAITERS: usize = 4;
 
@@ -53,7 +53,7 @@ impl PendingFrees {
             self.changed.wait_until(&mut state, until);
         }
         state.waiters -= 1;
-        state.came_back.is_some_and(|time| time.elapsed() < 2 * SOON)
+        state.came_back.is_some_and(|time| time.elapsed() < 2 * MAX_WAIT)
     }
 }
 
@@ -61,7 +61,7 @@ impl State {
     /// Until when there is something to wait for, of what was removed before the number `newest`.
     fn due(&self, newest: u64) -> Option<Instant> {
         let earlier = self.removed.iter().filter(|(number, _)| **number < newest);
-        let until = earlier.map(|(_, removed)| *removed + SOON).max()?;
+        let until = earlier.map(|(_, removed)| *removed + MAX_WAIT).max()?;
         (until > Instant::now()).then_some(until)
     }
 }
@@ -118,12 +118,12 @@ mod tests {
             });
             let mut later = Vec::new();
             while !waiter.is_finished() && later.len() < 100 {
-                thread::sleep(SOON / 20);
+                thread::sleep(MAX_WAIT / 20);
                 later.push(pending_frees.expect());
             }
             waiter.join().unwrap()
         });
-        assert!(waited < 3 * SOON, "{waited:?}");
+        assert!(waited < 3 * MAX_WAIT, "{waited:?}");
     }
 
     #[test]
@@ -133,9 +133,9 @@ mod tests {
         let begun = Instant::now();
         assert!(!pending_frees.wait());
         let waited = begun.elapsed();
-        assert!(waited >= SOON / 2, "{waited:?}");
+        assert!(waited >= MAX_WAIT / 2, "{waited:?}");
         pending_frees.wait();
-        assert!(begun.elapsed() - waited < SOON / 2, "it was waited for again");
+        assert!(begun.elapsed() - waited < MAX_WAIT / 2, "it was waited for again");
     }
 
     #[test]

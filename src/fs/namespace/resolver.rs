@@ -39,7 +39,7 @@ impl PathResolver {
     /// For a vault; at most `max_dirs` directories are kept open.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of openat(2) or fstat(2) on the vault's directory.
     pub fn new(vault: &Vault, max_dirs: usize) -> Result<Self, FsError> {
         let root = open_dir(vault.as_fd(), OsStr::new("."))?;
         let stat = rustix::fs::fstat(&root)?;
@@ -68,7 +68,7 @@ impl PathResolver {
     /// What lies at a place, and the [`generation`] of its inode number.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// That of statx(2).
     pub fn stat(&self, at_path: &AtPath) -> rustix::io::Result<(Stat, u32)> {
         self.stat_at(at_path.dir(), at_path.name(), at_path.at_flags())
     }
@@ -76,7 +76,7 @@ impl PathResolver {
     /// [`PathResolver::stat`] by the arguments of statx(2).
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// That of statx(2).
     pub fn stat_at(
         &self,
         dir: BorrowedFd<'_>,
@@ -122,7 +122,7 @@ impl PathResolver {
     /// number alone does not say so: the next file that is made may get it.
     ///
     /// # Errors
-    /// [`FsError::Stale`] where it is another; what the backing filesystem says.
+    /// [`FsError::Stale`] where it is another; [`FsError::Backing`] with the error of statx(2).
     pub fn stat_of(
         &self,
         inode: Inode,
@@ -152,7 +152,7 @@ impl PathResolver {
     ///
     /// # Errors
     /// [`FsError::Stale`] where no place of it is known, [`FsError::NotFound`] where it has none any
-    /// more; what the backing filesystem says.
+    /// more; [`FsError::Backing`] with the error of openat(2).
     pub fn dir(&self, nodes: &Nodes, inode: Inode) -> Result<Arc<OwnedFd>, FsError> {
         // Up to the nearest directory that is open, and down again from there.
         let mut below = Vec::new();

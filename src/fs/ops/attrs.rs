@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::change::{Change, Origin, Time, timestamps};
 use super::open_files::open_file::OpenFile;
+use super::stat::BlockCount;
 use crate::fs::access::authorize::FileOperation;
 use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
@@ -21,7 +22,8 @@ impl Fs {
     /// Changes attributes of an inode; returns those it then has.
     ///
     /// # Errors
-    /// What the backing filesystem says; [`FsError::Denied`] and [`FsError::File`] where the length
+    /// [`FsError::Backing`] with the error of fchownat(2), fchmodat(2) or utimensat(2);
+    /// [`FsError::Denied`] and [`FsError::File`] where the length
     /// can't be changed.
     pub fn setattr(
         &self,
@@ -63,7 +65,7 @@ impl Fs {
             if let Err(error) = released {
                 log::debug!("after a change of the length: {error}");
             }
-            return self.attr_of(inode, true).or_else(|error| {
+            return self.attr_of(inode, BlockCount::Taken).or_else(|error| {
                 // The kernel must learn of the length.
                 before.map(|before| Attr::new(inode, &before, len)).map_err(|_| error)
             });
@@ -95,7 +97,7 @@ impl Fs {
             }
         }
         // With times that it writes back the kernel takes no answer.
-        self.attr_of(inode, false)
+        self.attr_of(inode, BlockCount::Ignored)
     }
 
     /// Sets what the vault keeps of the mount's root; returns what is left to be set of its directory.
@@ -137,7 +139,7 @@ impl Fs {
     /// execute, or the caller is not of the group (as Linux does, fs/attr.c).
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of fchmod(2).
     pub fn drop_privilege_bits(&self, inode: Inode, subject: &Subject) -> Result<(), FsError> {
         let attr = self.getattr(inode)?;
         let mut dropped = attr.mode & !0o4000;

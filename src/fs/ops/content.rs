@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    pub(in crate::fs) fn a_synced_write_tells_its_descriptor_of_a_failed_sync() {
+    fn a_synced_write_tells_its_descriptor_of_a_failed_sync() {
         let (_vault, fs) = new_fs();
         let (inode, handle) = create(&fs, "file");
         let write = || fs.write_as(handle, inode, 0, b"x", Origin::ProgramSync);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    pub(in crate::fs) fn a_failed_sync_of_a_file_without_a_name_leaves_the_end_clean() {
+    fn a_failed_sync_of_a_file_without_a_name_leaves_the_end_clean() {
         let (vault, fs) = new_fs();
         let path = vault.path().join("file");
         std::fs::write(&path, b"").unwrap();

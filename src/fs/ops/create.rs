@@ -17,7 +17,7 @@ impl Fs {
     /// Makes an empty file and opens it.
     ///
     /// # Errors
-    /// [`FsError::Denied`]; what the backing filesystem says.
+    /// [`FsError::Denied`]; [`FsError::Backing`] with the error of openat(2).
     pub fn create(
         &self,
         parent: Inode,
@@ -53,7 +53,7 @@ impl Fs {
                 let file = self.open.adopt(attr.inode, fd, &stat)?;
                 if wanted.write {
                     file.reported_blocks().expect_writes();
-                    attr.blocks = file.reported_blocks().tell(attr.blocks);
+                    attr.blocks = file.reported_blocks().report(attr.blocks);
                 }
                 file.choose_key(key);
                 let recorded = self.record_create((parent, name), &file, key, wanted, subject);
@@ -78,7 +78,7 @@ impl Fs {
     /// Makes a file that is not opened, a FIFO, a socket or a device.
     ///
     /// # Errors
-    /// [`FsError::Denied`] for a file; what the backing filesystem says.
+    /// [`FsError::Denied`] for a file; [`FsError::Backing`] with the error of mknodat(2).
     pub fn mknod(
         &self,
         parent: Inode,
@@ -104,7 +104,7 @@ impl Fs {
     /// Makes a directory.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of mkdirat(2).
     pub fn mkdir(
         &self,
         parent: Inode,
@@ -121,7 +121,7 @@ impl Fs {
     /// Makes a symbolic link.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of symlinkat(2).
     pub fn symlink(
         &self,
         parent: Inode,
@@ -137,7 +137,7 @@ impl Fs {
     /// Gives an inode another name.
     ///
     /// # Errors
-    /// [`FsError::Denied`]; what the backing filesystem says.
+    /// [`FsError::Denied`]; [`FsError::Backing`] with the error of linkat(2).
     pub fn link(
         &self,
         inode: Inode,

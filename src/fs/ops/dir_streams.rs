@@ -40,15 +40,15 @@ pub struct DirStream {
 
 impl DirStreams {
     /// Streams kept at most.
-    const MOST: usize = 32;
+    const MAX_STREAMS: usize = 32;
     /// What was read ahead is listed only this long: then names may have come and gone.
-    const FRESH: Duration = Duration::from_secs(1);
+    const MAX_AGE: Duration = Duration::from_secs(1);
 
     pub fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {
         // Closed last, without the lock: that of a directory that was removed may take a disk.
         let mut old = Vec::new();
         let mut streams = self.0.lock();
-        while streams.front().is_some_and(|stream| stream.left_at.elapsed() >= Self::FRESH) {
+        while streams.front().is_some_and(|stream| stream.left_at.elapsed() >= Self::MAX_AGE) {
             old.extend(streams.pop_front());
         }
         let at = streams
@@ -63,7 +63,7 @@ impl DirStreams {
         }
         let mut old = None;
         let mut streams = self.0.lock();
-        if streams.len() == Self::MOST {
+        if streams.len() == Self::MAX_STREAMS {
             old = streams.pop_front();
         }
         stream.left_at = Instant::now();

@@ -33,7 +33,7 @@ impl Fs {
     /// `take` says that it took no more.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of openat(2) or getdents64(2).
     pub fn readdir(
         &self,
         inode: Inode,
@@ -60,7 +60,7 @@ impl Fs {
     /// [`Fs::readdir`] that looks every name up. A name that `take` took is remembered.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of openat(2) or getdents64(2).
     pub fn readdir_plus(
         &self,
         inode: Inode,
@@ -88,7 +88,7 @@ impl Fs {
     /// Makes a directory's names durable.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of fsync(2).
     pub fn fsync_dir(&self, inode: Inode) -> Result<(), FsError> {
         Ok(rustix::fs::fsync(self.open_to_read(inode)?)?)
     }

@@ -22,7 +22,7 @@ impl Fs {
     /// that changed anything.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of fchown(2) or fchmod(2).
     pub(in crate::fs) fn give_to(
         &self,
         subject: &Subject,
@@ -48,7 +48,7 @@ impl Fs {
     /// gives it to.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// That of fstat(2) on the directory.
     pub(in crate::fs) fn owner_of_new(
         &self,
         at_path: &AtPath,

@@ -33,7 +33,7 @@ impl Fs {
     /// Takes a name away; the file lives on while it is open or has another. Returns which it was.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of unlinkat(2).
     pub fn unlink(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
         self.remove(parent, name, AtFlags::empty())
     }
@@ -41,7 +41,8 @@ impl Fs {
     /// Removes an empty directory. Returns which it was.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of unlinkat(2): ENOTEMPTY for a directory with names in
+    /// it.
     pub fn rmdir(&self, parent: Inode, name: &OsStr) -> Result<Inode, FsError> {
         self.remove(parent, name, AtFlags::REMOVEDIR)
     }

@@ -12,7 +12,8 @@ impl Fs {
     /// `flags` say NOREPLACE or EXCHANGE. Returns the inode that was replaced, if one was.
     ///
     /// # Errors
-    /// [`FsError::Invalid`] for other flags; [`FsError::Denied`]; what the backing filesystem says.
+    /// [`FsError::Invalid`] for other flags; [`FsError::Denied`]; [`FsError::Backing`] with the
+    /// error of renameat2(2).
     pub fn rename(
         &self,
         parent: Inode,

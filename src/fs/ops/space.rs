@@ -70,7 +70,7 @@ impl Fs {
     /// The backing filesystem's space, and how long a name may be.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of fstatvfs(3).
     pub fn statfs(&self) -> Result<StatVfs, FsError> {
         let mut space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;
         space.f_namemax = self.resolver.names().longest(space.f_namemax);

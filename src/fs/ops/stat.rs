@@ -7,23 +7,40 @@ use rustix::io::Errno;
 
 use crate::format::StoredLen;
 use crate::fs::namespace::at_path::AtPath;
+use crate::fs::ops::open_files::table::length_in_last_block;
 use crate::fs::{Attr, Fs, FsError, Inode};
+
+/// What the kernel does with the number of blocks in an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockCount {
+    /// It takes the number over.
+    Taken,
+    /// It ignores the attributes of the answer.
+    Ignored,
+}
 
 impl Fs {
     /// What stat shows of an inode.
     ///
     /// # Errors
-    /// [`FsError::Stale`] where no place of it is known; what the backing filesystem says.
+    /// [`FsError::Stale`] where no place of it is known; [`FsError::Backing`] with the error of
+    /// statx(2).
     pub fn getattr(&self, inode: Inode) -> Result<Attr, FsError> {
-        self.attr_of(inode, true)
+        self.attr_of(inode, BlockCount::Taken)
     }
 
-    /// [`Fs::getattr`]; unless `told`, the kernel does not take what it is told of the space.
-    pub(in crate::fs) fn attr_of(&self, inode: Inode, told: bool) -> Result<Attr, FsError> {
+    pub(in crate::fs) fn attr_of(
+        &self,
+        inode: Inode,
+        block_count: BlockCount,
+    ) -> Result<Attr, FsError> {
         if let Some(file) = self.open.find(inode) {
             let mut attr = Attr::new(inode, &file.stat()?, file.len());
             let blocks = file.reported_blocks();
-            attr.blocks = if told { blocks.tell(attr.blocks) } else { blocks.shown(attr.blocks) };
+            attr.blocks = match block_count {
+                BlockCount::Taken => blocks.report(attr.blocks),
+                BlockCount::Ignored => blocks.shown(attr.blocks),
+            };
             return Ok(attr);
         }
         let (at_path, _held) = match self.locked_path(inode) {
@@ -50,7 +67,7 @@ impl Fs {
             && attr.kind == FileType::RegularFile
             && let Some(file) = self.open.find(inode)
         {
-            attr.blocks = file.reported_blocks().tell(0);
+            attr.blocks = file.reported_blocks().report(0);
         }
         if inode == Inode::ROOT {
             let shown = self.vault.root_attrs();
@@ -63,13 +80,12 @@ impl Fs {
 
     /// The plaintext size of a file. Stat always works: where the size in the vault is not that
     /// of a sealed file it is shown as it is, and only opening the file fails.
-    pub(in crate::fs) fn file_size(&self, inode: Inode, at_path: &AtPath, stored: u64) -> u64 {
+    fn file_size(&self, inode: Inode, at_path: &AtPath, stored: u64) -> u64 {
         match StoredLen::from_stored(stored) {
             Ok(StoredLen::Exact(len)) => len,
             Ok(StoredLen::InBlock(_)) => match self.open.find(inode) {
                 Some(file) => file.len(),
-                None => crate::fs::ops::open_files::table::length_in_last_block(at_path, stored)
-                    .unwrap_or(stored),
+                None => length_in_last_block(at_path, stored).unwrap_or(stored),
             },
             Err(_) => stored,
         }
@@ -94,7 +110,7 @@ impl Fs {
     /// The target of a symbolic link.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of readlinkat(2).
     pub fn readlink(&self, inode: Inode) -> Result<OsString, FsError> {
         let (at_path, _held) = self.locked_inode(inode)?;
         let target = rustix::fs::readlinkat(at_path.dir(), at_path.name(), Vec::new())?;

@@ -39,7 +39,7 @@ impl Fs {
     /// Sets an attribute; `flags` may ask that it be new, or be there.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of setxattr(2).
     pub fn setxattr(
         &self,
         inode: Inode,
@@ -57,7 +57,7 @@ impl Fs {
     /// An attribute's value.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of getxattr(2): ENODATA where there is none of the name.
     pub fn getxattr(&self, inode: Inode, name: &OsStr) -> Result<Vec<u8>, FsError> {
         refuse(name)?;
         self.on_target(inode, |target| match name == CAPABILITY {
@@ -69,7 +69,7 @@ impl Fs {
     /// The names of all attributes that the caller may know of, each ended by a zero byte.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of listxattr(2).
     pub fn listxattr(&self, inode: Inode, subject: &Subject) -> Result<Vec<u8>, FsError> {
         let stored = self.on_target(inode, |target| target.list())?;
         let names = || stored.split(|&byte| byte == 0).filter(|name| !name.is_empty());
@@ -88,7 +88,7 @@ impl Fs {
     /// Removes an attribute.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// [`FsError::Backing`] with the error of removexattr(2).
     pub fn removexattr(&self, inode: Inode, name: &OsStr) -> Result<(), FsError> {
         refuse(name)?;
         self.on_target(inode, |target| match name == CAPABILITY {

@@ -21,6 +21,15 @@ pub enum AccessTimes {
     Never,
 }
 
+/// Whether a read through a descriptor moves the time of access (open(2), O_NOATIME).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtimeUpdates {
+    /// It does, by the backing filesystem's own rule.
+    On,
+    /// It does not.
+    Off,
+}
+
 /// After that `relatime` moves it in any case.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -48,7 +57,7 @@ impl AccessTimes {
 /// filesystem's own rule: to set that time by utimensat(2) would change ctime.
 ///
 /// # Errors
-/// What the backing filesystem says: EPERM where it may not be kept from moving.
+/// That of fcntl(2): EPERM where only the owner may set O_NOATIME.
 pub fn let_reads_move(file: &RealFile, moves: bool) -> rustix::io::Result<()> {
     // The other flags that this call can change are never set.
     let quiet = if moves { OFlags::empty() } else { OFlags::NOATIME };

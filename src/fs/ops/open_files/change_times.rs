@@ -16,7 +16,7 @@ use crate::fs::Inode;
 
 /// Files that are kept at most; of more, those that change last show the vault's ctime after an
 /// eviction.
-const MOST: usize = 1 << 20;
+const MAX_FILES: usize = 1 << 20;
 
 /// Begins the bytes that are kept in the vault.
 const MAGIC: &[u8; 8] = b"atctimes";
@@ -46,7 +46,7 @@ impl ChangeTimes {
         let times = Self::default();
         let records = bytes.strip_prefix(MAGIC).unwrap_or_default();
         let (records, _) = records.as_chunks::<24>();
-        for record in records.iter().take(MOST) {
+        for record in records.iter().take(MAX_FILES) {
             let (words, _) = record.as_chunks::<8>();
             let &[inode, backing, shown] = words else { continue };
             let pair = Pair {
@@ -98,7 +98,7 @@ impl ChangeTimes {
         if pair.backing == shown || stat.st_nlink == 0 {
             return self.forget(inode);
         }
-        if self.pairs.len() < MOST || self.pairs.contains_key(&inode) {
+        if self.pairs.len() < MAX_FILES || self.pairs.contains_key(&inode) {
             self.pairs.insert(inode, pair);
             self.changed.store(true, Ordering::Relaxed);
         }
@@ -172,10 +172,11 @@ mod tests {
     #[test]
     fn a_file_takes_64_bytes_and_a_million_have_them() {
         let (times, stat) = (ChangeTimes::default(), stat());
-        (0..MOST as u64 + 1000).for_each(|inode| times.note(Inode(inode), &stat, ChangeTime(7)));
-        assert_eq!(times.pairs.len(), MOST);
+        (0..MAX_FILES as u64 + 1000)
+            .for_each(|inode| times.note(Inode(inode), &stat, ChangeTime(7)));
+        assert_eq!(times.pairs.len(), MAX_FILES);
         let entry = size_of::<(Inode, Pair)>() + 1;
-        assert!(times.pairs.capacity() * entry <= 64 * MOST, "{}", times.pairs.capacity());
+        assert!(times.pairs.capacity() * entry <= 64 * MAX_FILES, "{}", times.pairs.capacity());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::access_times::{self, AccessTimes};
+use super::access_times::{self, AccessTimes, AtimeUpdates};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::reported_blocks::ReportedBlocks;
@@ -100,13 +100,13 @@ impl Deref for OpenFile {
 }
 
 impl OpenFile {
-    /// A file that was just opened and looks as `stat`, with `O_NOATIME` unless `reads_move_atime`.
+    /// A file that was just opened and looks as `stat`, with `O_NOATIME` for [`AtimeUpdates::Off`].
     pub fn new(
         sealed: SealedFile<RealFile>,
         (inode, stat): (Inode, &Stat),
         change_times: Arc<ChangeTimes>,
         access_times: AccessTimes,
-        reads_move_atime: bool,
+        atime_updates: AtimeUpdates,
     ) -> Self {
         let ctime = change_times.shown(inode, stat);
         let times = CachedTimes { mtime: None, passed: false, ctime, moved: false };
@@ -120,7 +120,7 @@ impl OpenFile {
             change_times,
             access_times,
             atime_is_due,
-            reads_move_atime: AtomicBool::new(reads_move_atime),
+            reads_move_atime: AtomicBool::new(atime_updates == AtimeUpdates::On),
             reported_blocks,
             failed_syncs: Failures::default(),
             failed_writes: Failures::default(),
@@ -418,7 +418,7 @@ pub fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
 /// A writable descriptor of a file that is open for reading.
 ///
 /// # Errors
-/// What the backing filesystem says.
+/// [`FsError::Backing`] with the error of open(2).
 pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
     let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -455,7 +455,7 @@ mod tests {
         let stat = rustix::fs::fstat(&memory).unwrap();
         let sealed = SealedFile::open(backing, 0, context).unwrap();
         let (times, reads) = (Arc::default(), AccessTimes::Never);
-        let file = OpenFile::new(sealed, (Inode(2), &stat), times, reads, false);
+        let file = OpenFile::new(sealed, (Inode(2), &stat), times, reads, AtimeUpdates::Off);
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
         memory.set_modified(day).unwrap();
 

@@ -1,4 +1,4 @@
-//! What the kernel was told of an open file's space.
+//! The number of blocks that the kernel was last given of an open file.
 //!
 //! With the writeback cache the kernel asks for the space of a file again only after a close, so
 //! that of a new file would be none for as long as its writer keeps it open. Programs that copy
@@ -9,20 +9,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::format::BLOCK_LEN;
 
 /// Bytes that a unit of st_blocks stands for (stat(2)).
-const UNIT: u64 = 512;
+const BLOCK_UNIT: u64 = 512;
 
 /// What a file that may have content in the kernel's cache has at least: its first block.
-const LEAST: u64 = BLOCK_LEN as u64 / UNIT;
+const MIN_BLOCKS: u64 = BLOCK_LEN as u64 / BLOCK_UNIT;
 
 /// Growth below this is left to the next close, so that a file of ordinary size costs no
 /// notification. In bytes.
-const SMALL: u64 = 1024 * 1024;
+const MIN_GROWTH: u64 = 1024 * 1024;
 
-/// What the kernel was last told, and how much was written since.
+/// The number that the kernel was given last, and the bytes written since.
 #[derive(Debug)]
 pub struct ReportedBlocks {
     /// In units of 512 bytes.
-    told: AtomicU64,
+    reported: AtomicU64,
     /// Bytes written out of the kernel's cache since.
     written: AtomicU64,
     /// Somebody opened the file for writing.
@@ -34,7 +34,7 @@ impl ReportedBlocks {
     /// before, and no more.
     pub fn new(blocks: u64) -> Self {
         Self {
-            told: AtomicU64::new(blocks),
+            reported: AtomicU64::new(blocks),
             written: AtomicU64::new(0),
             writers: AtomicBool::new(false),
         }
@@ -49,15 +49,15 @@ impl ReportedBlocks {
     /// may hold content of it.
     pub fn shown(&self, blocks: u64) -> u64 {
         match self.writers.load(Ordering::Relaxed) {
-            true => blocks.max(LEAST),
+            true => blocks.max(MIN_BLOCKS),
             false => blocks,
         }
     }
 
     /// [`ReportedBlocks::shown`], which the kernel then knows.
-    pub fn tell(&self, blocks: u64) -> u64 {
+    pub fn report(&self, blocks: u64) -> u64 {
         let shown = self.shown(blocks);
-        self.told.store(shown, Ordering::Relaxed);
+        self.reported.store(shown, Ordering::Relaxed);
         self.written.store(0, Ordering::Relaxed);
         shown
     }
@@ -66,16 +66,16 @@ impl ReportedBlocks {
     /// of a file that grows. `blocks` says what the file has; it is asked about as seldom.
     pub fn outgrown(&self, bytes: u64, blocks: impl FnOnce() -> rustix::io::Result<u64>) -> bool {
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let told = self.told.load(Ordering::Relaxed);
-        if told != 0 && written <= SMALL.max(told * UNIT) {
+        let reported = self.reported.load(Ordering::Relaxed);
+        if reported != 0 && written <= MIN_GROWTH.max(reported * BLOCK_UNIT) {
             return false;
         }
         self.written.store(0, Ordering::Relaxed);
         let Ok(blocks) = blocks() else { return false };
         // Less than double: the last blocks of a file are shared by several writes.
-        let outgrown = blocks > told + told / 2;
+        let outgrown = blocks > reported + reported / 2;
         if outgrown {
-            self.told.store(blocks, Ordering::Relaxed);
+            self.reported.store(blocks, Ordering::Relaxed);
         }
         outgrown
     }
@@ -88,10 +88,10 @@ mod tests {
     #[test]
     fn a_file_with_writers_never_has_none() {
         let blocks = ReportedBlocks::new(0);
-        assert_eq!(blocks.tell(0), 0);
+        assert_eq!(blocks.report(0), 0);
         blocks.expect_writes();
-        assert_eq!(blocks.tell(0), LEAST);
-        assert_eq!(blocks.tell(100), 100);
+        assert_eq!(blocks.report(0), MIN_BLOCKS);
+        assert_eq!(blocks.report(100), 100);
     }
 
     #[test]
@@ -99,8 +99,8 @@ mod tests {
         let blocks = ReportedBlocks::new(0);
         let (mut size, mut times) = (0, 0);
         for _ in 0..1024 {
-            size += SMALL;
-            times += u32::from(blocks.outgrown(SMALL, || Ok(size / UNIT)));
+            size += MIN_GROWTH;
+            times += u32::from(blocks.outgrown(MIN_GROWTH, || Ok(size / BLOCK_UNIT)));
         }
         assert!((8..=12).contains(&times), "{times}");
     }
@@ -109,7 +109,7 @@ mod tests {
     fn a_small_new_file_costs_nothing() {
         let blocks = ReportedBlocks::new(0);
         blocks.expect_writes();
-        blocks.tell(0);
+        blocks.report(0);
         assert!((0..16).all(|_| !blocks.outgrown(4096, || panic!("asked about"))));
     }
 }

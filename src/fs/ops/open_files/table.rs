@@ -5,6 +5,7 @@
 //! end of the mount.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,7 +15,7 @@ use dashmap::DashMap;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::access_times::AccessTimes;
+use super::access_times::{AccessTimes, AtimeUpdates};
 use super::change_times::ChangeTimes;
 use super::open_file::{OpenFile, in_some_file, reopen_writable};
 use super::unsynced::{Unsynced, UnsyncedFiles};
@@ -43,9 +44,9 @@ pub struct OpenFiles {
     access_times: OnceLock<AccessTimes>,
 }
 
-/// How long to wait until a file is tried again that could not be brought up to date; each time
-/// twice as long, up to the second.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Intervals between the attempts to bring a file up to date: the first, and the longest. Each is
+/// twice as long as the one before.
+const RETRY_INTERVALS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 struct Shared {
     file: Arc<OpenFile>,
@@ -87,7 +88,7 @@ impl OpenFiles {
     /// One more user of the file, if somebody has it open.
     ///
     /// # Errors
-    /// What the backing filesystem says of opening it `for_writing`.
+    /// [`FsError::Backing`] with the error of open(2), where it is to be reopened `for_writing`.
     pub fn acquire_open(
         &self,
         inode: Inode,
@@ -127,7 +128,8 @@ impl OpenFiles {
     /// opened there, if it is the file.
     ///
     /// # Errors
-    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    /// [`FsError::Stale`] when something else lies there; [`FsError::Backing`] with the error of
+    /// openat(2) or fstat(2).
     pub fn acquire(
         &self,
         inode: Inode,
@@ -139,54 +141,50 @@ impl OpenFiles {
         if let Some(file) = self.acquire_open(inode, for_writing)? {
             return Ok(file);
         }
-        let (fd, writable) = self.open_backing(at_path, self.access, for_writing)?;
-        let fd = for_program(fd)?;
-        let stat = stat(fd.as_fd())?;
+        let file = for_program(self.open_backing(at_path, self.access, for_writing)?)?;
+        let stat = stat(file.as_fd())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(FsError::Stale);
         }
-        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        let file = self.seal(inode, file, AtimeUpdates::Off, &stat)?;
         self.carry_over(inode, &file);
         self.insert(inode, &file);
         Ok(file)
     }
 
-    /// Opens for one more user the file that is open as `fd`, from [`OpenFiles::open_found`].
+    /// Opens for one more user the file that [`OpenFiles::open_found`] has opened.
     ///
     /// # Errors
-    /// [`FsError::File`] for a size that no sealed file has; what the backing filesystem says.
-    pub fn acquire_found(
-        &self,
-        inode: Inode,
-        fd: OwnedFd,
-        writable: bool,
-    ) -> Result<Arc<OpenFile>, FsError> {
+    /// [`FsError::File`] for a size that no sealed file has; [`FsError::Backing`] with the error of
+    /// fstat(2).
+    pub fn acquire_found(&self, inode: Inode, found: RealFile) -> Result<Arc<OpenFile>, FsError> {
         let _opening = self.opening.write(inode.0);
         if let Some(file) = self.share(inode) {
             return Ok(file);
         }
         // It may have grown since it was found.
-        let stat = rustix::fs::fstat(&fd)?;
-        let file = self.seal(inode, fd, (writable, false), &stat)?;
+        let stat = rustix::fs::fstat(&found)?;
+        let file = self.seal(inode, found, AtimeUpdates::Off, &stat)?;
         self.carry_over(inode, &file);
         self.insert(inode, &file);
         Ok(file)
     }
 
-    /// Opens the regular file at `at_path` without keeping anybody waiting; whether it can be
-    /// written, too, and what stat says of it.
+    /// Opens the regular file at `at_path` without waiting for a writer or a lease, and
+    /// for writing where that is allowed; returns what stat says of it, too.
     ///
     /// # Errors
-    /// [`FsError::Stale`] when something else lies there; what the backing filesystem says.
+    /// [`FsError::Stale`] when something else lies there; [`FsError::Backing`] with the error of
+    /// openat(2) or fstat(2).
     pub fn open_found(
         &self,
         at_path: &AtPath,
         access: Access,
-    ) -> Result<(OwnedFd, bool, Stat), FsError> {
-        let (fd, writable) = self.open_backing(at_path, access, false)?;
-        let stat = rustix::fs::fstat(&fd)?;
+    ) -> Result<(RealFile, Stat), FsError> {
+        let file = self.open_backing(at_path, access, false)?;
+        let stat = rustix::fs::fstat(&file)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok((fd, writable, stat)),
+            FileType::RegularFile => Ok((file, stat)),
             _ => Err(FsError::Stale),
         }
     }
@@ -215,7 +213,7 @@ impl OpenFiles {
             file.backing().make_writable(fd);
             return Ok(file);
         }
-        let file = self.seal(inode, fd, (true, true), made)?;
+        let file = self.seal(inode, RealFile::new(fd, true), AtimeUpdates::On, made)?;
         self.insert(inode, &file);
         Ok(file)
     }
@@ -354,16 +352,16 @@ impl OpenFiles {
     fn seal(
         &self,
         inode: Inode,
-        fd: OwnedFd,
-        (writable, reads_move_atime): (bool, bool),
+        file: RealFile,
+        atime_updates: AtimeUpdates,
         stat: &Stat,
     ) -> Result<Arc<OpenFile>, FsError> {
-        let (file, size) = (RealFile::new(fd, writable), stat.st_size as u64);
+        let size = stat.st_size as u64;
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
         let change_times = Arc::clone(&self.change_times);
         let access_times = self.access_times.get().copied().unwrap_or_default();
         let inode = (inode, stat);
-        let file = OpenFile::new(sealed, inode, change_times, access_times, reads_move_atime);
+        let file = OpenFile::new(sealed, inode, change_times, access_times, atime_updates);
         Ok(Arc::new(file))
     }
 
@@ -374,7 +372,7 @@ impl OpenFiles {
         at_path: &AtPath,
         access: Access,
         for_writing: bool,
-    ) -> Result<(OwnedFd, bool), FsError> {
+    ) -> Result<RealFile, FsError> {
         let flags = OFlags::NONBLOCK;
         let open = |access| open_quietly(at_path, access | flags);
         if access == Access::ReadOnly || self.access == Access::ReadOnly {
@@ -382,14 +380,14 @@ impl OpenFiles {
                 Err(Errno::ACCESS) if self.access == Access::ReadWrite => {
                     open_despite_mode(at_path, OFlags::RDONLY | flags)
                 }
-                opened => Ok((opened?, false)),
+                opened => Ok(RealFile::new(opened?, false)),
             };
         }
         match open(OFlags::RDWR) {
-            Ok(fd) => Ok((fd, true)),
+            Ok(fd) => Ok(RealFile::new(fd, true)),
             Err(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::TXTBSY) if !for_writing => {
                 match open(OFlags::RDONLY) {
-                    Ok(fd) => Ok((fd, false)),
+                    Ok(fd) => Ok(RealFile::new(fd, false)),
                     Err(Errno::ACCESS) => open_despite_mode(at_path, OFlags::RDONLY | flags),
                     Err(errno) => Err(errno.into()),
                 }
@@ -402,10 +400,10 @@ impl OpenFiles {
 
 /// Tries the files that are owed something again and again, until there is none.
 fn retry(files: &Weak<OpenFiles>) {
-    let (mut pause, longest) = RETRY;
+    let mut interval = *RETRY_INTERVALS.start();
     loop {
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(longest);
+        std::thread::sleep(interval);
+        interval = (interval * 2).min(*RETRY_INTERVALS.end());
         let Some(files) = files.upgrade() else { return };
         for inode in files.dirty_unused() {
             if let Some(shared) = files.files.get(&inode) {
@@ -436,7 +434,7 @@ fn open_quietly(at_path: &AtPath, flags: OFlags) -> rustix::io::Result<OwnedFd> 
 
 /// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
 /// which the kernel has checked and the mount needs: a write-only file must be read back.
-fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<(OwnedFd, bool), FsError> {
+fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<RealFile, FsError> {
     // By a descriptor: the name may lead to another file by the next call.
     let at_path = &AtPath::itself(Arc::new(at_path.open(OFlags::PATH)?));
     let stat = at_path.stat()?;
@@ -447,13 +445,13 @@ fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<(OwnedFd, bool),
     at_path.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
     let opened = open_quietly(at_path, flags);
     at_path.chmod(mode)?;
-    Ok((opened?, flags.contains(OFlags::RDWR)))
+    Ok(RealFile::new(opened?, flags.contains(OFlags::RDWR)))
 }
 
 /// The length of a file that nobody has open and whose size alone does not tell it.
 ///
 /// # Errors
-/// [`FileError`]; what the backing filesystem says.
+/// [`FileError::Io`] of openat(2); [`FileError::Integrity`] for a header that is not authentic.
 pub fn length_in_last_block(at_path: &AtPath, size: u64) -> Result<u64, FileError> {
     let fd = open_quietly(at_path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
     crate::store::plain_len(&RealFile::new(fd, false), size)

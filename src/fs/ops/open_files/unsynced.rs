@@ -14,7 +14,7 @@ use crate::store::FileError;
 
 /// Files kept at most, each with a descriptor. Where there are more, a sync of the whole filesystem
 /// costs less than one of each.
-const MOST: usize = 256;
+const MAX_FILES: usize = 256;
 
 /// The files of a mount that are not durable.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Unsynced {
         let fd =
             file.backing().as_fd().try_clone_to_owned().ok().filter(|fd| is_outside_reserve(fd));
         let mut kept = self.0.lock();
-        match fd.filter(|_| kept.files.len() < MOST) {
+        match fd.filter(|_| kept.files.len() < MAX_FILES) {
             Some(fd) => {
                 kept.files.insert(inode, fd);
                 UnsyncedFiles::default()
