@@ -25,29 +25,30 @@ use super::ops::open_files::access_times::AccessTimes;
 use super::ops::open_files::change_times::ChangeTimes;
 use super::ops::open_files::table::OpenFiles;
 use super::{FsError, Inode};
-use crate::store::VaultError;
-use crate::store::{FileError, Vault};
+use crate::store::{FileError, Vault, VaultError};
 use crate::trail::Trail;
 
 /// Directories that are kept open at most; see [`Fs::new`].
 const MAX_DIRS: usize = 256;
 
-/// A vault as a file system. It is the vault's only user, so what it remembers stays true.
+/// A vault as a file system. It is the vault's only user, so that what it remembers stays true.
 ///
-/// While names change, a call may wait for the backing filesystem's disk. Another waits for it only if
-/// it is about the same name or the same inode:
+/// While a name changes, a call may wait for the backing filesystem's disk. Only calls about the same
+/// name or the same inode wait for it:
 ///
-/// - What `nodes` say of a name in a directory is so in the vault while its lock in `names` is held.
-///   Whoever makes, removes or moves a name holds it alone, from before the call on the vault until
-///   `nodes` say the same; whoever finds or uses it holds it together with others.
-/// - How many names an inode has changes only under its lock in `links`.
-/// - A directory's descriptor is its own whatever it is called, so nobody below one that moves waits.
-///   Who goes down by the names of directories and does not arrive tries again (`Moves::follow`).
-/// - What follows from several `nodes`, a path or the key of a directory, is put together under
-///   `ancestry`, which a rename holds alone while it changes `nodes`, and for no disk.
+/// - What `nodes` say of a name in a directory is so in the vault while the lock of the name in
+///   `names` is held. Making, removing or moving a name takes the lock exclusively, from before the
+///   call on the vault until `nodes` say the same; finding or using it takes the lock shared.
+/// - The number of names of an inode changes only under its lock in `links`.
+/// - A directory's descriptor stays valid when the directory moves, so operations below it need not
+///   wait. A resolution by the names of directories that fails while one moves is done again
+///   (`Moves::follow`).
+/// - What follows from several `nodes`, a path or the key of a directory, is determined under
+///   `ancestry`. A rename takes it exclusively while it changes `nodes`, and not during disk access.
 ///
-/// Lock order: `names` (two of them by `KeyLocks::both`), `links`, what is in flight in `moves`,
-/// `ancestry`, then what `nodes`, `open` and the files themselves lock.
+/// Lock order: `names` (two of them by `KeyLocks::both`), `links`, the moves in flight in `moves`,
+/// `ancestry`, then the locks within `nodes`, `open` and the files themselves. The lock of the key
+/// ring (`Context::ring`) comes last, and /proc is not read under it.
 #[derive(Debug)]
 pub struct Fs {
     pub(in crate::fs) vault: Vault,
@@ -58,7 +59,7 @@ pub struct Fs {
     pub(in crate::fs) streams: DirStreams,
     pub(in crate::fs) handles: Handles,
     pub(in crate::fs) assignments: Assignments,
-    /// By directory and stored name, of which `name_hash` makes a number.
+    /// By directory and stored name, hashed by `name_hash`.
     pub(in crate::fs) names: KeyLocks,
     pub(in crate::fs) name_hash: RandomState,
     /// By inode.
@@ -72,12 +73,12 @@ pub struct Fs {
     pub(in crate::fs) identities: Identities,
     /// The last open that empties a file and was recorded: the file, the thread, and when.
     pub(in crate::fs) emptying: Mutex<Option<(Inode, u32, Instant)>>,
-    /// Files of which the backing filesystem lost something.
+    /// Files of which a sync failed: the backing filesystem may have lost some of their content.
     pub(in crate::fs) not_durable: Mutex<HashSet<Inode>>,
     /// See [`Fs::look_at_space`].
-    pub(in crate::fs) scarce: AtomicBool,
+    pub(in crate::fs) is_space_scarce: AtomicBool,
     /// See [`Fs::cuts_what_was_lost`].
-    pub(in crate::fs) cutter: AtomicU32,
+    pub(in crate::fs) truncating_thread: AtomicU32,
     pub(in crate::fs) euid: u32,
     pub(in crate::fs) egid: u32,
 }
@@ -112,8 +113,8 @@ impl Fs {
             identities: Identities::default(),
             emptying: Mutex::default(),
             not_durable: Mutex::default(),
-            scarce: AtomicBool::new(false),
-            cutter: AtomicU32::new(0),
+            is_space_scarce: AtomicBool::new(false),
+            truncating_thread: AtomicU32::new(0),
             euid,
             egid: rustix::process::getegid().as_raw(),
             vault,
@@ -165,13 +166,13 @@ impl Fs {
         self.nodes.files()
     }
 
-    /// Inodes that the kernel knows at the moment.
+    /// The number of inodes that the kernel knows.
     pub fn known_inodes(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Names the file in an error. A sync that failed in the midst of the work is noted as any other
-    /// that failed.
+    /// Names the file in an error. A sync that failed during the work is noted as any other that
+    /// failed.
     pub(in crate::fs) fn in_file<T>(
         &self,
         inode: Inode,
@@ -189,7 +190,7 @@ impl Fs {
         })
     }
 
-    /// Closes what only saves time.
+    /// Closes the descriptors that are open only to save time.
     pub(in crate::fs) fn free_descriptors(&self) {
         self.resolver.close_dirs();
         self.open.close_unsynced();

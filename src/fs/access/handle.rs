@@ -1,7 +1,7 @@
 //! The descriptors that the kernel has open, by number.
 //!
-//! Each open gets a number, and the later open the larger one, so that a failure can be told to
-//! every descriptor that was open then. A strict mount also keeps who opened what.
+//! Each open gets a number, and the later open the larger one, so that a failure can be reported to
+//! every descriptor that was open then. A strict mount also keeps the subject of each open.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

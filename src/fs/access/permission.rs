@@ -38,8 +38,8 @@ pub const DECRYPT: ActionSet = ActionSet::of(&[Action::Decrypt]);
 pub const GENERATE: ActionSet = ActionSet::of(&[Action::GenerateDataKey]);
 
 impl Fs {
-    /// Whether the default policy is for a user: root, the owner of the mount's root, and who runs this
-    /// process, and so has the keys themselves.
+    /// Whether the default policy is for a user: root, the owner of the mount's root, and the user
+    /// of this process, which has the keys themselves.
     pub fn is_owner(&self, uid: u32) -> bool {
         uid == 0 || uid == self.euid || uid == self.vault_owner()
     }

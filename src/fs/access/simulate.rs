@@ -1,4 +1,4 @@
-//! What a mount would answer somebody, without their asking.
+//! The answer that a mount would give a subject, without an access.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::fs::{Fs, FsError};
 use crate::keys::policy::{Action, Decision, Subject};
 use crate::keys::{KeyState, Timestamp};
 
-/// What somebody might want with a path.
+/// An access to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Operation {

@@ -12,7 +12,8 @@ use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::keys::policy::{Action, ActionSet};
 
 impl Fs {
-    /// From now on whoever reads or writes must still be allowed to. Before anything is opened.
+    /// From now on the opener of a file must be allowed each read and write. To be called before
+    /// anything is opened.
     pub fn be_strict(&self) {
         self.handles.strict.store(true, Ordering::Relaxed);
     }
@@ -22,15 +23,15 @@ impl Fs {
         self.handles.strict.load(Ordering::Relaxed)
     }
 
-    /// Forgets who opened a file that is released.
+    /// Forgets the opener of a file that is released.
     pub fn forget_opener(&self, handle: Handle) {
         if self.is_strict() {
             self.handles.openers.remove(&handle);
         }
     }
 
-    /// Whether whoever opened a file may still read it. The kernel also reads for one who only
-    /// writes, to fill a page up; that needs no more than writing.
+    /// Whether the opener of a file may still read it. The kernel also reads for an opener that
+    /// only writes, to fill a page; that needs no more permission than writing.
     ///
     /// # Errors
     /// [`FsError::Denied`]; what reading the header gives.
@@ -40,8 +41,8 @@ impl Fs {
         self.may_still(inode, &opener, action)
     }
 
-    /// Whether whoever opened a file may still write it. What the kernel writes back out of its
-    /// cache is of all who write, by the handle of any: it is refused when none of them may.
+    /// Whether the opener of a file may still write it. The kernel's write-back carries the content
+    /// of all writers under the handle of one: it is refused when none of them may write.
     ///
     /// # Errors
     /// As [`Fs::may_still_read`].

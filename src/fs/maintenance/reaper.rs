@@ -1,5 +1,5 @@
-//! Letting go of removed files beside the threads that answer: the last hold on an inode gives its
-//! space back, which the filesystem below takes its time for.
+//! Dropping the holds on removed files in a thread of its own: the last hold on an inode frees its
+//! space, which takes the backing filesystem long.
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::fs::namespace::nodes::Pin;
 
-/// Holds that wait at most; the next one is let go of by who brings it.
+/// Holds that wait at most; a further one is dropped by the calling thread.
 const MAX_WAITING: usize = 64;
 
 /// Lets go of what it is given; its thread begins with the first.

@@ -29,7 +29,7 @@ impl Fs {
                 match self.recover_file(visited) {
                     Ok(true) => drop(rebound.fetch_add(1, Ordering::Relaxed)),
                     Ok(false) => {}
-                    // Gone, or moved and so come by elsewhere; or refused with and without a crash.
+                    // Gone, or moved and visited elsewhere; or damaged, which no crash explains.
                     Err(
                         FsError::Backing(Errno::NOENT)
                         | FsError::Stale

@@ -21,7 +21,7 @@ pub struct References {
     pub count: u64,
     /// The paths of some of them, ten at most; `.atrest` for the vault's own key.
     pub some: Vec<PathBuf>,
-    /// Files and directories that could not be read, so that nobody knows.
+    /// Files and directories that could not be read, and may be further references.
     pub unreadable: Vec<FileFailure>,
 }
 
@@ -33,9 +33,9 @@ impl References {
 }
 
 impl Fs {
-    /// Counts what a version of a master key wraps, or all of its versions, by the headers. For a version that is not the
-    /// current one, and so wraps nothing new, the answer stays true; where it is that there is
-    /// nothing, the headers that say so are durable.
+    /// Counts the files whose headers name a version of a master key, or any of its versions. An
+    /// old version wraps nothing new, so the answer stays true; when it is none, the headers are
+    /// durable.
     ///
     /// # Errors
     /// [`VaultError::Stopped`] when `progress` stopped it; [`VaultError::Io`] where the vault's

@@ -25,7 +25,7 @@ pub struct Rewrap {
     pub rate: Option<NonZeroU32>,
     /// Nothing is written, and what would be is counted.
     pub dry_run: bool,
-    /// Who is to be named in the trail.
+    /// The subject to be named in the trail.
     pub by: Option<Subject>,
 }
 
@@ -117,7 +117,8 @@ impl Fs {
             && !how.dry_run
             && let Some(who) = &how.by
         {
-            // Refused, it is told of the first file.
+            // If the trail refuses this event, it refuses that of the first file too, which reports
+            // it.
             let _ = self.record_rewrap(who, Path::new(OWN_DIR), before, identity());
         }
         Ok(done)
@@ -155,7 +156,7 @@ fn rewrap(
     };
     match limiter {
         _ if how.dry_run => would(file),
-        // Nobody waits for what can't be written.
+        // Only a write takes a slot.
         Some(limiter) => match would(file)? {
             Rewrapped::Done => {
                 limiter.wait();

@@ -22,7 +22,7 @@ use crate::fs::namespace::resolver::is_kept;
 use crate::store::OWN_DIR;
 use crate::sys;
 
-/// A file that the walk came by. Nothing was asked of it yet but that it is a regular one.
+/// A file that the walk visits. Nothing is known of it but that it is a regular file.
 #[derive(Debug)]
 pub struct Visited<'a> {
     dir: &'a Arc<OwnedFd>,
@@ -42,7 +42,7 @@ impl Visited<'_> {
     }
 }
 
-/// A directory that the walk came by, in the one above.
+/// A directory that the walk visits, in the one above.
 #[derive(Debug)]
 struct Folder {
     id: u64,
@@ -258,7 +258,7 @@ impl Work {
         self.changed.notify_one();
     }
 
-    /// Leaves files to whoever is free; `Err` gives them back where enough are waiting.
+    /// Queues files for a free thread; `Err` returns them where enough are queued.
     fn offer(&self, batch: Batch) -> Result<(), Batch> {
         let mut queue = self.queue.lock();
         if queue.batches.len() >= self.max_batches {

@@ -12,8 +12,8 @@ use crate::fs::Inode;
 #[derive(Debug, Default)]
 pub struct Assignments {
     known: DashMap<Inode, Option<MasterKeyId>>,
-    /// How often what a directory has, or what lies above it, has changed. Counted last, so that
-    /// whoever sees the number sees the change.
+    /// How often what a directory has, or what lies above it, has changed. Counted last: a thread
+    /// that sees the number sees the change.
     changes: AtomicU64,
 }
 

@@ -110,7 +110,7 @@ fn position(locks: &mut Vec<Lock>, key: u64) -> usize {
 }
 
 impl Lock {
-    /// Whether it can be had at once by one who comes now.
+    /// Whether a new thread gets it at once.
     fn admits(&self, mode: Mode) -> bool {
         self.is_free_for(mode) && (mode == Mode::Write || self.waiting_writers == 0)
     }

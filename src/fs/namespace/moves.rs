@@ -1,4 +1,4 @@
-//! What moves while somebody walks the vault, or goes down to a directory by its path.
+//! Moves of files and directories, as seen by a concurrent walk or path resolution.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -36,15 +36,15 @@ struct InFlight {
     of_directory: bool,
 }
 
-/// A move that may or may not have taken effect in the vault, and is not noted yet. Whoever has one
-/// waits for the backing filesystem alone.
+/// A move that may or may not have taken effect in the vault, and is not noted yet. Its holder
+/// waits for nothing but the backing filesystem.
 #[derive(Debug)]
 pub struct Move<'a> {
     moves: &'a Moves,
     number: u64,
 }
 
-/// Somebody who wants to know of moves, until this is dropped.
+/// A subscription to moves, until it is dropped.
 #[derive(Debug)]
 pub struct Watch<'a> {
     moves: &'a Moves,

@@ -45,12 +45,12 @@ impl Fs {
         }
     }
 
-    /// Holds the name at `at_path` in `parent` for one who finds or uses it.
+    /// Locks the name at `at_path` in `parent`, to find or use it: shared.
     pub(in crate::fs) fn lock_name(&self, parent: Inode, at_path: &AtPath) -> KeyLock<'_> {
         self.names.read(self.name_key(parent, at_path.name()))
     }
 
-    /// Holds the name at `at_path` in `parent` for one who makes or removes it.
+    /// Locks the name at `at_path` in `parent`, to make or remove it: exclusive.
     pub(in crate::fs) fn lock_name_alone(&self, parent: Inode, at_path: &AtPath) -> KeyLock<'_> {
         self.names.write(self.name_key(parent, at_path.name()))
     }
@@ -66,7 +66,7 @@ impl Fs {
         self.names.both((one, Mode::Write), (other, Mode::Write))
     }
 
-    /// Holds how many names an inode has for one who changes it. After the names.
+    /// Locks the number of names of an inode, to change it. After the names.
     pub(in crate::fs) fn lock_links(&self, inode: Inode) -> KeyLock<'_> {
         self.links.write(inode.0)
     }

@@ -50,7 +50,7 @@ struct Node {
 struct Nameless {
     /// `None` where no descriptor was left for it.
     pin: Option<Pin>,
-    /// Its last name was removed. Otherwise it has names that nobody has looked up.
+    /// Its last name was removed. Otherwise it has names that were not looked up.
     gone: bool,
     /// The attributes after the removal, unless it was open then.
     left: Option<Attr>,
@@ -194,7 +194,7 @@ impl Nodes {
             dropped = std::mem::take(&mut node.links);
         }
         node.lookups += 1;
-        // What it is now is told to the kernel, too.
+        // The kernel is given the present one, too.
         node.born = backing;
         self.relink(node, link, dropped);
         generation

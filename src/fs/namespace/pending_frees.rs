@@ -1,6 +1,6 @@
-//! Space that is about to come back. A removed file keeps its content until the kernel forgets its
-//! inode, since whoever holds it by path alone can still open it; the kernel says so a moment after
-//! the call that removed it returned, so a program that deletes to make room may write too early.
+//! Space that is about to be freed. A removed file keeps its content until the kernel forgets its
+//! inode, since an O_PATH descriptor of it can still be opened. The FORGET comes shortly after the
+//! unlink(2) has returned, so a program that deletes to make room may write too early.
 
 use std::collections::HashMap;
 use std::sync::Arc;

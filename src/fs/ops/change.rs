@@ -1,4 +1,4 @@
-//! What is changed of a file: its attributes, or its content and by whom.
+//! A change of a file: of its attributes, or the origin of one of its content.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +32,7 @@ pub struct Change {
     pub mtime: Option<Time>,
     /// The last change of anything, where the kernel keeps that.
     pub ctime: Option<SystemTime>,
-    /// The open file through which it is done, by one who could open it for that.
+    /// The open file through which it is done: opening it was the permission.
     pub through: Option<Handle>,
 }
 
@@ -71,7 +71,7 @@ impl Change {
 }
 
 impl Origin {
-    /// Whether the content may be that of any writer, whose handle ever it comes by.
+    /// Whether the content may be another writer's than the opener's of the handle that carries it.
     pub(in crate::fs) fn is_shared(self) -> bool {
         matches!(self, Self::Cache | Self::Mapping)
     }

@@ -1,4 +1,4 @@
-//! Content: opening, reading, writing, syncing, space.
+//! Content: reading, writing, syncing, and where data and holes are.
 
 use super::change::Origin;
 use super::lost_writes::errno_of;
@@ -9,8 +9,8 @@ use crate::store::FileError;
 /// What follows from a write that was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// The space that the kernel was last told of is far less than what the file has: the kernel
-    /// must ask for the attributes again.
+    /// The file has far more blocks than the kernel was last given: the kernel must request the
+    /// attributes again.
     pub blocks_outgrown: bool,
 }
 
@@ -64,8 +64,8 @@ impl Fs {
         self.write_as(Handle::ROOT, inode, offset, data, origin)
     }
 
-    /// [`Fs::write`] with the privileges of whoever opened `handle`: a user other than root is bound
-    /// by quotas and by what the backing filesystem keeps for root.
+    /// [`Fs::write`] with the privileges of the user that opened `handle`: one other than root is
+    /// bound by quotas and by what the backing filesystem keeps for root.
     ///
     /// # Errors
     /// As [`Fs::write`]; ENOSPC and EDQUOT where the user may write no more; as [`Fs::fsync`] for
@@ -117,11 +117,12 @@ impl Fs {
     /// Makes an open file's content durable, and with `metadata` its times and modes too.
     ///
     /// # Errors
-    /// [`FsError::File`], also where another descriptor's sync failed and `handle` was not told yet; [`FsError::Stale`] where the file is not open.
+    /// [`FsError::File`]; [`FsError::Backing`] where another descriptor's sync failed, once for
+    /// `handle`; [`FsError::Stale`] where the file is not open.
     pub fn fsync(&self, inode: Inode, handle: Handle, metadata: bool) -> Result<(), FsError> {
         let file = self.opened(inode)?;
         let synced = self.sync(inode, &file, metadata);
-        match file.failed_syncs.tell(handle) {
+        match file.failed_syncs.report_to(handle) {
             // This descriptor now knows, by the failure of its own or by that of another.
             Some(errno) => synced.and(Err(errno.into())),
             None => synced,

@@ -7,7 +7,7 @@ use crate::fs::access::authorize::FileOperation;
 use crate::fs::ops::change::Origin;
 use crate::fs::{Fs, FsError, Inode, OpenMode, Subject};
 
-/// What is told how far [`Fs::copy`] has come.
+/// The observer of a [`Fs::copy`], which can stop it.
 pub trait CopyProgress {
     /// Some bytes were read. Returns whether they are to be written.
     fn begin_write(&self) -> bool;
@@ -82,7 +82,7 @@ impl Fs {
         if copied > 0 { Ok(copied) } else { failed.map(|()| 0) }
     }
 
-    /// At a change of the content of which the kernel does not say who made it.
+    /// After a change of the content that the kernel does not check for privileges.
     pub(in crate::fs) fn content_changed(
         &self,
         inode: Inode,

@@ -1,4 +1,4 @@
-//! Making names and taking them away.
+//! Making files, directories, links and other names.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ impl Fs {
     ) -> Result<(Entry, Handle), FsError> {
         let at_path = self.at_path(parent, name)?;
         let _held = self.lock_name_alone(parent, &at_path);
-        // A file that could not be written must not be made.
+        // A file whose key may not be used must not be made.
         let key = self.key_of_dir(parent)?;
         self.authorize_create((parent, name), key, wanted, subject)?;
         self.require_trail()?;
@@ -59,7 +59,7 @@ impl Fs {
                 let recorded = self.record_create((parent, name), &file, key, wanted, subject);
                 drop(file);
                 if let Err(error) = recorded {
-                    // What is told is why it was not made.
+                    // The caller learns of the first error.
                     let _ = self.open.release(attr.inode);
                     return Err(error);
                 }
@@ -69,7 +69,8 @@ impl Fs {
                 let handle = self.handles.open(attr.inode, wanted, subject);
                 Ok((Entry { attr, generation }, handle))
             }
-            // The kernel did not find it, and so has not asked its mode: it is to look again.
+            // The kernel did not find the name, and has not checked the mode: it must look it up
+            // again.
             Err(Errno::EXIST) if !exclusive => Err(FsError::Stale),
             Err(errno) => Err(errno.into()),
         }
@@ -185,8 +186,9 @@ impl Fs {
         Ok(Entry { attr, generation })
     }
 
-    /// Makes what is to belong to `owner` where nobody else reaches it, and moves it to its place when
-    /// it does: there, it might be another's file by the call that gives it away.
+    /// Makes something for `owner` in the staging directory, which no other process reaches, and
+    /// moves it to `at_path` once it has its owner. At `at_path` itself, another process could
+    /// replace it before the chown.
     fn make_for(
         &self,
         owner: Owner,
@@ -198,15 +200,15 @@ impl Fs {
         make(dir, OsStr::new(&name))?;
         let moved = chown_to_caller(dir, &name, owner).and_then(|()| move_to(at_path, dir, &name));
         if moved.is_err() {
-            // What is told is why it could not be kept.
+            // The caller learns of the first error.
             let _ = rustix::fs::unlinkat(dir, &name, undo);
         }
         Ok(moved?)
     }
 }
 
-/// A name that was just made, and is taken away again unless it is kept: what fails leaves nothing
-/// behind. Only while the name is held, so that nobody has moved it.
+/// A name that was just made. It is removed again unless it is kept, so that a failure leaves
+/// nothing behind. The name must stay locked, so that it is still the same file.
 struct NewName<'a> {
     at_path: &'a AtPath,
     undo: AtFlags,
@@ -224,12 +226,12 @@ impl<'a> NewName<'a> {
 
 impl Drop for NewName<'_> {
     fn drop(&mut self) {
-        // What is told is why it could not be kept.
+        // The caller learns of the first error.
         let _ = rustix::fs::unlinkat(self.at_path.dir(), self.at_path.name(), self.undo);
     }
 }
 
-/// Gives the name in `dir`, which nobody else reaches, to its owner.
+/// Gives the name in `dir`, which no other process reaches, to its owner.
 fn chown_to_caller(dir: BorrowedFd<'_>, name: &str, owner: Owner) -> rustix::io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     let made = rustix::fs::statat(dir, name, flags)?;

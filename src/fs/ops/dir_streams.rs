@@ -1,4 +1,4 @@
-//! Listings of directories that were left in the midst, to be gone on with.
+//! Open listings of directories, kept between two calls of readdir(3).
 
 use std::collections::VecDeque;
 use std::ffi::OsString;

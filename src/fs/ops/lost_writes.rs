@@ -1,4 +1,4 @@
-//! Written content that did not reach the vault: what is noted of it, and who is told.
+//! Written content that did not reach the vault, and the reports of that to its writers.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,12 +13,12 @@ impl Fs {
     /// A truncate by the thread `thread` of this process, to whatever length, cuts a file to what was
     /// written of it. By it, the kernel learns that it keeps more of the file than that.
     pub fn cuts_what_was_lost(&self, thread: u32) {
-        self.cutter.store(thread, Ordering::Relaxed);
+        self.truncating_thread.store(thread, Ordering::Relaxed);
     }
 
     /// Whether a request is one of [`Fs::cuts_what_was_lost`].
     pub fn is_cut_of_lost(&self, subject: &Subject) -> bool {
-        subject.pid != 0 && subject.pid == self.cutter.load(Ordering::Relaxed)
+        subject.pid != 0 && subject.pid == self.truncating_thread.load(Ordering::Relaxed)
     }
 
     /// Whether an open file is longer than what was written of it, or than it would be with a write
@@ -33,21 +33,20 @@ impl Fs {
         self.open.find(inode).map(|file| file.written_len())
     }
 
-    /// What a program wrote a while ago can't be written to the vault: whoever has the file open for
-    /// writing learns of it with their next write, and the log has a line.
+    /// A write-back failed, some time after the program's write: the next write through each
+    /// descriptor reports it, and the log has a line.
     pub(in crate::fs) fn note_lost_write(&self, file: &OpenFile, error: &FileError) {
         file.failed_writes.note(errno_of(error), self.handles.newest());
         file.log_write_failure(error);
     }
 
-    /// Tells whoever has a file open for writing, once, that something could not be written out of
-    /// the kernel's cache.
+    /// Reports once, to each descriptor that is open for writing, that a write-back failed.
     ///
     /// # Errors
     /// [`FsError::Backing`] with the number of that failure.
     pub fn tell_lost_write(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
         let failed = handle.writes().then(|| self.open.find(inode)).flatten();
-        match failed.and_then(|file| file.failed_writes.tell(handle)) {
+        match failed.and_then(|file| file.failed_writes.report_to(handle)) {
             Some(errno) => Err(errno.into()),
             None => Ok(()),
         }
@@ -86,7 +85,7 @@ impl Fs {
     }
 }
 
-/// The number under which a failure is told to descriptors later.
+/// The number under which a failure is reported to descriptors later.
 pub fn errno_of(error: &FileError) -> Errno {
     match error {
         FileError::Io(error) => error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error),

@@ -1,4 +1,4 @@
-//! To whom belongs what is made.
+//! The owner of a file or directory that is made.
 
 use std::os::fd::BorrowedFd;
 
@@ -8,7 +8,7 @@ use super::attrs::Target;
 use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Fs, FsError, Subject};
 
-/// To whom something new belongs.
+/// The owner of something new.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
     pub uid: u32,
@@ -44,8 +44,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// To whom belongs what `subject` makes at `at_path`, where that is another than the kernel below
-    /// gives it to.
+    /// The owner of what `subject` makes at `at_path`, where the kernel below gives it another.
     ///
     /// # Errors
     /// That of fstat(2) on the directory.

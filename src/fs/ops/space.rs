@@ -83,7 +83,7 @@ impl Fs {
         let space = rustix::fs::fstatvfs::<&Vault>(&self.vault).ok()?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
         let reserved = space.f_bavail < space.f_bfree && free < SCARCE_SPACE;
-        self.scarce.store(reserved, Ordering::Relaxed);
+        self.is_space_scarce.store(reserved, Ordering::Relaxed);
         Some(free)
     }
 
@@ -98,7 +98,7 @@ impl Fs {
         (offset, len): (u64, u64),
         by_root: bool,
     ) -> Result<(), FileError> {
-        if by_root || !self.scarce.load(Ordering::Relaxed) || self.euid != 0 {
+        if by_root || !self.is_space_scarce.load(Ordering::Relaxed) || self.euid != 0 {
             return Ok(());
         }
         let space = rustix::fs::fstatvfs::<&Vault>(&self.vault)?;

@@ -91,9 +91,9 @@ impl Fs {
         }
     }
 
-    /// What stat says of `at_path`, and the generation of its inode number. A rewrap, which moves a
-    /// modification time for a moment, must not be caught at that: the kernel would keep what it is
-    /// told.
+    /// What stat says of `at_path`, and the generation of its inode number. A rewrap moves a
+    /// modification time and restores it. The moved one must not be shown, since the kernel would
+    /// keep it.
     pub(in crate::fs) fn stat(&self, at_path: &AtPath) -> rustix::io::Result<(Stat, u32)> {
         let quiet = self.rewraps.quiet();
         let (stat, generation) = self.resolver.stat(at_path)?;
@@ -117,8 +117,8 @@ impl Fs {
         Ok(std::os::unix::ffi::OsStringExt::from_vec(target.into_bytes()))
     }
 
-    /// Whether root may use an inode in a way that `execute` says: it may but run a file that
-    /// nobody may run (path_resolution(7), «Bypassing permission checks»).
+    /// Whether root may use an inode in a way that `execute` says: root may run only a file that
+    /// some user may run (path_resolution(7), «Bypassing permission checks»).
     ///
     /// # Errors
     /// EACCES for such a file; as [`Fs::getattr`].

@@ -1,4 +1,4 @@
-//! The times of change (ctime) that programs were told, where the vault's differ.
+//! The times of change (ctime) that stat showed, where the vault's differ.
 //!
 //! No call sets a ctime. For one change of a file the kernel takes a time, with the writeback
 //! cache, and the backing filesystem another; and what the daemon writes afterwards (a header at

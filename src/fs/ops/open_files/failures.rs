@@ -1,9 +1,9 @@
-//! Failures that belong to a file rather than to one request, told to each descriptor once.
+//! Failures that belong to a file rather than to one request, reported to each descriptor once.
 //!
 //! The kernel below reports a failed write-back once for each of its descriptors, and all users of
-//! a file share one here. So it is noted, as errseq_t does it (Linux lib/errseq.c): each descriptor
-//! that was open learns of the newest failure once, whichever asks first; one that is opened later
-//! learns of it only if nobody has yet.
+//! a file share one here. So it is noted, as errseq_t does it (Linux lib/errseq.c): the newest
+//! failure is reported once to each descriptor that was open then; to one that is opened later,
+//! only if it was reported to none yet.
 
 use std::collections::HashSet;
 
@@ -25,21 +25,22 @@ struct Noted {
     errno: Errno,
     /// The handles up to this one were open.
     newest: Handle,
-    told: HashSet<Handle>,
+    reported: HashSet<Handle>,
 }
 
 impl Failures {
-    /// Does `work` and notes its failure as `told` says. Of calls at once the kernel below fails one
-    /// for what concerns all, so after a success this waits for those that had begun.
+    /// Does `work` and notes its failure, of which `describe` gives the number and the newest
+    /// handle. Of concurrent calls the kernel below fails one for what concerns all, so after a
+    /// success this waits for those that had begun.
     pub fn note_of<T, E>(
         &self,
         work: impl FnOnce() -> Result<T, E>,
-        told: impl FnOnce(&E) -> (Errno, Handle),
+        describe: impl FnOnce(&E) -> (Errno, Handle),
     ) -> Result<T, E> {
         let under_way = self.under_way.read();
         let done = work();
         if let Err(error) = &done {
-            let (errno, newest) = told(error);
+            let (errno, newest) = describe(error);
             self.note(errno, newest);
         }
         drop(under_way);
@@ -51,7 +52,7 @@ impl Failures {
 
     /// Notes a failure; the handles up to `newest` are open. An older one is forgotten.
     pub fn note(&self, errno: Errno, newest: Handle) {
-        *self.noted.lock() = Some(Box::new(Noted { errno, newest, told: HashSet::new() }));
+        *self.noted.lock() = Some(Box::new(Noted { errno, newest, reported: HashSet::new() }));
     }
 
     /// Whether there was one.
@@ -64,12 +65,12 @@ impl Failures {
         self.noted.lock().as_ref().map(|noted| noted.errno)
     }
 
-    /// The failure that `handle` has not been told of yet.
-    pub fn tell(&self, handle: Handle) -> Option<Errno> {
+    /// The failure that was not reported to `handle` yet. It counts as reported then.
+    pub fn report_to(&self, handle: Handle) -> Option<Errno> {
         let mut noted = self.noted.lock();
         let noted = noted.as_mut()?;
-        let concerned = handle <= noted.newest || noted.told.is_empty();
-        (concerned && noted.told.insert(handle)).then_some(noted.errno)
+        let concerned = handle <= noted.newest || noted.reported.is_empty();
+        (concerned && noted.reported.insert(handle)).then_some(noted.errno)
     }
 }
 
@@ -96,22 +97,22 @@ mod tests {
             });
             wait.recv().unwrap();
             failures.note_of(|| Ok(()), told).unwrap();
-            assert_eq!(failures.tell(Handle(4)), Some(Errno::IO));
+            assert_eq!(failures.report_to(Handle(4)), Some(Errno::IO));
         });
     }
 
     #[test]
     fn each_handle_that_was_open_is_told_once_whichever_asks_first() {
         let failures = Failures::default();
-        assert_eq!(failures.tell(Handle(4)), None);
+        assert_eq!(failures.report_to(Handle(4)), None);
         failures.note(Errno::IO, Handle(12));
-        assert_eq!(failures.tell(Handle(8)), Some(Errno::IO));
-        assert_eq!(failures.tell(Handle(8)), None);
-        assert_eq!(failures.tell(Handle(4)), Some(Errno::IO));
-        assert_eq!(failures.tell(Handle(16)), None, "opened after somebody was told");
+        assert_eq!(failures.report_to(Handle(8)), Some(Errno::IO));
+        assert_eq!(failures.report_to(Handle(8)), None);
+        assert_eq!(failures.report_to(Handle(4)), Some(Errno::IO));
+        assert_eq!(failures.report_to(Handle(16)), None, "opened after somebody was told");
         failures.note(Errno::NOSPC, Handle(16));
-        assert_eq!(failures.tell(Handle(20)), Some(Errno::NOSPC), "nobody knew yet");
-        assert_eq!(failures.tell(Handle(16)), Some(Errno::NOSPC));
-        assert_eq!(failures.tell(Handle(20)), None);
+        assert_eq!(failures.report_to(Handle(20)), Some(Errno::NOSPC), "nobody knew yet");
+        assert_eq!(failures.report_to(Handle(16)), Some(Errno::NOSPC));
+        assert_eq!(failures.report_to(Handle(20)), None);
     }
 }

@@ -1,4 +1,4 @@
-//! One file of the vault that somebody has open, with the times that the kernel keeps of it.
+//! One open file of the vault, with the times that the kernel keeps of it.
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,12 +26,12 @@ use crate::sys::Show;
 /// A file that keeps failing has a line in the log so often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A file of a real vault that somebody has open.
+/// An open file of a vault.
 pub struct OpenFile {
     sealed: SealedFile<RealFile>,
     inode: Inode,
-    /// Held while the backing file's times are moved and put back, so that nobody sees them
-    /// meanwhile. Before the locks of `sealed`.
+    /// Held while the backing file's times are moved and restored, so that no stat shows the moved
+    /// ones. Before the locks of `sealed`.
     times: Times,
     change_times: Arc<ChangeTimes>,
     access_times: AccessTimes,
@@ -58,7 +58,7 @@ struct CachedTimes {
     mtime: Option<SystemTime>,
     /// Whether the kernel's cache was written from since.
     passed: bool,
-    /// The time of change that the kernel last set, or was told before the file was opened.
+    /// The time of change that the kernel last set, or was given before the file was opened.
     ctime: ChangeTime,
     /// Whether anything moved the backing file's time of change since it was last noted.
     moved: bool,
@@ -68,8 +68,9 @@ struct CachedTimes {
 #[derive(Debug)]
 struct Times {
     cached: Mutex<CachedTimes>,
-    /// Whether a write-back was noted since the lock was last taken for anything else. Where one that
-    /// has written still finds it, whoever takes the lock next comes after that write.
+    /// Whether a write-back was noted since the lock was last taken for anything else. Where a
+    /// write-back still finds it set after its write, the next holder of the lock comes after that
+    /// write.
     has_write_back: AtomicBool,
 }
 
@@ -134,13 +135,13 @@ impl OpenFile {
         self.inode
     }
 
-    /// What the kernel was told of its space.
+    /// The number of blocks that the kernel was given.
     pub fn reported_blocks(&self) -> &ReportedBlocks {
         &self.reported_blocks
     }
 
-    /// Whether the file has by now far more space than the kernel was told of, after a write of so
-    /// many bytes out of its cache. It is then as good as told.
+    /// After a write of so many bytes out of the kernel's cache: whether the file has far more
+    /// blocks than the kernel was given. The new number then counts as given.
     pub fn outgrows_reported_blocks(&self, bytes: usize) -> bool {
         let blocks = || Ok(rustix::fs::fstat(self.sealed.backing())?.st_blocks as u64);
         self.reported_blocks.outgrown(bytes as u64, blocks)

@@ -25,7 +25,7 @@ pub struct ReportedBlocks {
     reported: AtomicU64,
     /// Bytes written out of the kernel's cache since.
     written: AtomicU64,
-    /// Somebody opened the file for writing.
+    /// A program has the file open for writing.
     writers: AtomicBool,
 }
 
@@ -40,7 +40,7 @@ impl ReportedBlocks {
         }
     }
 
-    /// Somebody opened the file for writing.
+    /// A program has opened the file for writing.
     pub fn expect_writes(&self) {
         self.writers.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The sealed files that somebody has open, one for each inode however often it is opened.
+//! The table of open files: one for each inode, however often it is opened.
 //!
 //! A file whose last user left, and whose header or times could not be brought up to date then,
 //! stays in the table without users: it is tried again when it is opened, by a timer, and at the
@@ -80,12 +80,12 @@ impl OpenFiles {
         self.access_times.get_or_init(|| when);
     }
 
-    /// The file, if somebody has it open.
+    /// The file, if it is open.
     pub fn find(&self, inode: Inode) -> Option<Arc<OpenFile>> {
         self.files.get(&inode).map(|shared| Arc::clone(&shared.file))
     }
 
-    /// One more user of the file, if somebody has it open.
+    /// One more user of the file, if it is open.
     ///
     /// # Errors
     /// [`FsError::Backing`] with the error of open(2), where it is to be reopened `for_writing`.
@@ -104,7 +104,7 @@ impl OpenFiles {
             && !file.backing().is_writable()
             && let Err(error) = make_writable()
         {
-            // What is told is why it can't be written.
+            // The caller learns of the first error.
             let _ = self.release(inode);
             return Err(error);
         }
@@ -189,7 +189,7 @@ impl OpenFiles {
         }
     }
 
-    /// Does `work` while the file is not open and nobody can open it. `Err` is the file that is.
+    /// Does `work` while the file is not open and can't be opened. `Err` is the file that is open.
     pub fn while_closed<T>(
         &self,
         inode: Inode,
@@ -208,7 +208,7 @@ impl OpenFiles {
     /// None that a new file gives: those of [`SealedFile::open`].
     pub fn adopt(&self, inode: Inode, fd: OwnedFd, made: &Stat) -> Result<Arc<OpenFile>, FsError> {
         let _opening = self.opening.write(inode.0);
-        // A walk over all files may have come by it since it was made.
+        // A walk over all files may have opened it since it was made.
         if let Some(file) = self.share(inode) {
             file.backing().make_writable(fd);
             return Ok(file);
@@ -259,8 +259,8 @@ impl OpenFiles {
     }
 
     /// Brings the headers of all files up to date that are still in the table, and makes durable
-    /// what nobody has made so; returns those of which that failed. Whether all files that were
-    /// written in this mount are durable then: there may have been more than are remembered.
+    /// what was not synced; returns those of which that failed. Whether all files that were written
+    /// in this mount are durable then: there may have been more than are remembered.
     pub fn finish(&self) -> (Vec<(Inode, FileError)>, bool) {
         let (files, kept) = self.left();
         let finish = |file: &OpenFile| {
@@ -289,8 +289,8 @@ impl OpenFiles {
         self.files.get(&inode).map(|shared| shared.users.fetch_add(1, Ordering::Relaxed)).is_some()
     }
 
-    /// A file's last name is gone: nobody waits any more for what it is owed. Returns what is left
-    /// to be closed.
+    /// A file's last name is gone, so it need not be brought up to date any more. Returns what is
+    /// left to be closed.
     pub fn nameless(&self, inode: Inode) -> Option<OwnedFd> {
         self.files.remove_if(&inode, |_, shared| shared.users.load(Ordering::Relaxed) == 0);
         self.unsynced.forget(inode)
@@ -342,7 +342,8 @@ impl OpenFiles {
             .collect()
     }
 
-    /// A file that was closed without being durable is open again: who syncs it now makes it so.
+    /// A file that was closed without being durable is open again: the next sync of it makes it
+    /// durable.
     fn carry_over(&self, inode: Inode, file: &OpenFile) {
         if self.unsynced.forget(inode).is_some() {
             file.mark_unsynced();
@@ -448,7 +449,7 @@ fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<RealFile, FsErro
     Ok(RealFile::new(opened?, flags.contains(OFlags::RDWR)))
 }
 
-/// The length of a file that nobody has open and whose size alone does not tell it.
+/// The length of a file that is not open, and whose size alone does not determine it.
 ///
 /// # Errors
 /// [`FileError::Io`] of openat(2); [`FileError::Integrity`] for a header that is not authentic.

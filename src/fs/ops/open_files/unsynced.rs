@@ -1,5 +1,5 @@
-//! Files that were written and closed, and that nobody has made durable: what the end of a mount
-//! waits for, instead of all that other programs have written to the same filesystem.
+//! Files that were written and closed without an fsync(2). The end of a mount syncs these, instead
+//! of all that other programs have written to the same filesystem.
 
 use std::collections::HashMap;
 use std::io;
