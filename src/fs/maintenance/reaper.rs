@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
-use crate::fs::namespace::nodes::Pin;
+use crate::fs::namespace::pin::Pin;
 
 /// Holds that wait at most; a further one is dropped by the calling thread.
 const MAX_WAITING: usize = 64;

@@ -11,7 +11,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::at_path::AtPath;
-use super::nodes::{CycleDetector, Link};
+use super::cycle::CycleDetector;
+use super::nodes::Link;
 use crate::format::MasterKeyId;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Inode};

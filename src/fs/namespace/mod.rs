@@ -4,6 +4,7 @@
 pub mod assign;
 pub mod assignments;
 pub mod at_path;
+pub mod cycle;
 pub mod identities;
 pub mod inode;
 pub mod key_locks;
@@ -12,4 +13,5 @@ pub mod moves;
 pub mod names;
 pub mod nodes;
 pub mod pending_frees;
+pub mod pin;
 pub mod resolver;

@@ -1,16 +1,13 @@
 //! What is remembered of each inode that the kernel knows: where it is, and how often it asked.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::one::RefMut;
 use rustix::fs::FileType;
 
-use super::pending_frees::PendingFree;
-use crate::fs::ops::open_files::open_file::OpenFile;
+use super::pin::Pin;
 use crate::fs::{Attr, Inode};
 
 /// The inodes that the kernel knows, by number, and the directories above their known names. Only
@@ -56,41 +53,6 @@ struct Nameless {
     left: Option<Attr>,
     /// Whether `pin` was used since, so that `left` may be out of date.
     reached: AtomicBool,
-}
-
-/// A hold on an inode without a known name: by it the inode is reached, and its number names
-/// nothing else until the kernel forgets it. Were the number given away, the kernel would fail
-/// what is under way on the old file.
-#[derive(Clone)]
-pub enum Pin {
-    /// An `O_PATH` descriptor.
-    Path(Arc<OwnedFd>),
-    /// The same of a file whose space is waited for. It is closed before that is noted.
-    Large(Arc<OwnedFd>, #[expect(dead_code, reason = "it is held")] Arc<PendingFree>),
-    /// The descriptor of the file that was open when the name went.
-    File(Arc<OpenFile>),
-}
-
-impl std::fmt::Debug for Pin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Path(_) | Self::Large(..) => "an O_PATH descriptor",
-            Self::File(_) => "an open file",
-        })
-    }
-}
-
-impl Pin {
-    /// A descriptor of the inode.
-    ///
-    /// # Errors
-    /// EMFILE.
-    pub fn descriptor(self) -> std::io::Result<Arc<OwnedFd>> {
-        match self {
-            Self::Path(fd) | Self::Large(fd, _) => Ok(fd),
-            Self::File(file) => Ok(Arc::new(file.backing().as_fd().try_clone_to_owned()?)),
-        }
-    }
 }
 
 impl Node {
@@ -154,28 +116,6 @@ pub enum Location {
     Unlinked,
     /// Not by anything that is known.
     Unknown,
-}
-
-/// Ends a walk from an inode to those above it that has come into a circle. Directories that are
-/// moved in the vault, behind the daemon's back, can close one.
-#[derive(Debug, Default)]
-pub struct CycleDetector {
-    steps: usize,
-    mark: Option<Inode>,
-}
-
-impl CycleDetector {
-    /// Whether the walk has come back to where it was before. A circle is found before the walk has
-    /// taken three times as many steps as there are up to and around it (Brent 1980; Knuth, TAOCP 2,
-    /// exercise 3.1-7).
-    pub fn is_cycle(&mut self, at: Inode) -> bool {
-        let is_cycle = self.mark == Some(at);
-        self.steps += 1;
-        if self.steps.is_power_of_two() {
-            self.mark = Some(at);
-        }
-        is_cycle
-    }
 }
 
 impl Nodes {

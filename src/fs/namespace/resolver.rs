@@ -13,8 +13,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::at_path::AtPath;
+use super::cycle::CycleDetector;
 use super::inode::InodeNumbers;
-use super::nodes::{CycleDetector, Link, Location, Nodes};
+use super::nodes::{Link, Location, Nodes};
 use crate::fs::descriptors::is_outside_reserve;
 use crate::fs::{FsError, Inode};
 use crate::store::{Names, Vault};

@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use crate::fs::descriptors;
 use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::key_locks::KeyLock;
-use crate::fs::namespace::nodes::{Link, Pin};
+use crate::fs::namespace::nodes::Link;
+use crate::fs::namespace::pin::Pin;
 use crate::fs::{Attr, Fs, FsError, Inode};
 
 /// A name that is about to be removed.

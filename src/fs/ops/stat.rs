@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::format::StoredLen;
 use crate::fs::namespace::at_path::AtPath;
-use crate::fs::ops::open_files::table::length_in_last_block;
+use crate::fs::ops::open_files::backing::length_in_last_block;
 use crate::fs::{Attr, Fs, FsError, Inode};
 
 /// What the kernel does with the number of blocks in an answer.

@@ -1,18 +1,20 @@
 //! One open file of the vault, with the times that the kernel keeps of it.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::Level;
-use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{Mode, OFlags, Stat};
+use parking_lot::Mutex;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 
 use super::access_times::{self, AccessTimes, AtimeUpdates};
+use super::backing::reopen_writable;
+use super::cached_times::{CachedTimes, Times};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::reported_blocks::ReportedBlocks;
@@ -47,49 +49,6 @@ pub struct OpenFile {
     header_failure_logged: AtomicBool,
     /// When that was last logged.
     write_failure_logged: Mutex<Option<Instant>>,
-}
-
-/// With the writeback cache the kernel keeps the times of modification and change. It sets them by
-/// and by, or not at all where a write found them as they should be; what it writes back later
-/// must not move them.
-#[derive(Debug)]
-struct CachedTimes {
-    /// The modification time that the kernel last set, or found when it began to write back.
-    mtime: Option<SystemTime>,
-    /// Whether the kernel's cache was written from since.
-    passed: bool,
-    /// The time of change that the kernel last set, or was given before the file was opened.
-    ctime: ChangeTime,
-    /// Whether anything moved the backing file's time of change since it was last noted.
-    moved: bool,
-}
-
-/// The times, and whether a write-back has nothing to add to them.
-#[derive(Debug)]
-struct Times {
-    cached: Mutex<CachedTimes>,
-    /// Whether a write-back was noted since the lock was last taken for anything else. Where a
-    /// write-back still finds it set after its write, the next holder of the lock comes after that
-    /// write.
-    has_write_back: AtomicBool,
-}
-
-impl Times {
-    fn lock(&self) -> MutexGuard<'_, CachedTimes> {
-        let cached = self.cached.lock();
-        self.has_write_back.store(false, Ordering::SeqCst);
-        cached
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, CachedTimes>> {
-        let cached = self.cached.try_lock()?;
-        self.has_write_back.store(false, Ordering::SeqCst);
-        Some(cached)
-    }
-
-    fn has_write_back(&self) -> bool {
-        self.has_write_back.load(Ordering::SeqCst)
-    }
 }
 
 impl Deref for OpenFile {
@@ -414,26 +373,6 @@ impl OpenFile {
 /// The same, without a path.
 pub fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
     result.map_err(|error| FsError::File { path: PathBuf::new(), error })
-}
-
-/// A writable descriptor of a file that is open for reading.
-///
-/// # Errors
-/// [`FsError::Backing`] with the error of open(2).
-pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&*path, flags, Mode::empty());
-    match open() {
-        Err(Errno::ACCESS) => {
-            let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
-            rustix::fs::fchmod(file, mode | Mode::RUSR | Mode::WUSR)?;
-            let opened = open();
-            rustix::fs::fchmod(file, mode)?;
-            Ok(opened?)
-        }
-        opened => Ok(opened?),
-    }
 }
 
 #[cfg(test)]

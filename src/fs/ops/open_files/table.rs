@@ -4,7 +4,6 @@
 //! stays in the table without users: it is tried again when it is opened, by a timer, and at the
 //! end of the mount.
 
-use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,12 +11,13 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use dashmap::DashMap;
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::access_times::{AccessTimes, AtimeUpdates};
+use super::backing::{open_despite_mode, open_quietly, reopen_writable};
 use super::change_times::ChangeTimes;
-use super::open_file::{OpenFile, in_some_file, reopen_writable};
+use super::open_file::{OpenFile, in_some_file};
 use super::unsynced::{Unsynced, UnsyncedFiles};
 use crate::fs::descriptors::for_program;
 use crate::fs::namespace::at_path::AtPath;
@@ -422,38 +422,4 @@ fn retry(files: &Weak<OpenFiles>) {
             }
         }
     }
-}
-
-/// Opens so that reading moves no time of access, where that is allowed: for the file's owner, and
-/// with CAP_FOWNER.
-fn open_quietly(at_path: &AtPath, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    match at_path.open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => at_path.open(flags),
-        opened => opened,
-    }
-}
-
-/// Opens a file of the daemon's own user whose mode does not let its owner read or write it,
-/// which the kernel has checked and the mount needs: a write-only file must be read back.
-fn open_despite_mode(at_path: &AtPath, flags: OFlags) -> Result<RealFile, FsError> {
-    // By a descriptor: the name may lead to another file by the next call.
-    let at_path = &AtPath::itself(Arc::new(at_path.open(OFlags::PATH)?));
-    let stat = at_path.stat()?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(FsError::Stale);
-    }
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    at_path.chmod(mode | Mode::RUSR | Mode::WUSR).map_err(|_| Errno::ACCESS)?;
-    let opened = open_quietly(at_path, flags);
-    at_path.chmod(mode)?;
-    Ok(RealFile::new(opened?, flags.contains(OFlags::RDWR)))
-}
-
-/// The length of a file that is not open, and whose size alone does not determine it.
-///
-/// # Errors
-/// [`FileError::Io`] of openat(2); [`FileError::Integrity`] for a header that is not authentic.
-pub fn length_in_last_block(at_path: &AtPath, size: u64) -> Result<u64, FileError> {
-    let fd = open_quietly(at_path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io::Error::from)?;
-    crate::store::plain_len(&RealFile::new(fd, false), size)
 }
