@@ -1,6 +1,6 @@
-//! Descriptors as a budget. What programs open is refused before the process has none left, and
-//! what only saves time is not kept: listings, commits, the trail, the control socket and work on
-//! all files go on.
+//! The budget of descriptors. Opens of programs are refused before the process has none left, and
+//! descriptors that only save time are closed, so that listings, commits, the trail, the control
+//! socket and work on all files continue.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ pub fn is_outside_reserve(fd: impl AsFd) -> bool {
     fd.as_fd().as_raw_fd() < *FIRST.get_or_init(first_reserved)
 }
 
-/// Passes on a descriptor that a program is to use.
+/// Passes on a descriptor that a program will use.
 ///
 /// # Errors
 /// ENFILE where it is of the reserve: the caller's own limit, EMFILE, is another one.
@@ -27,7 +27,7 @@ pub fn for_program<F: AsFd>(fd: F) -> Result<F, Errno> {
     if is_outside_reserve(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
 }
 
-/// Whether an error says that descriptors are short.
+/// Whether an error means that no descriptor is left.
 pub fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::NFILE | Errno::MFILE)
 }

@@ -161,7 +161,7 @@ impl Fs {
         self.vault.as_fd()
     }
 
-    /// The regular files that the kernel knows, and may keep content of.
+    /// The regular files that the kernel knows, whose content it may have cached.
     pub fn known_files(&self) -> Vec<Inode> {
         self.nodes.files()
     }

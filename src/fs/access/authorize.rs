@@ -12,7 +12,7 @@ use crate::fs::{Fs, FsError, Subject};
 use crate::keys::policy::ActionSet;
 use crate::store::Identity;
 
-/// What an open file's key is to be used for.
+/// The operation that an open file's key is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileOperation {
     /// open(2).
@@ -36,8 +36,8 @@ impl FileOperation {
     }
 }
 
-/// A use of an open file's key that is asked for. What several checks and the record need is
-/// determined once, when it is needed first.
+/// A requested use of an open file's key. Values that several checks and the record need are
+/// determined once, at first use.
 pub struct KeyUse<'a> {
     fs: &'a Fs,
     pub operation: FileOperation,
@@ -46,7 +46,7 @@ pub struct KeyUse<'a> {
     pub subject: &'a Subject,
     is_emptying: OnceCell<bool>,
     paths: OnceCell<Vec<PathBuf>>,
-    /// What the header says, once the policy has made it be read.
+    /// The header's identity, once the check of the policy has read it.
     identity: OnceCell<Identity>,
 }
 
@@ -156,7 +156,7 @@ impl KeyUse<'_> {
         *self.is_emptying.get_or_init(|| self.subject.is_emptying())
     }
 
-    /// The key of the content, or the one that the first content comes under.
+    /// The key of the content, or the one that the first content will get.
     fn key_of_content(&self) -> Result<Option<MasterKeyId>, FsError> {
         match self.read_identity()? {
             Some(Identity { by: (key, _), .. }) => Ok(Some(key)),
@@ -164,7 +164,7 @@ impl KeyUse<'_> {
         }
     }
 
-    /// What the header says; `None` where there is no content.
+    /// The header's identity; `None` where there is no content.
     fn read_identity(&self) -> Result<Option<Identity>, FsError> {
         if let Some(known) = self.identity.get() {
             return Ok(Some(*known));
@@ -180,7 +180,7 @@ impl KeyUse<'_> {
         known.or_else(|| self.fs.identities.of(self.file, self.fs.vault.context()).ok().flatten())
     }
 
-    /// The paths of the file in the mount, of which the policy is asked.
+    /// The paths of the file in the mount, for the policy.
     fn paths(&self) -> Vec<PathBuf> {
         self.paths.get_or_init(|| self.fs.paths_of(self.file.inode())).clone()
     }

@@ -175,8 +175,8 @@ impl Fs {
         Ok(self.key_of_dir(dir)?.unwrap_or_else(default))
     }
 
-    /// Whether some grant that counts by its path counts for one of these places and not for the
-    /// other; of directories, for anything in them.
+    /// Whether a grant with a path covers one of the two paths and not the other; of directories,
+    /// anything in them.
     fn crosses(&self, old: &Path, new: &Path, is_dir: bool) -> bool {
         if !self.vault.context().grants_by_path() {
             return false;

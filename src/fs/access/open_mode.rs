@@ -28,7 +28,7 @@ impl OpenMode {
         self.write || self.empty
     }
 
-    /// What it asks of the key of a file that has content, or has none.
+    /// The uses of the file's key that it needs.
     pub fn actions(self, has_content: bool) -> ActionSet {
         let partial = self.write && has_content && !self.empty;
         let mut actions = ActionSet::default();

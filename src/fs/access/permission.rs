@@ -1,4 +1,5 @@
-//! Permission to use a file's master key: what each operation asks for, and of which key.
+//! Permission to use a file's master key: the uses that each operation makes of it, and of which
+//! key.
 //!
 //! | operation | asks for |
 //! |---|---|
@@ -14,8 +15,8 @@
 //! | rename, link into or out of where a grant counts by its path | decrypt of what moves |
 //!
 //! A file with content has the key that its header names; an empty one, or one that is emptied,
-//! that of its directory. What is done through an open descriptor was asked for when it was opened,
-//! but for copies, and for [`super::strict`].
+//! that of its directory. An operation through an open descriptor was permitted by the open, except
+//! for copies, and for strict mounts ([`super::strict`]).
 //!
 //! Fast path: if no grant can change the answer, the check is two atomic loads and a comparison.
 
@@ -32,7 +33,7 @@ use crate::keys::Timestamp;
 use crate::keys::policy::{Action, ActionSet, Groups, Ownership};
 use crate::store::{Access, FileError};
 
-/// What the strictest use of a file asks of its key.
+/// The uses that the most demanding operation makes of a key.
 pub const READ_WRITE: ActionSet = ActionSet::of(&[Action::Decrypt, Action::GenerateDataKey]);
 pub const DECRYPT: ActionSet = ActionSet::of(&[Action::Decrypt]);
 pub const GENERATE: ActionSet = ActionSet::of(&[Action::GenerateDataKey]);
@@ -104,7 +105,7 @@ impl Fs {
         }
     }
 
-    /// The key that the first content of an empty file comes under, the default one for `None`.
+    /// The key that the first content of an empty file will get; `None` for the default one.
     pub(in crate::fs) fn key_of_new_content(
         &self,
         file: &OpenFile,

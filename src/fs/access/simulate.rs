@@ -28,7 +28,7 @@ pub enum Operation {
     Create,
 }
 
-/// What the master key says, of each use that the operation makes of it.
+/// The decision of the master key's policy on each use that the operation makes of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Whether it all may be.
@@ -41,7 +41,7 @@ pub struct Verdict {
     pub uses: Vec<Use>,
 }
 
-/// A use of a master key, and what its policy says.
+/// A use of a master key, and its policy's decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Use {
     /// The use.
@@ -56,7 +56,7 @@ impl Fs {
     /// and owners of files are not looked at.
     ///
     /// # Errors
-    /// ENOENT for a file that is to be read or written and is not there, EISDIR for a directory;
+    /// ENOENT for reading or writing a file that does not exist, EISDIR for a directory;
     /// [`FsError::Key`] for a key that the key file does not have; [`FsError::Backing`] with the
     /// error of openat2(2).
     pub fn simulate(

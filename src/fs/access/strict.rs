@@ -18,7 +18,7 @@ impl Fs {
         self.handles.strict.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is asked at every read and write.
+    /// Whether every read and write is checked.
     pub fn is_strict(&self) -> bool {
         self.handles.strict.load(Ordering::Relaxed)
     }
@@ -34,7 +34,7 @@ impl Fs {
     /// only writes, to fill a page; that needs no more permission than writing.
     ///
     /// # Errors
-    /// [`FsError::Denied`]; what reading the header gives.
+    /// [`FsError::Denied`]; [`FsError::File`] for a header that can't be read.
     pub fn may_still_read(&self, inode: Inode, handle: Handle) -> Result<(), FsError> {
         let Some(opener) = self.handles.opener(handle) else { return Ok(()) };
         let action = if opener.mode.read { Action::Decrypt } else { Action::GenerateDataKey };

@@ -2,8 +2,8 @@
 //!
 //! An open leaves one event: `GenerateDataKey` where the file gets a new key by it (it is made,
 //! filled or emptied), else `Decrypt`. What is done through an open descriptor leaves none, and a
-//! name that is given or taken away none either, since no key is used; but what the policy refuses
-//! is recorded wherever it is asked.
+//! name that is given or taken away none either, since no key is used; but every refusal by the
+//! policy is recorded.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ use crate::keys::KeyError;
 use crate::store::{FileError, Identity, IntegrityError};
 use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey};
 
-/// So soon after an open that empties a file its truncate comes, unless the machine is busy.
+/// The truncate of an open that empties a file follows the open within this time, unless the
+/// machine is busy.
 const TRUNCATE_DELAY: Duration = Duration::from_millis(10);
 
 impl Fs {
@@ -203,7 +204,7 @@ fn event(
     event
 }
 
-/// The name of the master key that an error is about, where it says so.
+/// The name of the master key in an error, where it has one.
 fn key_of(error: &FsError) -> Option<&str> {
     let error = match error {
         FsError::Denied { key, .. } => return Some(key),
@@ -221,7 +222,7 @@ fn key_of(error: &FsError) -> Option<&str> {
     }
 }
 
-/// What an error says of a key; `None` where it is about something else.
+/// The refusal of a key in an error; `None` for another error.
 fn refusal(error: &FsError) -> Option<Failed> {
     match error {
         FsError::Denied { .. } => Some(Failed::denied(error.to_string())),

@@ -12,8 +12,9 @@ use crate::store::{Access, FileError, VaultError};
 use crate::sys::Show;
 
 impl Fs {
-    /// Walks the vault for as long as `go_on` says. Once it has seen all files, a clean end of this
-    /// mount ends what earlier crashes excuse. Returns how many files got a new header.
+    /// Walks the vault until `go_on` returns `false`. After a complete walk and a clean end of this
+    /// mount, earlier crashes excuse nothing any more. Returns the number of files with a new
+    /// header.
     ///
     /// # Errors
     /// [`VaultError::Stopped`] when `go_on` stopped it, [`VaultError::Unrecovered`] when some files
@@ -61,7 +62,7 @@ impl Fs {
     }
 
     /// Whether the file got a new header. Of most files 256 bytes are read, and nothing else is
-    /// done: one whose header, forged or not, asks for nothing needs no key here.
+    /// done: a file whose header, forged or not, needs no recovery needs no key here.
     fn recover_file(&self, visited: &Visited<'_>) -> Result<bool, FsError> {
         let (file, stat) = self.open.open_found(&visited.at_path(), Access::ReadOnly)?;
         if stat.st_size == 0 {

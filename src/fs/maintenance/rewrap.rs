@@ -16,7 +16,7 @@ use crate::fs::{Fs, FsError};
 use crate::keys::policy::Subject;
 use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
 
-/// How [`Fs::rewrap`] goes about it.
+/// The options of [`Fs::rewrap`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrap {
     /// The master key that all files are to have afterwards; else each keeps its own.
@@ -44,15 +44,14 @@ pub struct RewrapSummary {
 
 impl Fs {
     /// Wraps every file's key, and the vault's own, with the newest version of a master key: one
-    /// header write a file. `progress` says whether to go on. Stopped or killed at any point, it
-    /// has done no harm, and goes on when run again. When it returns, what it and those before it
-    /// wrote is durable.
+    /// header write a file. `progress` returns whether to go on. Stopped or killed at any point, it
+    /// leaves a sound vault, and continues when it is run again. When it returns, all rewraps so
+    /// far are durable.
     ///
     /// # Errors
-    /// [`VaultError::Stopped`] when `progress` stopped it; [`VaultError::Key`] where the vault's own
-    /// key can't be rewrapped; what the backing filesystem says of the vault's directory or
-    /// description, EROFS where the vault is open for reading alone. What can't be done to single
-    /// files is in the summary.
+    /// [`VaultError::Stopped`] when `progress` stopped it; [`VaultError::Key`] where the vault's
+    /// own key can't be rewrapped; [`VaultError::Io`] for the vault's directory or description,
+    /// with EROFS where the vault is open read-only. Failures of single files are in the summary.
     pub fn rewrap(
         &self,
         how: &Rewrap,

@@ -13,7 +13,7 @@ pub struct RewrapRuns {
 pub struct Run<'a>(&'a RewrapRuns);
 
 impl RewrapRuns {
-    /// `None` while one is at work. Between two calls that give the same number none was.
+    /// `None` while one runs. Between two calls that return the same number none ran.
     pub fn quiet(&self) -> Option<u64> {
         let ended = self.ended.load(Ordering::SeqCst);
         (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)

@@ -231,7 +231,7 @@ impl Work {
         opened.insert(folder.id, Arc::clone(dir));
     }
 
-    /// The next task; `None` when there is none left and none can come any more.
+    /// The next task; `None` when none is left and none can be added any more.
     fn next(&self) -> Option<Task> {
         let mut queue = self.queue.lock();
         loop {

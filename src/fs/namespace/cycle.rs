@@ -2,8 +2,8 @@
 
 use crate::fs::Inode;
 
-/// Ends a walk from an inode to those above it that has come into a circle. Directories that are
-/// moved in the vault, behind the daemon's back, can close one.
+/// Ends a walk from an inode upwards that has entered a cycle. Directories that are moved in the
+/// vault, behind the daemon's back, can close one.
 #[derive(Debug, Default)]
 pub struct CycleDetector {
     steps: usize,
@@ -11,9 +11,8 @@ pub struct CycleDetector {
 }
 
 impl CycleDetector {
-    /// Whether the walk has come back to where it was before. A circle is found before the walk has
-    /// taken three times as many steps as there are up to and around it (Brent 1980; Knuth, TAOCP 2,
-    /// exercise 3.1-7).
+    /// Whether the walk is back at an earlier inode. A cycle is found within three times as many
+    /// steps as there are up to and around it (Brent 1980; Knuth, TAOCP 2, exercise 3.1-7).
     pub fn is_cycle(&mut self, at: Inode) -> bool {
         let is_cycle = self.mark == Some(at);
         self.steps += 1;

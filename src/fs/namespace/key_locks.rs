@@ -1,8 +1,8 @@
 //! Reader-writer locks by key: one for each key that is in use, and none for the others.
 //!
-//! Two keys never share a lock, so a thread that waits for a disk delays only those that want the
-//! same key. The table of locks is sharded, and a shard is locked for no longer than it takes to find
-//! a key in it.
+//! Two keys never share a lock, so a thread that waits for a disk delays only threads that lock the
+//! same key. The table of locks is sharded, and a shard is locked for no longer than it takes to
+//! find a key in it.
 
 use parking_lot::{Condvar, Mutex};
 
@@ -28,7 +28,8 @@ struct Lock {
     writer: bool,
     /// Threads that wait for it.
     waiting: u32,
-    /// Those of them that want to write. Later readers wait for them, so that they get their turn.
+    /// Those of them that wait to write. Later readers wait for them, so that writers do not
+    /// starve.
     waiting_writers: u32,
 }
 
@@ -67,7 +68,7 @@ impl KeyLocks {
     }
 
     /// Holds two keys, in the order of their numbers, so that no two threads each hold one of them
-    /// and wait for the other. Of one key twice, one lock is held, for writing if either asks for
+    /// and wait for the other. Of one key twice, one lock is held, for writing if either mode is
     /// that. A thread that holds any other key of the table must not call this.
     pub fn both(&self, one: (u64, Mode), other: (u64, Mode)) -> (KeyLock<'_>, Option<KeyLock<'_>>) {
         let (first, second) = if one.0 <= other.0 { (one, other) } else { (other, one) };

@@ -137,8 +137,9 @@ impl Drop for Move<'_> {
 }
 
 impl Watch<'_> {
-    /// The places that something moved to since the last time, by the moves that have begun. What has
-    /// moved on since is not there any more, or in a directory that moved and is another of these.
+    /// The paths that something was moved to since the last call, by the moves that had begun. A
+    /// path may be out of date, if its file or a directory above it was moved again; then the new
+    /// path is another of these.
     pub fn take(&self) -> HashSet<PathBuf> {
         drop(self.moves.wait_for(|_| true));
         std::mem::take(&mut *self.paths.lock())

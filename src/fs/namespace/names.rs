@@ -17,15 +17,15 @@ use crate::fs::descriptors;
 use crate::fs::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
 
-/// The locks of the one or two names that a call is about, held until it is dropped.
+/// The locks of one or two names, held until this is dropped.
 pub type NameLocks<'a> = (KeyLock<'a>, Option<KeyLock<'a>>);
 
 impl Fs {
-    /// The place of `name` in the directory `parent`.
+    /// The path of `name` in the directory `parent`.
     ///
     /// # Errors
     /// [`FsError::Reserved`] for the vault's own directory; [`FsError::Stale`],
-    /// [`FsError::NotFound`] where the parent has no place any more.
+    /// [`FsError::NotFound`] where the parent was removed.
     pub(in crate::fs) fn at_path(&self, parent: Inode, name: &OsStr) -> Result<AtPath, FsError> {
         if parent == Inode::ROOT && name == OWN_DIR {
             return Err(FsError::Reserved);
@@ -55,7 +55,7 @@ impl Fs {
         self.names.write(self.name_key(parent, at_path.name()))
     }
 
-    /// [`Fs::lock_name_alone`] for the names at two places.
+    /// [`Fs::lock_name_alone`] for two names.
     pub(in crate::fs) fn lock_names_alone(
         &self,
         (parent, at_path): (Inode, &AtPath),
@@ -71,8 +71,8 @@ impl Fs {
         self.links.write(inode.0)
     }
 
-    /// A place of `inode`, where it stays as long as the lock is held: there is none where it has no
-    /// known name, and for the root.
+    /// A path of `inode`, where it stays as long as the lock is held. There is no lock for an inode
+    /// without a known name, and for the root.
     ///
     /// # Errors
     /// As [`Fs::dir`].
@@ -95,8 +95,8 @@ impl Fs {
         }
     }
 
-    /// [`Fs::locked_path`] as a descriptor of the inode, which is acted on: what lies at the place by
-    /// now may be another file, put there behind the daemon's back.
+    /// [`Fs::locked_path`] as a descriptor of the inode, to be changed: another process may have
+    /// put another file at the path.
     ///
     /// # Errors
     /// As [`Fs::dir`]; [`FsError::Stale`] where it is another.
@@ -170,12 +170,12 @@ impl Fs {
         Link::new(parent, at_path.name())
     }
 
-    /// Notes for walks that something has come to lie at `at_path`.
+    /// Notes for walks that something was moved to `at_path`.
     pub(in crate::fs) fn note_move(&self, moved: &Move<'_>, parent: Inode, at_path: &AtPath) {
         moved.note(|| self.resolver.stored_path(&self.nodes, parent).join(at_path.name()));
     }
 
-    /// Two names may give the same number, and then wait for each other.
+    /// Two names may have the same number; then they share a lock.
     fn name_key(&self, parent: Inode, stored: &OsStr) -> u64 {
         self.name_hash.hash_one((parent, stored))
     }

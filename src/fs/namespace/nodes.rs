@@ -1,4 +1,4 @@
-//! What is remembered of each inode that the kernel knows: where it is, and how often it asked.
+//! The inodes that the kernel knows: their names, and the number of lookups.
 
 use std::ffi::{OsStr, OsString};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,12 +31,12 @@ struct Node {
     /// Names in it by which other inodes are known. As long as there are some it stays, though the
     /// kernel forgets it: of a file with two names that may be the one that the kernel does not use.
     children: u64,
-    /// Told to the kernel with the number, which alone may come to mean another file.
+    /// Given to the kernel with the number, since the number may be given to another file later.
     generation: u32,
     /// The generation that the backing filesystem gives the file that was found last.
     born: u32,
     kind: FileType,
-    /// Names that are known; the first is as good as any.
+    /// The known names.
     links: Vec<Link>,
     /// Set while no name is known.
     nameless: Option<Box<Nameless>>,
@@ -120,7 +120,7 @@ pub enum Location {
 
 impl Nodes {
     /// Notes one lookup that found `attr` under `link`, with the generation that the backing
-    /// filesystem gives; returns the one to tell.
+    /// filesystem gives; returns the one to give to the kernel.
     pub fn remember(&self, attr: &Attr, backing: u32, link: Link) -> u32 {
         let mut node = self.0.entry(attr.inode).or_insert_with(|| Node::new(attr.kind, backing));
         let generation = node.generation_of(attr, backing);
@@ -145,8 +145,8 @@ impl Nodes {
         self.0.get(&attr.inode).map_or(backing, |node| node.generation_of(attr, backing))
     }
 
-    /// Takes back `lookups`. Tells `gone` of an inode that is left with none, and of the directories
-    /// above it that were kept for its sake.
+    /// Takes back `lookups`. Calls `gone` with an inode that is left with none, and with the
+    /// directories above that were kept only for it.
     pub fn forget(&self, inode: Inode, lookups: u64, mut gone: impl FnMut(Forgotten)) {
         let take_back = |node: &mut Node| node.lookups = node.lookups.saturating_sub(lookups);
         if let Some((forgotten, links)) = self.reduce(inode, take_back) {
@@ -251,7 +251,7 @@ impl Nodes {
         self.drop_links(removed, |_| {});
     }
 
-    /// Another place for one name.
+    /// Replaces one name of the inode by another.
     pub fn rename(&self, inode: Inode, from: &Link, to: Link) {
         let Some(mut node) = self.0.get_mut(&inode) else { return };
         let removed = node.links.extract_if(.., |known| known == from).collect();

@@ -10,10 +10,10 @@ use parking_lot::{Condvar, Mutex};
 
 /// What is not forgotten so long after its removal is in use, and not waited for.
 const MAX_WAIT: Duration = Duration::from_secs(1);
-/// Writers that wait at once: the requests that give space back need threads too.
+/// Writers that wait at once: the requests that free space need threads too.
 const MAX_WAITERS: usize = 4;
 
-/// The removed files whose space is to come back.
+/// The removed files whose space is about to be freed.
 #[derive(Debug, Default)]
 pub struct PendingFrees {
     state: Mutex<State>,

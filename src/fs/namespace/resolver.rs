@@ -20,12 +20,12 @@ use crate::fs::descriptors::is_outside_reserve;
 use crate::fs::{FsError, Inode};
 use crate::store::{Names, Vault};
 
-/// Finds places, and keeps the directories that it opened for a while.
+/// Resolves inodes to paths, and keeps directories open that it used lately.
 #[derive(Debug)]
 pub struct PathResolver {
     root: Arc<OwnedFd>,
     numbers: InodeNumbers,
-    /// What stat said of the vault's directory.
+    /// The stat of the vault's directory.
     root_stat: Stat,
     /// Whether a file keeps the time of its birth.
     keeps_births: bool,
@@ -56,7 +56,7 @@ impl PathResolver {
         })
     }
 
-    /// Whether the place is a name in the mount's root.
+    /// Whether the path is a name in the mount's root.
     pub fn is_in_root(&self, at_path: &AtPath) -> bool {
         at_path.is_in(&self.root)
     }
@@ -66,7 +66,7 @@ impl PathResolver {
         self.names
     }
 
-    /// What lies at a place, and the [`generation`] of its inode number.
+    /// The stat of what lies at a path, and the [`generation`] of its inode number.
     ///
     /// # Errors
     /// That of statx(2).
@@ -119,7 +119,7 @@ impl PathResolver {
         Ok(self.numbers.of_backing(stat.st_ino))
     }
 
-    /// What stat says of the file that was found at `at_path` and is open as `fd`, if it is `inode`. The
+    /// The stat of the file that was found at `at_path` and is open as `fd`, if it is `inode`. The
     /// number alone does not say so: the next file that is made may get it.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ impl PathResolver {
         self.numbers.of_backing(backing)
     }
 
-    /// The place of the root.
+    /// The path of the root.
     pub fn root(&self) -> AtPath {
         AtPath::new(Arc::clone(&self.root), OsStr::new("."))
     }
@@ -218,7 +218,7 @@ impl PathResolver {
         }
     }
 
-    /// Closes a directory that was removed, which no node says any more that it has a name.
+    /// Closes a directory that was removed. Its node has no name any more.
     pub fn forget_dir(&self, inode: Inode) {
         self.dirs.remove(&inode);
     }
@@ -295,7 +295,7 @@ fn generation(seconds: i64, nanoseconds: u32) -> u32 {
 /// linux/magic.h: there a file has another birth, and the same number, once it is written to.
 const OVERLAYFS: u64 = 0x794c_7630;
 
-/// What the backing filesystem said by `error`.
+/// `error` as one of the backing filesystem.
 pub fn backing(error: std::io::Error) -> FsError {
     Errno::from_io_error(&error).unwrap_or(Errno::IO).into()
 }

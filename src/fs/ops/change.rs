@@ -36,7 +36,7 @@ pub struct Change {
     pub through: Option<Handle>,
 }
 
-/// Where a write comes from.
+/// The origin of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The kernel's writeback cache, which keeps the modification time.
@@ -58,7 +58,7 @@ impl Change {
             && self.mtime.is_none()
     }
 
-    /// Whether the attributes are as it wants them already, but for the time of the change itself.
+    /// Whether the attributes already have the values to set, except for the time of change.
     pub fn keeps(&self, attr: &Attr) -> bool {
         let is_mtime = |time| matches!(time, Time::At(time) if time == attr.mtime);
         self.mode.is_none()

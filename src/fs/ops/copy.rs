@@ -9,7 +9,7 @@ use crate::fs::{Fs, FsError, Inode, OpenMode, Subject};
 
 /// The observer of a [`Fs::copy`], which can stop it.
 pub trait CopyProgress {
-    /// Some bytes were read. Returns whether they are to be written.
+    /// Some bytes were read. Returns whether to write them.
     fn begin_write(&self) -> bool;
     /// So many bytes more were written. Returns whether to go on.
     fn wrote(&self, len: u64) -> bool;

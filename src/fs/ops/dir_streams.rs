@@ -20,11 +20,11 @@ pub struct DirEntry {
     pub kind: FileType,
     /// The name.
     pub name: OsString,
-    /// Where the listing goes on after it.
+    /// The offset of the next name.
     pub next: u64,
 }
 
-/// Streams that wait to be gone on with.
+/// Streams that wait for the next call of their listing.
 #[derive(Debug, Default)]
 pub struct DirStreams(Mutex<VecDeque<DirStream>>);
 
@@ -41,7 +41,7 @@ pub struct DirStream {
 impl DirStreams {
     /// Streams kept at most.
     const MAX_STREAMS: usize = 32;
-    /// What was read ahead is listed only this long: then names may have come and gone.
+    /// Names that were read ahead are listed only this long, since names may change meanwhile.
     const MAX_AGE: Duration = Duration::from_secs(1);
 
     pub fn take(&self, inode: Inode, offset: u64) -> Option<DirStream> {

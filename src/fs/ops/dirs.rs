@@ -1,8 +1,8 @@
 //! Listing directories.
 //!
-//! The kernel opens no directories here, so a listing goes on by its offset alone: the backing
-//! filesystem's own cookie, which stays good while names come and go. A stream that was left at
-//! an offset is kept for a moment, so that a long listing does not seek at every call.
+//! The kernel sends no OPENDIR, so a listing continues by its offset alone: the backing
+//! filesystem's own cookie, which stays valid while names are made and removed. The open stream is
+//! kept for a second, so that a long listing does not seek at every call.
 
 use std::collections::VecDeque;
 use std::ffi::{CStr, OsStr};

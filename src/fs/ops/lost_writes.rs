@@ -10,8 +10,8 @@ use crate::fs::{Fs, FsError, Handle, Inode, Subject};
 use crate::store::FileError;
 
 impl Fs {
-    /// A truncate by the thread `thread` of this process, to whatever length, cuts a file to what was
-    /// written of it. By it, the kernel learns that it keeps more of the file than that.
+    /// From now on a truncate by the thread `thread` of this process, to any length, cuts a file to
+    /// what was written of it. By it the kernel drops what it keeps of the file behind that.
     pub fn cuts_what_was_lost(&self, thread: u32) {
         self.truncating_thread.store(thread, Ordering::Relaxed);
     }
@@ -69,13 +69,14 @@ impl Fs {
         if end > self.opened(inode)?.len() { self.refuse_lost(inode) } else { Ok(()) }
     }
 
-    /// Whether something of an open file was lost, so that each descriptor is to ask before it writes.
+    /// Whether a write-back of an open file failed, so that each descriptor must be checked before
+    /// it writes.
     pub fn has_lost_writes(&self, inode: Inode) -> bool {
         self.open.find(inode).is_some_and(|file| file.failed_writes.any())
     }
 
-    /// Notes that the backing filesystem lost something of a file that was to become durable: the
-    /// mount does not end cleanly, unless the file goes or is gone.
+    /// Notes that a sync of a file failed: the mount then ends uncleanly, unless the file has no
+    /// name or loses its last one.
     pub(in crate::fs) fn note_not_durable(&self, inode: Inode, file: &OpenFile) {
         let mut not_durable = self.not_durable.lock();
         // Under the lock: an unlink at the same time either shows here, or removes it later.

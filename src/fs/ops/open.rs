@@ -11,11 +11,12 @@ use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Handle, Inode, OpenMode, Subject};
 
 impl Fs {
-    /// Opens a file for one more user, and empties it if that is wanted; [`Fs::release`] ends that.
+    /// Opens a file for one more user, and empties it for O_TRUNC; [`Fs::release`] ends that.
     ///
     /// # Errors
-    /// [`FsError::Denied`]; [`FsError::File`] for a size that no sealed file has; what the backing
-    /// filesystem says.
+    /// [`FsError::Denied`]; [`FsError::File`] for a size that no sealed file has;
+    /// [`FsError::Backing`] with the error of openat(2); [`FsError::Trail`] where the use can't be
+    /// recorded.
     pub fn open(
         &self,
         inode: Inode,
@@ -87,8 +88,8 @@ impl Fs {
         self.open.find(inode).ok_or(FsError::Stale)
     }
 
-    /// Keeps an open file open until one more [`Fs::release`]: what is known of its failed writes goes
-    /// when it is closed. Whether it was open.
+    /// Keeps an open file open until one more [`Fs::release`], and with it the record of its failed
+    /// writes. Returns whether it was open.
     pub fn keep_open(&self, inode: Inode) -> bool {
         self.open.hold(inode)
     }

@@ -44,7 +44,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// The owner of what `subject` makes at `at_path`, where the kernel below gives it another.
+    /// The owner of what `subject` makes at `at_path`, if the kernel below sets another.
     ///
     /// # Errors
     /// That of fstat(2) on the directory.

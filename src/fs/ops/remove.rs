@@ -1,4 +1,4 @@
-//! Taking names away.
+//! Removing names.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -31,7 +31,7 @@ pub struct Removal<'a> {
 const LARGE: i64 = 256 * 1024;
 
 impl Fs {
-    /// Takes a name away; the file lives on while it is open or has another. Returns which it was.
+    /// Removes a name; the file stays while it is open or has another. Returns its inode.
     ///
     /// # Errors
     /// [`FsError::Backing`] with the error of unlinkat(2).
@@ -39,7 +39,7 @@ impl Fs {
         self.remove(parent, name, AtFlags::empty())
     }
 
-    /// Removes an empty directory. Returns which it was.
+    /// Removes an empty directory. Returns its inode.
     ///
     /// # Errors
     /// [`FsError::Backing`] with the error of unlinkat(2): ENOTEMPTY for a directory with names in
@@ -66,8 +66,8 @@ impl Fs {
         Ok(removed)
     }
 
-    /// Looks at a name that is about to go, where `stat` was found. The caller holds it alone. All
-    /// that can fail does so here, before it is gone.
+    /// Prepares the removal of a name, where `stat` was found. The caller holds its lock
+    /// exclusively. All that can fail does so here, before the name is removed.
     pub(in crate::fs) fn prepare_removal(
         &self,
         parent: Inode,
@@ -109,12 +109,12 @@ impl Fs {
         Ok(Removal { at_path, link, left, pin, passing, is_large, links })
     }
 
-    /// Notes that the name is gone. The content stays until the kernel forgets the inode: what is
-    /// held by path alone can still be opened.
+    /// Notes that the name was removed. The content stays until the kernel forgets the inode: an
+    /// O_PATH descriptor of it can still be opened.
     pub(in crate::fs) fn finish_removal(&self, going: Removal<'_>) {
         let Removal { link, left, pin, passing, is_large, links, .. } = going;
         let is_dir = left.kind == FileType::Directory;
-        // The number is to mean nothing else until all is noted.
+        // The inode number must not be given to another file before all is noted.
         let pinned = pin.clone().filter(|_| is_dir);
         if left.nlink == 0 {
             self.change_times.forget(left.inode);

@@ -22,7 +22,7 @@ pub enum Allocate {
     Extend,
     /// Reserve it; the length stays.
     KeepSize,
-    /// Make it read as zeros and give its space back; the length stays.
+    /// Make it read as zeros and free its space; the length stays.
     PunchHole,
     /// Make it read as zeros, reserve it, and make the file long enough.
     Zero,
@@ -31,7 +31,7 @@ pub enum Allocate {
 }
 
 impl Fs {
-    /// Reserves, zeroes or gives back `len` bytes from `offset` of an open file.
+    /// Reserves, zeroes or frees `len` bytes from `offset` of an open file.
     ///
     /// # Errors
     /// [`FsError::File`]; [`FsError::Stale`] where the file is not open.
@@ -91,7 +91,7 @@ impl Fs {
     /// could use up what the backing filesystem keeps for root, and is not to.
     ///
     /// # Errors
-    /// ENOSPC, as if the backing filesystem had said so.
+    /// [`FileError::Io`] with ENOSPC, as from the backing filesystem.
     pub(in crate::fs) fn require_room(
         &self,
         file: &OpenFile,

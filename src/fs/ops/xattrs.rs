@@ -36,7 +36,7 @@ enum Target<'a> {
 }
 
 impl Fs {
-    /// Sets an attribute; `flags` may ask that it be new, or be there.
+    /// Sets an attribute; `flags` may require that it be new, or exist.
     ///
     /// # Errors
     /// [`FsError::Backing`] with the error of setxattr(2).

@@ -3,7 +3,7 @@
 //! No call sets a ctime. For one change of a file the kernel takes a time, with the writeback
 //! cache, and the backing filesystem another; and what the daemon writes afterwards (a header at
 //! close or by a rewrap, times put back) moves the latter once more. Programs that make backups
-//! take another ctime for a change, so what stat said once must stay. It is kept with the ctime
+//! take another ctime for a change, so what stat showed once must stay. It is kept with the ctime
 //! that the backing file had then: with any other, the file was changed since, and its own holds.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +40,8 @@ struct Pair {
 pub struct ChangeTime(i64);
 
 impl ChangeTimes {
-    /// What [`ChangeTimes::to_bytes`] gave. Anything else is as good as nothing: no time depends
-    /// on it but those that programs see.
+    /// What [`ChangeTimes::to_bytes`] gave. Any other bytes count as none: only the times that
+    /// programs see depend on them.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let times = Self::default();
         let records = bytes.strip_prefix(MAGIC).unwrap_or_default();
@@ -73,7 +73,7 @@ impl ChangeTimes {
         Some(bytes)
     }
 
-    /// The kernel keeps the times of files by itself, and says which they are.
+    /// The kernel keeps the times of files itself, and sets them by SETATTR.
     pub fn kernel_keeps_them(&self) {
         self.kernel_keeps.store(true, Ordering::Relaxed);
     }
@@ -104,7 +104,7 @@ impl ChangeTimes {
         }
     }
 
-    /// The inode is gone, or has the ctime to show.
+    /// The inode was removed, or its own ctime is to be shown.
     pub fn forget(&self, inode: Inode) {
         if self.pairs.remove(&inode).is_some() {
             self.changed.store(true, Ordering::Relaxed);

@@ -188,8 +188,7 @@ impl OpenFile {
         }
     }
 
-    /// What stat says of it, with the time of change to show, and never with a time that a header
-    /// write moved.
+    /// Its stat, with the time of change to show, and never with a time that a header write moved.
     pub fn stat(&self) -> rustix::io::Result<Stat> {
         let times = self.times.lock();
         let mut stat = self.backing_stat()?;
@@ -272,7 +271,7 @@ impl OpenFile {
         rustix::fs::fstat(self.sealed.backing())
     }
 
-    /// Does what no program asked for, after which stat is to say the same time of change.
+    /// Does work of the daemon's own, after which stat shows the same time of change as before.
     fn preserving_ctime<T, E: From<Errno>>(
         &self,
         times: &mut CachedTimes,

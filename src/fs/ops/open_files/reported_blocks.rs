@@ -1,7 +1,7 @@
 //! The number of blocks that the kernel was last given of an open file.
 //!
-//! With the writeback cache the kernel asks for the space of a file again only after a close, so
-//! that of a new file would be none for as long as its writer keeps it open. Programs that copy
+//! With the writeback cache the kernel requests the number of blocks of a file again only after a
+//! close, so a new file would have none for as long as its writer keeps it open. Programs that copy
 //! sparse files (`tar -S`, `cp --sparse`) take none for a file of zeros.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,8 +30,8 @@ pub struct ReportedBlocks {
 }
 
 impl ReportedBlocks {
-    /// For a file that was just opened and has so many blocks. What the kernel knows is of a stat
-    /// before, and no more.
+    /// For a file that was just opened and has so many blocks. The kernel has the number of an
+    /// earlier stat.
     pub fn new(blocks: u64) -> Self {
         Self {
             reported: AtomicU64::new(blocks),
@@ -45,8 +45,8 @@ impl ReportedBlocks {
         self.writers.store(true, Ordering::Relaxed);
     }
 
-    /// What stat says of a file that has so many blocks: never that it has none while the kernel
-    /// may hold content of it.
+    /// The number to show of a file that has so many blocks: not 0 while the kernel may hold
+    /// content of it.
     pub fn shown(&self, blocks: u64) -> u64 {
         match self.writers.load(Ordering::Relaxed) {
             true => blocks.max(MIN_BLOCKS),
@@ -54,7 +54,7 @@ impl ReportedBlocks {
         }
     }
 
-    /// [`ReportedBlocks::shown`], which the kernel then knows.
+    /// [`ReportedBlocks::shown`], which the kernel takes over.
     pub fn report(&self, blocks: u64) -> u64 {
         let shown = self.shown(blocks);
         self.reported.store(shown, Ordering::Relaxed);
@@ -62,8 +62,9 @@ impl ReportedBlocks {
         shown
     }
 
-    /// Notes a write of so many bytes. Whether the kernel must ask again: once for each doubling
-    /// of a file that grows. `blocks` says what the file has; it is asked about as seldom.
+    /// Notes a write of so many bytes. Returns whether the kernel must request the number again:
+    /// once for each doubling of a file that grows. `blocks` reads the file's number, and is called
+    /// as rarely.
     pub fn outgrown(&self, bytes: u64, blocks: impl FnOnce() -> rustix::io::Result<u64>) -> bool {
         let written = self.written.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let reported = self.reported.load(Ordering::Relaxed);

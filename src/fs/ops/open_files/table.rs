@@ -75,7 +75,7 @@ impl OpenFiles {
         })
     }
 
-    /// When a read moves the time of access; what is said first holds.
+    /// When a read moves the time of access. The first call holds.
     pub fn keep_access_times(&self, when: AccessTimes) {
         self.access_times.get_or_init(|| when);
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -18,7 +19,11 @@ const MAX_FILES: usize = 256;
 
 /// The files of a mount that are not durable.
 #[derive(Debug, Default)]
-pub struct Unsynced(Mutex<UnsyncedFiles>);
+pub struct Unsynced {
+    kept: Mutex<UnsyncedFiles>,
+    /// Whether any file may be kept. Changed under the lock, and read at each open without it.
+    has_some: AtomicBool,
+}
 
 /// Some of them, or all.
 #[derive(Debug, Default)]
@@ -33,15 +38,16 @@ impl Unsynced {
     /// what to close instead, without any lock.
     #[must_use]
     pub fn keep(&self, inode: Inode, file: &OpenFile) -> UnsyncedFiles {
-        if !file.is_unsynced() || self.0.lock().more || file.is_nameless() {
+        if !file.is_unsynced() || self.kept.lock().more || file.is_nameless() {
             return UnsyncedFiles::default();
         }
         let fd =
             file.backing().as_fd().try_clone_to_owned().ok().filter(|fd| is_outside_reserve(fd));
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         match fd.filter(|_| kept.files.len() < MAX_FILES) {
             Some(fd) => {
                 kept.files.insert(inode, fd);
+                self.has_some.store(true, Ordering::Release);
                 UnsyncedFiles::default()
             }
             None => {
@@ -52,7 +58,7 @@ impl Unsynced {
 
     /// Closes all that are kept.
     pub fn clear(&self) {
-        let mut kept = self.0.lock();
+        let mut kept = self.kept.lock();
         if !kept.files.is_empty() {
             let closed =
                 std::mem::replace(&mut *kept, UnsyncedFiles { files: HashMap::new(), more: true });
@@ -61,14 +67,23 @@ impl Unsynced {
         }
     }
 
-    /// A file whose last name is gone need not become durable.
+    /// A file that is open again, or whose last name is gone, is not kept any more. To be called after
+    /// a look into the table of open files: the table's lock orders it after [`Unsynced::keep`].
     pub fn forget(&self, inode: Inode) -> Option<OwnedFd> {
-        self.0.lock().files.remove(&inode)
+        if !self.has_some.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut kept = self.kept.lock();
+        let forgotten = kept.files.remove(&inode);
+        self.has_some.store(!kept.files.is_empty(), Ordering::Release);
+        forgotten
     }
 
     /// All that are kept.
     pub fn take(&self) -> UnsyncedFiles {
-        std::mem::take(&mut *self.0.lock())
+        let mut kept = self.kept.lock();
+        self.has_some.store(false, Ordering::Release);
+        std::mem::take(&mut *kept)
     }
 }
 
