@@ -1,5 +1,9 @@
-//! POSIX semantics of a mounted vault, by operation family. Nothing here knows FUSE, so all of
-//! it can be used, and tested, without a mount.
+//! POSIX semantics of a mounted vault. Nothing here knows FUSE, so all of it can be used, and tested,
+//! without a mount.
+//!
+//! `file_system` is the state of a mount and the order of its locks. Its operations lie by family in
+//! `ops` (with the table of open files), on top of `namespace` (inodes, names and their locks) and
+//! `access` (permission to use a key, and the record of it). `maintenance` is work on all files.
 
 mod access;
 mod descriptors;

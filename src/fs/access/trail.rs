@@ -95,10 +95,10 @@ impl Fs {
         inode: Inode,
         subject: &Subject,
     ) -> bool {
-        let told = self.emptying.lock().take_if(|(file, thread, when)| {
+        let recorded = self.emptying.lock().take_if(|(file, thread, when)| {
             (*file, *thread) == (inode, subject.pid) && when.elapsed() < TRUNCATE_DELAY
         });
-        told.is_some() || subject.is_emptying()
+        recorded.is_some() || subject.is_emptying()
     }
 
     /// Records that a file was made and opened.

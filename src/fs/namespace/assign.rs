@@ -112,9 +112,10 @@ impl Fs {
     pub(in crate::fs) fn own_key_of(&self, dir: &AtPath) -> Result<Option<MasterKeyId>, FsError> {
         let mut value = [0; VALUE_LEN + 1];
         let path = dir.proc_path();
-        let got = match dir.is_itself() {
-            true => rustix::fs::getxattr(path, ATTRIBUTE, &mut value),
-            false => rustix::fs::lgetxattr(path, ATTRIBUTE, &mut value),
+        let got = if dir.is_itself() {
+            rustix::fs::getxattr(path, ATTRIBUTE, &mut value)
+        } else {
+            rustix::fs::lgetxattr(path, ATTRIBUTE, &mut value)
         };
         match got {
             Ok(len) => match self.vault.assigned(&value[..len]) {

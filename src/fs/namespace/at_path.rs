@@ -72,9 +72,10 @@ impl AtPath {
 
     /// `AT_SYMLINK_NOFOLLOW`, and `AT_EMPTY_PATH` where that is needed.
     pub fn at_flags(&self) -> AtFlags {
-        match self.is_itself() {
-            true => AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH,
-            false => AtFlags::SYMLINK_NOFOLLOW,
+        if self.is_itself() {
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH
+        } else {
+            AtFlags::SYMLINK_NOFOLLOW
         }
     }
 

@@ -257,12 +257,13 @@ fn path_of(nodes: &Nodes, inode: Inode, open: impl Fn(&OsStr) -> Cow<'_, OsStr>)
     // A rename meanwhile could close one, too, unless the caller holds `ancestry`.
     let mut cycle = CycleDetector::default();
     while at != Inode::ROOT {
-        let above = match cycle.is_cycle(at) {
-            true => None,
-            false => nodes.with_link(at, |link| {
+        let above = if cycle.is_cycle(at) {
+            None
+        } else {
+            nodes.with_link(at, |link| {
                 put(&open(&link.name));
                 link.parent
-            }),
+            })
         };
         let Some(parent) = above else {
             put(OsStr::new(&format!("(inode {})", at.0)));

@@ -99,10 +99,13 @@ impl Fs {
         self.choose_key(inode, &file)?;
         let room = || self.require_room(&file, (offset, data.len() as u64), by_root);
         let room = self.with_room(by_root, room);
-        let written = room.and_then(|()| match cached {
-            // Tried again before the failure is noted, by which other bytes may be cut away.
-            true => file.write_back(offset, data, |write| self.with_room(by_root, write)),
-            false => self.with_room(by_root, || file.write(offset, data)),
+        let written = room.and_then(|()| {
+            if cached {
+                // Tried again before the failure is noted, by which other bytes may be cut away.
+                file.write_back(offset, data, |write| self.with_room(by_root, write))
+            } else {
+                self.with_room(by_root, || file.write(offset, data))
+            }
         });
         if cached && let Err(error) = &written {
             self.note_lost_write(&file, error);

@@ -74,9 +74,10 @@ impl Fs {
                     break;
                 }
             }
-            most = match begun.elapsed() < QUICK_CHUNK {
-                true => (most * 2).min(*COPY_CHUNK.end()),
-                false => *COPY_CHUNK.start(),
+            most = if begun.elapsed() < QUICK_CHUNK {
+                (most * 2).min(*COPY_CHUNK.end())
+            } else {
+                *COPY_CHUNK.start()
             };
         }
         if copied > 0 { Ok(copied) } else { failed.map(|()| 0) }

@@ -77,10 +77,8 @@ impl Fs {
         // The only name of a file is the one that is held: without it the file gets no other.
         let is_linked =
             FileType::from_raw_mode(stat.st_mode) != FileType::Directory && stat.st_nlink > 1;
-        let links = match is_linked {
-            true => Some(self.lock_links(self.resolver.inode(&stat)?)),
-            false => None,
-        };
+        let links =
+            if is_linked { Some(self.lock_links(self.resolver.inode(&stat)?)) } else { None };
         if is_linked {
             stat = at_path.stat()?;
         }

@@ -125,9 +125,10 @@ impl Fs {
         {
             done = work();
         }
-        match by_root && lacks_room(&done, &[ErrorKind::QuotaExceeded]) {
-            true => sys::beyond_limits(work),
-            false => done,
+        if by_root && lacks_room(&done, &[ErrorKind::QuotaExceeded]) {
+            sys::beyond_limits(work)
+        } else {
+            done
         }
     }
 }

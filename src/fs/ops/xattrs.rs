@@ -48,9 +48,12 @@ impl Fs {
         flags: XattrFlags,
     ) -> Result<(), FsError> {
         refuse(name)?;
-        self.on_target(inode, |target| match name == CAPABILITY {
-            true => target.set_capability(value, flags),
-            false => target.set(name, value, flags),
+        self.on_target(inode, |target| {
+            if name == CAPABILITY {
+                target.set_capability(value, flags)
+            } else {
+                target.set(name, value, flags)
+            }
         })
     }
 
@@ -60,9 +63,8 @@ impl Fs {
     /// [`FsError::Backing`] with the error of getxattr(2): ENODATA where there is none of the name.
     pub fn getxattr(&self, inode: Inode, name: &OsStr) -> Result<Vec<u8>, FsError> {
         refuse(name)?;
-        self.on_target(inode, |target| match name == CAPABILITY {
-            true => target.capability(),
-            false => target.get(name),
+        self.on_target(inode, |target| {
+            if name == CAPABILITY { target.capability() } else { target.get(name) }
         })
     }
 
@@ -91,9 +93,8 @@ impl Fs {
     /// [`FsError::Backing`] with the error of removexattr(2).
     pub fn removexattr(&self, inode: Inode, name: &OsStr) -> Result<(), FsError> {
         refuse(name)?;
-        self.on_target(inode, |target| match name == CAPABILITY {
-            true => target.remove_capability(),
-            false => target.remove(name),
+        self.on_target(inode, |target| {
+            if name == CAPABILITY { target.remove_capability() } else { target.remove(name) }
         })
     }
 

@@ -192,9 +192,10 @@ impl OpenFile {
     pub fn stat(&self) -> rustix::io::Result<Stat> {
         let times = self.times.lock();
         let mut stat = self.backing_stat()?;
-        let shown = match self.change_times.does_kernel_keep_them() {
-            true => times.ctime,
-            false => self.change_times.shown(self.inode, &stat),
+        let shown = if self.change_times.does_kernel_keep_them() {
+            times.ctime
+        } else {
+            self.change_times.shown(self.inode, &stat)
         };
         (stat.st_ctime, stat.st_ctime_nsec) = shown.parts();
         Ok(stat)
@@ -277,9 +278,10 @@ impl OpenFile {
         times: &mut CachedTimes,
         work: impl FnOnce(&mut CachedTimes) -> Result<T, E>,
     ) -> Result<T, E> {
-        let shown = match self.change_times.does_kernel_keep_them() {
-            true => times.ctime,
-            false => self.change_times.shown(self.inode, &self.backing_stat()?),
+        let shown = if self.change_times.does_kernel_keep_them() {
+            times.ctime
+        } else {
+            self.change_times.shown(self.inode, &self.backing_stat()?)
         };
         let done = work(times);
         self.change_times.note(self.inode, &self.backing_stat()?, shown);

@@ -48,10 +48,7 @@ impl ReportedBlocks {
     /// The number to show of a file that has so many blocks: not 0 while the kernel may hold
     /// content of it.
     pub fn shown(&self, blocks: u64) -> u64 {
-        match self.writers.load(Ordering::Relaxed) {
-            true => blocks.max(MIN_BLOCKS),
-            false => blocks,
-        }
+        if self.writers.load(Ordering::Relaxed) { blocks.max(MIN_BLOCKS) } else { blocks }
     }
 
     /// [`ReportedBlocks::shown`], which the kernel takes over.
