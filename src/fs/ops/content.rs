@@ -97,7 +97,7 @@ impl Fs {
         let cached = origin == Origin::Cache;
         file.begin_change(origin)?;
         self.choose_key(inode, &file)?;
-        let room = || self.require_room(&file, (offset, data.len() as u64), by_root);
+        let room = || self.require_room(&file, offset, data.len() as u64, by_root);
         let room = self.with_room(by_root, room);
         let written = room.and_then(|()| {
             if cached {

@@ -45,7 +45,7 @@ impl Fs {
                 let stat =
                     || self.resolver.stat_at(fd.as_fd(), OsStr::new(""), AtFlags::EMPTY_PATH);
                 let mut found = stat()?;
-                if self.give_to(subject, (&at_path, fd.as_fd()), &found.0)? {
+                if self.give_to(subject, &at_path, fd.as_fd(), &found.0)? {
                     found = stat()?;
                 }
                 let (stat, backing) = found;

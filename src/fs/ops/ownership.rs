@@ -26,7 +26,8 @@ impl Fs {
     pub(in crate::fs) fn give_to(
         &self,
         subject: &Subject,
-        (at_path, fd): (&AtPath, BorrowedFd<'_>),
+        at_path: &AtPath,
+        fd: BorrowedFd<'_>,
         made: &Stat,
     ) -> Result<bool, FsError> {
         let Some(owner) = self.owner_of_new(at_path, subject)? else { return Ok(false) };

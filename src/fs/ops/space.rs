@@ -48,7 +48,7 @@ impl Fs {
         let by_root = subject.is_root();
         let reserve = |extend| {
             self.with_room(by_root, || {
-                self.require_room(&file, (offset, len), by_root)?;
+                self.require_room(&file, offset, len, by_root)?;
                 file.allocate(offset, len, extend)
             })
         };
@@ -95,7 +95,8 @@ impl Fs {
     pub(in crate::fs) fn require_room(
         &self,
         file: &OpenFile,
-        (offset, len): (u64, u64),
+        offset: u64,
+        len: u64,
         by_root: bool,
     ) -> Result<(), FileError> {
         if by_root || !self.is_space_scarce.load(Ordering::Relaxed) || self.euid != 0 {

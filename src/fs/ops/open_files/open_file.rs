@@ -63,7 +63,8 @@ impl OpenFile {
     /// A file that was just opened and looks as `stat`, with `O_NOATIME` for [`AtimeUpdates::Off`].
     pub fn new(
         sealed: SealedFile<RealFile>,
-        (inode, stat): (Inode, &Stat),
+        inode: Inode,
+        stat: &Stat,
         change_times: Arc<ChangeTimes>,
         access_times: AccessTimes,
         atime_updates: AtimeUpdates,
@@ -396,7 +397,7 @@ mod tests {
         let stat = rustix::fs::fstat(&memory).unwrap();
         let sealed = SealedFile::open(backing, 0, context).unwrap();
         let (times, reads) = (Arc::default(), AccessTimes::Never);
-        let file = OpenFile::new(sealed, (Inode(2), &stat), times, reads, AtimeUpdates::Off);
+        let file = OpenFile::new(sealed, Inode(2), &stat, times, reads, AtimeUpdates::Off);
         let day = SystemTime::UNIX_EPOCH + Duration::from_secs(86_400);
         memory.set_modified(day).unwrap();
 

@@ -361,8 +361,7 @@ impl OpenFiles {
         let sealed = in_some_file(SealedFile::open(file, size, Arc::clone(&self.context)))?;
         let change_times = Arc::clone(&self.change_times);
         let access_times = self.access_times.get().copied().unwrap_or_default();
-        let inode = (inode, stat);
-        let file = OpenFile::new(sealed, inode, change_times, access_times, atime_updates);
+        let file = OpenFile::new(sealed, inode, stat, change_times, access_times, atime_updates);
         Ok(Arc::new(file))
     }
 
