@@ -15,7 +15,7 @@ use super::convert;
 use super::dispatch::Adapter;
 use super::killed::{Refuse, Unanswered};
 use super::reply::{TTL, refuse, reply_attr, reply_created, reply_empty, reply_entry};
-use crate::fs::{Caller, Change, Entry, Fs, FsError, Handle, Inode};
+use crate::fs::{Change, Entry, Fs, FsError, Handle, Inode, Subject};
 
 /// What a request changes.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,7 @@ impl Adapter {
         reply: ReplyEntry,
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
-        make: impl FnOnce(&Fs, Inode, &OsStr, &Caller) -> Result<Entry, FsError> + Send + 'static,
+        make: impl FnOnce(&Fs, Inode, &OsStr, &Subject) -> Result<Entry, FsError> + Send + 'static,
     ) {
         let (parent, caller) = (convert::inode(parent), convert::caller(request));
         let changed = Changed { caller: caller.pid, names: [(parent, name)], inode: None };

@@ -6,10 +6,10 @@ use fuser::{
     FileAttr, FileHandle, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Allocate, Attr, Caller, Handle, Inode, Time, Wanted};
+use crate::fs::{Allocate, Attr, Handle, Inode, OpenMode, Subject, Time};
 
-pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+pub(super) fn caller(request: &Request) -> Subject {
+    Subject::process(request.uid(), request.gid(), request.pid())
 }
 
 /// The thread that waits for so many bytes to be read; 0 is the kernel, which reads ahead.
@@ -31,13 +31,13 @@ pub(super) fn handle(handle: FileHandle) -> Handle {
 }
 
 /// What open flags ask for. That a file is to be emptied arrives with those that make it alone.
-pub(super) fn wanted(flags: OpenFlags) -> Wanted {
+pub(super) fn wanted(flags: OpenFlags) -> OpenMode {
     let (read, write) = match flags.acc_mode() {
         OpenAccMode::O_RDONLY => (true, false),
         OpenAccMode::O_WRONLY => (false, true),
         OpenAccMode::O_RDWR => (true, true),
     };
-    Wanted { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
+    OpenMode { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
 }
 
 /// Whether a read through an open file with these flags is one of a program that moves the time of

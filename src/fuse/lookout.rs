@@ -82,7 +82,7 @@ enum Watch {
     #[default]
     Off,
     /// One of them is to.
-    Wanted,
+    OpenMode,
     /// One does.
     Kept,
 }
@@ -241,7 +241,7 @@ impl Lookout {
         let watched = crew.watch == Watch::Kept;
         let watch = crew.watch == Watch::Off && is_spare && (sit || !call && crew.ready == 0);
         if watch {
-            crew.watch = Watch::Wanted;
+            crew.watch = Watch::OpenMode;
         }
         let is_short = crew.busy + KEPT_FREE > self.threads;
         self.is_to_look.store(crew.is_to_look(), Ordering::Relaxed);
@@ -308,7 +308,7 @@ impl Lookout {
         crew.standing_by += 1;
         // Those that work may be held up, and nobody reads the device then.
         if crew.ready == 0 && crew.watch == Watch::Off {
-            crew.watch = Watch::Wanted;
+            crew.watch = Watch::OpenMode;
         }
         while crew.called == 0 && !crew.ended {
             match crew.watch {
@@ -316,13 +316,13 @@ impl Lookout {
                     crew.asleep.push(Arc::clone(&wake));
                     wake.wait(crew);
                 }
-                Watch::Wanted => self.watch(crew),
+                Watch::OpenMode => self.watch(crew),
             }
         }
         crew.called = crew.called.saturating_sub(1);
         crew.standing_by -= 1;
         // This one reads the device now: if it is held up, too, another will be wanted.
-        if crew.watch == Watch::Wanted {
+        if crew.watch == Watch::OpenMode {
             crew.watch = Watch::Off;
         }
     }
@@ -339,7 +339,7 @@ impl Lookout {
             }
             None => self.stir.wait_for(crew, self.watch).timed_out(),
         };
-        crew.watch = Watch::Wanted;
+        crew.watch = Watch::OpenMode;
         if !timed_out || crew.taken != taken {
             return;
         }

@@ -14,7 +14,7 @@ use super::copying::Copying;
 use super::dispatch::Adapter;
 use super::killed::Unanswered;
 use super::reply::{TTL, refuse, reply_attr, reply_empty};
-use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
+use crate::fs::{Allocate, Change, Fs, FsError, Handle, Inode, Origin, Subject, Written};
 
 /// The most that one copy_file_range(2) copies: its caller holds the target's lock meanwhile, and
 /// asks again for the rest.
@@ -30,7 +30,7 @@ pub(super) enum Sought {
 }
 
 /// A write as it arrived.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct WriteRequest {
     pub(super) inode: Inode,
     pub(super) handle: Handle,
@@ -38,12 +38,12 @@ pub(super) struct WriteRequest {
     pub(super) origin: Origin,
     /// Whether suid and sgid go.
     pub(super) kills_privilege: bool,
-    pub(super) caller: Caller,
+    pub(super) caller: Subject,
 }
 
 impl WriteRequest {
-    fn run(self, fs: &Fs, data: &[u8]) -> Result<Written, FsError> {
-        let Self { inode, handle, offset, origin, .. } = self;
+    fn run(&self, fs: &Fs, data: &[u8]) -> Result<Written, FsError> {
+        let Self { inode, handle, offset, origin, .. } = *self;
         fs.may_still_write(inode, handle, origin)?;
         let written = fs.write_as(handle, inode, offset, data, origin)?;
         if self.kills_privilege {
@@ -54,7 +54,7 @@ impl WriteRequest {
 
     /// Whether the kernel writes back what it kept: such requests are bounded, and others wait
     /// for them.
-    fn is_of_kernel(self) -> bool {
+    fn is_of_kernel(&self) -> bool {
         matches!(self.origin, Origin::Cache | Origin::Mapping)
     }
 }
@@ -128,9 +128,9 @@ impl Adapter {
             return answer(reply, written);
         }
         let reply = Unanswered::new((reply, len));
-        self.connection.callers.note(write.caller.pid, &reply);
+        self.connection.callers.note(unsynced.caller.pid, &reply);
         self.hand_on(move |fs| {
-            let synced = fs.fsync(write.inode, write.handle, false);
+            let synced = fs.fsync(unsynced.inode, unsynced.handle, false);
             if let Some((reply, _)) = reply.take() {
                 answer(reply, synced.and(written));
             }
@@ -143,7 +143,7 @@ impl Adapter {
         &self,
         inode: Inode,
         handle: Option<Handle>,
-        caller: Caller,
+        caller: Subject,
         reply: ReplyAttr,
     ) {
         let is_pending = handle.is_none() && self.lost_writes.is_pending(inode);
@@ -182,7 +182,7 @@ impl Adapter {
 
     /// Changes attributes, a length among them. Whoever is killed waits for that: if it was not told,
     /// the kernel would keep the length that the file had.
-    pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
+    pub(super) fn resize(&self, inode: Inode, change: Change, caller: Subject, reply: ReplyAttr) {
         // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
         // to what was written, which others may wait for.
         if self.fs.is_cut_of_lost(&caller) {
@@ -208,7 +208,7 @@ impl Adapter {
         from: (Inode, u64),
         to: (Inode, u64),
         len: u64,
-        caller: Caller,
+        caller: Subject,
         reply: ReplyWrite,
     ) {
         if self.writers.are_several(to.0) {
@@ -230,7 +230,7 @@ impl Adapter {
         (inode, handle): (Inode, Handle),
         (offset, len): (u64, u64),
         how: Allocate,
-        caller: Caller,
+        caller: Subject,
         reply: ReplyEmpty,
     ) {
         let connection = Arc::clone(&self.connection);

@@ -150,6 +150,14 @@ pub fn is_emptying(thread: u32) -> bool {
     }
 }
 
+/// The supplementary groups of a process (proc(5), status); `None` where /proc does not show them, as of
+/// a process in another pid namespace.
+pub fn groups_of(pid: u32) -> Option<Vec<u32>> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
+    groups.split_whitespace().map(|group| group.parse().ok()).collect()
+}
+
 fn waits_in_emptying(thread: u32) -> bool {
     fs::read_to_string(format!("/proc/{thread}/syscall")).is_ok_and(|line| empties(&line))
 }

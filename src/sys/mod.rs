@@ -42,7 +42,7 @@ mod sync_directory;
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
 pub use beneath::open_beneath;
-pub use callers::{is_emptying, program_of};
+pub use callers::{groups_of, is_emptying, program_of};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use confine::{Confinement, confine, confine_files, confinement};

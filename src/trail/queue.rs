@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::writer::{Start, Writer};
-use super::{Event, EventName, Settings, TrailError, Who};
+use super::{Event, EventName, Settings, TrailError};
+use crate::keys::policy::Subject;
 use crate::sys::Affinity;
 
 /// How long events are gathered: with the time that writing takes, the daemon's death loses no more
@@ -336,7 +337,7 @@ impl Worker {
         let mut events = std::mem::replace(&mut state.queue, std::mem::take(&mut self.spare));
         let lost = std::mem::take(&mut state.untold);
         if lost > 0 {
-            let mut gap = Event::new(EventName::TrailGap, Who::here());
+            let mut gap = Event::new(EventName::TrailGap, Subject::this_process());
             gap.parameters.details = Some(json!({ "lost": lost }));
             events.push((Timestamp::now(), gap));
         }
