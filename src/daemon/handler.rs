@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::control::{Peer, RequestHandler};
 use crate::daemon::plan::Plan;
-use crate::daemon::spin::Spin;
+use crate::fuse::Spin;
 use crate::daemon::trail_readers::Readers;
 use crate::daemon::trail_requests::answer_about_trail;
 use crate::fs::{Fs, Progress};

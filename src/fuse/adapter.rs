@@ -15,10 +15,10 @@ use fuser::{
 
 use super::counters::Operation;
 use super::dispatch::Adapter;
+use super::ops::data::{Sought, WriteRequest};
 use super::reply::{
     TTL, refuse, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
-use super::slow::{Sought, WriteRequest};
 use super::{convert, handshake};
 use crate::fs::{Change, Fs, FsError, Origin};
 

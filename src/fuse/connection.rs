@@ -8,9 +8,9 @@ use fuser::{INodeNo, Notifier, Request};
 
 use super::counters::{Counters, Operation};
 use super::killed::CallerWatch;
-use super::lookout::Lookout;
 use super::lost_writes::MountId;
-use super::worker_pool::WorkerPool;
+use super::workers::blocking_pool::WorkerPool;
+use super::workers::pool::Lookout;
 use crate::fs::Inode;
 
 /// How the mount behaves.

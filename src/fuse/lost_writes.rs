@@ -30,7 +30,7 @@ use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::worker_pool::WorkerPool;
+use super::workers::blocking_pool::WorkerPool;
 use crate::fs::{Fs, Inode};
 
 /// Which mount a session answers for.

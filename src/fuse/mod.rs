@@ -2,7 +2,6 @@
 //! replied to.
 
 mod adapter;
-mod changes;
 mod connection;
 mod convert;
 mod copying;
@@ -11,13 +10,11 @@ mod dispatch;
 mod errno;
 mod handshake;
 mod killed;
-mod lookout;
 mod lost_writes;
+mod ops;
 mod reply;
 mod session;
-mod sharing;
-mod slow;
-mod worker_pool;
+mod workers;
 mod writers;
 
 pub use connection::{Connection, Settings};
@@ -26,3 +23,4 @@ pub use dispatch::Adapter;
 pub use lost_writes::MountId;
 pub use reply::is_late_reply;
 pub use session::Session;
+pub use workers::busy_poll::{self, Spin};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use fuser::SessionACL;
 
 use super::handshake::MAX_BACKGROUND;
-use super::lookout::Lookout;
-use super::sharing::Sharing;
+use super::workers::cpu_pairing::Sharing;
+use super::workers::pool::Lookout;
 use super::{Adapter, Connection, Settings};
 use crate::fs::Fs;
 

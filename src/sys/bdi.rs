@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use super::cgroup::memory_limit;
-use super::mountinfo::Device;
+use super::proc::mountinfo::Device;
 
 /// A read-ahead of several requests keeps every thread at work while the program takes what it has.
 const READ_AHEAD_KIB: &str = "4096";

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::MountTable;
+use super::proc::mountinfo::MountTable;
 
 /// The least of the memory limits of this process's control group and of those above it, in bytes;
 /// `None` where none is below the machine's memory.

@@ -12,10 +12,10 @@ mod capability;
 mod cgroup;
 mod channel;
 mod confine;
+mod directory;
 mod fusermount;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod holders;
 mod id_map;
 mod inherited;
 mod kernel_random;
@@ -27,17 +27,15 @@ mod monitor;
 mod mount;
 mod mount_command;
 mod mount_request;
-mod mountinfo;
-mod path_of;
 mod peer;
 mod power;
+mod proc;
 mod process;
 mod regular;
 mod shown;
 mod signals;
 mod state_home;
 mod stream;
-mod sync_directory;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
@@ -46,7 +44,7 @@ pub use callers::{is_emptying, program_of};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use confine::{Confinement, confine, confine_files, confinement};
-pub use holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
+pub use directory::{sync_directory, sync_name};
 pub use id_map::{maps_group, maps_user};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use kernel_random::fill_from_kernel;
@@ -58,10 +56,11 @@ pub use monitor::{ARGUMENT as MONITOR_ARGUMENT, Monitor, serve_daemon};
 pub use mount::{FILE_SYSTEM_TYPE, is_stale, mount, remount, unmount};
 pub use mount_command::told_to_mount;
 pub use mount_request::{Flags, MountError, MountRequest, UnmountError};
-pub use mountinfo::{Device, MountTable, MountedVault};
-pub use path_of::path_of;
 pub use peer::peer_groups;
 pub use power::on_battery;
+pub use proc::descriptors::path_of;
+pub use proc::holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
+pub use proc::mountinfo::{Device, MountTable, MountedVault};
 pub use process::{
     Background, Forked, Starting, fork_to_background, is_killed, is_running, keep_secrets,
     processor_of,
@@ -71,4 +70,3 @@ pub use shown::{Show, Shown, harmless, harmless_json};
 pub use signals::BlockedSignals;
 pub use state_home::state_home;
 pub use stream::open_input;
-pub use sync_directory::{sync_directory, sync_name};

@@ -16,7 +16,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::fusermount;
 use super::mount_request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
-use super::path_of::path_of;
+use super::proc::descriptors::path_of;
 
 /// The type under which vaults stand in the kernel's table of mounts.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.atrest";

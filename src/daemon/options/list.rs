@@ -113,7 +113,7 @@ fn split(list: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::spin::Spin;
+    use crate::fuse::Spin;
     use crate::sys::Flags;
 
     fn parsed(list: &str) -> Options {

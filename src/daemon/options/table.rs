@@ -10,7 +10,7 @@ use clap::builder::ValueParser;
 use super::trail::OnFailure;
 use super::values::Options;
 use crate::daemon::sinks::SYSLOG;
-use crate::daemon::spin::{MAX_MICROSECONDS as MAX_SPIN, Spin};
+use crate::fuse::{Spin, busy_poll::MAX_MICROSECONDS as MAX_SPIN};
 use crate::fs::AccessTimes;
 use crate::service::failure::{Exit, Failure};
 use crate::service::principals;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::trail::TrailOptions;
-use crate::daemon::spin::Spin;
+use crate::fuse::Spin;
 use crate::fs::AccessTimes;
 use crate::service::passphrase::UnlockArgs;
 use crate::sys::Flags;

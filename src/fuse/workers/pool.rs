@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::sharing::Sharing;
+use super::cpu_pairing::Sharing;
 
 /// An answer that took longer has waited for something: another thread could work meanwhile.
 const SLOW: Duration = Duration::from_micros(50);
@@ -52,7 +52,7 @@ const KEPT_FREE: usize = 4;
 
 /// The threads of a session that look for requests, and those that stand by.
 #[derive(Debug)]
-pub(super) struct Lookout {
+pub(in crate::fuse) struct Lookout {
     device: OwnedFd,
     /// How many threads the session has.
     threads: usize,
@@ -168,7 +168,7 @@ impl Lookout {
     /// For the `device` of a session that has so many threads, and whose vault may be `in_memory`; a
     /// thread looks for at most `limit` before it sleeps, and zero is never. Where there is `sharing`,
     /// a processor is shared for as long instead.
-    pub(super) fn new(
+    pub(in crate::fuse) fn new(
         device: OwnedFd,
         threads: usize,
         in_memory: bool,
@@ -194,19 +194,24 @@ impl Lookout {
     }
 
     /// Changes for how long.
-    pub(super) fn set_limit(&self, limit: Duration) {
+    pub(in crate::fuse) fn set_limit(&self, limit: Duration) {
         let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.limit.store(nanoseconds, Ordering::Relaxed);
     }
 
     /// For how long.
-    pub(super) fn limit(&self) -> Duration {
+    pub(in crate::fuse) fn limit(&self) -> Duration {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own.
     /// Where `may_sit`, a thread may sit beside it. Returns whether hardly any thread is left for others.
-    pub(super) fn took(self: &Arc<Self>, caller: u32, may_sit: bool, now: Instant) -> bool {
+    pub(in crate::fuse) fn took(
+        self: &Arc<Self>,
+        caller: u32,
+        may_sit: bool,
+        now: Instant,
+    ) -> bool {
         let known = MEMBER.take();
         let is_new = known.is_none();
         MEMBER.set(known.or_else(|| Some(Member(Arc::clone(self)))));
@@ -257,7 +262,7 @@ impl Lookout {
 
     /// This thread has answered a request that it took at `taken`, or has handed it on. Returns when
     /// it should read the device.
-    pub(super) fn answered(&self, taken: Instant, synced: bool) {
+    pub(in crate::fuse) fn answered(&self, taken: Instant, synced: bool) {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(taken);
         let slow = elapsed > if self.in_memory { SLOW_IN_MEMORY } else { SLOW };
@@ -288,7 +293,7 @@ impl Lookout {
     }
 
     /// A request that another thread had taken over, to have something synced, was answered.
-    pub(super) fn synced(&self) {
+    pub(in crate::fuse) fn synced(&self) {
         let answered = |sharing: &Sharing| sharing.answered(Instant::now(), true, true);
         self.sharing().into_iter().for_each(answered);
     }

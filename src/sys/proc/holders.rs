@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::mountinfo::{Device, MountTable};
-use super::shown::Show;
+use crate::sys::shown::Show;
 
 /// How long a search through /proc may take.
 const SEARCH: Duration = Duration::from_secs(5);

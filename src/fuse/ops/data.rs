@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use fuser::{Errno, INodeNo, ReplyAttr, ReplyEmpty, ReplyLseek, ReplyWrite};
 
-use super::connection::{Connection, Turn};
-use super::copying::Copying;
-use super::dispatch::Adapter;
-use super::killed::Unanswered;
-use super::reply::{TTL, refuse, reply_attr, reply_empty};
 use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
+use crate::fuse::connection::{Connection, Turn};
+use crate::fuse::copying::Copying;
+use crate::fuse::dispatch::Adapter;
+use crate::fuse::killed::Unanswered;
+use crate::fuse::reply::{TTL, refuse, reply_attr, reply_empty};
 
 /// The most that one copy_file_range(2) copies: its caller holds the target's lock meanwhile, and
 /// asks again for the rest.
@@ -24,21 +24,21 @@ const MAX_ROUNDS: u32 = 4;
 
 /// What to seek.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Sought {
+pub(in crate::fuse) enum Sought {
     Data,
     Hole,
 }
 
 /// A write as it arrived.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct WriteRequest {
-    pub(super) inode: Inode,
-    pub(super) handle: Handle,
-    pub(super) offset: u64,
-    pub(super) origin: Origin,
+pub(in crate::fuse) struct WriteRequest {
+    pub(in crate::fuse) inode: Inode,
+    pub(in crate::fuse) handle: Handle,
+    pub(in crate::fuse) offset: u64,
+    pub(in crate::fuse) origin: Origin,
     /// Whether suid and sgid go.
-    pub(super) kills_privilege: bool,
-    pub(super) caller: Caller,
+    pub(in crate::fuse) kills_privilege: bool,
+    pub(in crate::fuse) caller: Caller,
 }
 
 impl WriteRequest {
@@ -61,7 +61,7 @@ impl WriteRequest {
 
 impl Adapter {
     /// Has the pool make something durable.
-    pub(super) fn sync(
+    pub(in crate::fuse) fn sync(
         &self,
         caller: u32,
         reply: ReplyEmpty,
@@ -88,7 +88,7 @@ impl Adapter {
     }
 
     /// Writes here, and has the pool make it durable where the caller waits for that.
-    pub(super) fn write_from(
+    pub(in crate::fuse) fn write_from(
         &self,
         turn: &Turn<'_>,
         write: WriteRequest,
@@ -139,7 +139,7 @@ impl Adapter {
 
     /// Shows attributes; once the kernel keeps no more of the file than the vault, where the caller
     /// may wait: through a `handle` it holds a lock that this takes, and is told what was lost.
-    pub(super) fn show(
+    pub(in crate::fuse) fn show(
         &self,
         inode: Inode,
         handle: Option<Handle>,
@@ -173,7 +173,7 @@ impl Adapter {
     }
 
     /// One descriptor less.
-    pub(super) fn released(&self, inode: Inode, wrote: bool) {
+    pub(in crate::fuse) fn released(&self, inode: Inode, wrote: bool) {
         self.writers.released(inode, wrote);
         if wrote && !self.writers.has(inode) {
             self.lost_writes.forget(inode);
@@ -182,7 +182,13 @@ impl Adapter {
 
     /// Changes attributes, a length among them. Whoever is killed waits for that: if it was not told,
     /// the kernel would keep the length that the file had.
-    pub(super) fn resize(&self, inode: Inode, change: Change, caller: Caller, reply: ReplyAttr) {
+    pub(in crate::fuse) fn resize(
+        &self,
+        inode: Inode,
+        change: Change,
+        caller: Caller,
+        reply: ReplyAttr,
+    ) {
         // To empty a file takes no flush, and is done at each open that empties it. Nor does the cut
         // to what was written, which others may wait for.
         if self.fs.is_cut_of_lost(&caller) {
@@ -203,7 +209,7 @@ impl Adapter {
     /// After a copy the kernel drops the target's pages, the whole of the first and the last too, and
     /// with them what was stored through a mapping meanwhile. So where another may have the target
     /// mapped, it is refused, and the kernel copies by its cache.
-    pub(super) fn copy(
+    pub(in crate::fuse) fn copy(
         &self,
         from: (Inode, u64),
         to: (Inode, u64),
@@ -225,7 +231,7 @@ impl Adapter {
     }
 
     /// Reserves, zeroes or gives back a range.
-    pub(super) fn allocate(
+    pub(in crate::fuse) fn allocate(
         &self,
         (inode, handle): (Inode, Handle),
         (offset, len): (u64, u64),
@@ -248,7 +254,7 @@ impl Adapter {
 
     /// Seeks data or a hole, also in what the kernel holds and was not written here: with its
     /// writeback cache, or through a shared mapping.
-    pub(super) fn seek(
+    pub(in crate::fuse) fn seek(
         &self,
         caller: u32,
         inode: Inode,

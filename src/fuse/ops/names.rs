@@ -10,12 +10,12 @@ use std::sync::Arc;
 use fuser::{INodeNo, OpenFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, Request};
 use rustix::fs::RenameFlags;
 
-use super::connection::{Connection, Turn};
-use super::convert;
-use super::dispatch::Adapter;
-use super::killed::{Refuse, Unanswered};
-use super::reply::{TTL, refuse, reply_attr, reply_created, reply_empty, reply_entry};
 use crate::fs::{Caller, Change, Entry, Fs, FsError, Handle, Inode};
+use crate::fuse::connection::{Connection, Turn};
+use crate::fuse::convert;
+use crate::fuse::dispatch::Adapter;
+use crate::fuse::killed::{Refuse, Unanswered};
+use crate::fuse::reply::{TTL, refuse, reply_attr, reply_created, reply_empty, reply_entry};
 
 /// What a request changes.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +30,7 @@ struct Changed<'a, const NAMES: usize> {
 
 impl Adapter {
     /// Makes a name.
-    pub(super) fn make(
+    pub(in crate::fuse) fn make(
         &self,
         turn: &Turn<'_>,
         reply: ReplyEntry,
@@ -46,7 +46,7 @@ impl Adapter {
     }
 
     /// Makes a file that is open then.
-    pub(super) fn make_open(
+    pub(in crate::fuse) fn make_open(
         &self,
         turn: &Turn<'_>,
         reply: ReplyCreate,
@@ -78,7 +78,7 @@ impl Adapter {
     }
 
     /// Moves a name.
-    pub(super) fn move_name(
+    pub(in crate::fuse) fn move_name(
         &self,
         turn: &Turn<'_>,
         reply: ReplyEmpty,
@@ -100,7 +100,7 @@ impl Adapter {
     }
 
     /// Removes a name.
-    pub(super) fn remove(
+    pub(in crate::fuse) fn remove(
         &self,
         turn: &Turn<'_>,
         reply: ReplyEmpty,
@@ -116,7 +116,7 @@ impl Adapter {
     }
 
     /// Sets or removes an extended attribute.
-    pub(super) fn set_xattr(
+    pub(in crate::fuse) fn set_xattr(
         &self,
         turn: &Turn<'_>,
         reply: ReplyEmpty,
@@ -130,7 +130,7 @@ impl Adapter {
     }
 
     /// Changes attributes, which may be a length.
-    pub(super) fn set_attributes(
+    pub(in crate::fuse) fn set_attributes(
         &self,
         turn: &Turn<'_>,
         reply: ReplyAttr,

@@ -18,7 +18,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool that grows on demand.
-pub(super) struct WorkerPool {
+pub(in crate::fuse) struct WorkerPool {
     /// Threads at most. Further jobs wait for one of these.
     max_threads: usize,
     state: Mutex<State>,
@@ -45,19 +45,19 @@ impl fmt::Debug for WorkerPool {
 }
 
 impl WorkerPool {
-    pub(super) fn new(max_threads: usize) -> Arc<Self> {
+    pub(in crate::fuse) fn new(max_threads: usize) -> Arc<Self> {
         let (queued, drained) = (Condvar::new(), Condvar::new());
         Arc::new(Self { max_threads, state: Mutex::default(), queued, drained })
     }
 
     /// Whether a job would wait for others to end, with as many before it as run.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::fuse) fn is_full(&self) -> bool {
         self.state.lock().queue.len() >= self.max_threads
     }
 
     /// Runs `job` on a thread of the pool, in the order of the calls as long as a thread is free.
     /// Where no thread can be had at all it runs here.
-    pub(super) fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+    pub(in crate::fuse) fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         state.queue.push_back(Box::new(job));
         if state.idle >= state.queue.len() {
@@ -77,7 +77,7 @@ impl WorkerPool {
     }
 
     /// Waits until all jobs have ended. Nobody may submit another one meanwhile.
-    pub(super) fn drain(&self) {
+    pub(in crate::fuse) fn drain(&self) {
         let mut state = self.state.lock();
         while !state.queue.is_empty() || state.running > 0 {
             self.drained.wait(&mut state);

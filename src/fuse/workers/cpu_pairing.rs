@@ -33,7 +33,7 @@ const NOWHERE: usize = usize::MAX;
 
 /// What a session's threads know of who asks them, and where that runs.
 #[derive(Debug)]
-pub(super) struct Sharing {
+pub(in crate::fuse) struct Sharing {
     affinity: Affinity,
     begun: Instant,
     /// When a request was last taken or answered, in nanoseconds since `begun`.
@@ -50,7 +50,7 @@ pub(super) struct Sharing {
 
 impl Sharing {
     /// Where there are two processors: of more of them another would still be idle.
-    pub(super) fn here() -> Option<Self> {
+    pub(in crate::fuse) fn here() -> Option<Self> {
         let affinity = Affinity::here().filter(|here| here.allowed().count() == 2)?;
         Some(Self {
             affinity,
@@ -64,14 +64,14 @@ impl Sharing {
     }
 
     /// Whether nobody else has said where the threads may run.
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::fuse) fn is_on(&self) -> bool {
         !self.affinity.is_overruled()
     }
 
     /// This thread has taken a request of the thread `caller`, 0 for one of the kernel's own, at `now`.
     /// Returns whether another thread should now [`sit`](Self::sit): where two requests of one
     /// caller follow each other within `limit`.
-    pub(super) fn took(&self, caller: u32, now: Instant, limit: Duration) -> bool {
+    pub(in crate::fuse) fn took(&self, caller: u32, now: Instant, limit: Duration) -> bool {
         let now = self.nanoseconds_at(now);
         let since = now.saturating_sub(self.last.swap(now, Ordering::Relaxed));
         if caller == 0 {
@@ -91,7 +91,7 @@ impl Sharing {
 
     /// This thread has answered at `now`. What a `slow` answer waited for is to find both processors
     /// free, and for longer where that was a disk, which `synced` says.
-    pub(super) fn answered(&self, now: Instant, slow: bool, synced: bool) {
+    pub(in crate::fuse) fn answered(&self, now: Instant, slow: bool, synced: bool) {
         let now = self.nanoseconds_at(now);
         self.last.store(now, Ordering::Relaxed);
         if slow {
@@ -103,18 +103,18 @@ impl Sharing {
     }
 
     /// Whether a thread sits on the other processor, or is about to.
-    pub(super) fn is_seated(&self) -> bool {
+    pub(in crate::fuse) fn is_seated(&self) -> bool {
         self.seated.load(Ordering::Relaxed)
     }
 
     /// The thread that sits is needed elsewhere.
-    pub(super) fn rise(&self) {
+    pub(in crate::fuse) fn rise(&self) {
         self.seated.store(false, Ordering::Relaxed);
     }
 
     /// Sits on the processor that is not the caller's, until no request came for `limit`, somebody
     /// else takes that processor, or this thread is to [`rise`](Self::rise).
-    pub(super) fn sit(&self, limit: Duration) {
+    pub(in crate::fuse) fn sit(&self, limit: Duration) {
         let (mut now, mut look_at) = (self.now(), 0);
         let mut runs_on = *self.affinity.allowed();
         while self.is_seated() && self.is_asked(now, limit) {

@@ -1,0 +1,5 @@
+//! All that is read of /proc (proc(5)).
+
+pub(super) mod descriptors;
+pub(super) mod holders;
+pub(super) mod mountinfo;
