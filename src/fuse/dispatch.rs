@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustix::fs::fstatfs;
 
-use super::connection::{Connection, Settings, Turn};
+use super::connection::{Connection, RequestGuard, Settings};
 use super::lost_writes::LostWrites;
 use super::writers::Writers;
 use crate::fs::Fs;
@@ -30,8 +30,8 @@ impl Adapter {
     }
 
     /// Runs `work`, which may wait for a disk: here, unless other requests would have to wait then.
-    pub(super) fn run(&self, turn: &Turn<'_>, work: impl FnOnce(&Fs) + Send + 'static) {
-        if turn.is_short() {
+    pub(super) fn run(&self, guard: &RequestGuard<'_>, work: impl FnOnce(&Fs) + Send + 'static) {
+        if guard.should_spill() {
             let fs = Arc::clone(&self.fs);
             self.connection.spill.submit(move || work(&fs));
         } else {

@@ -30,7 +30,7 @@ use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::workers::blocking_pool::WorkerPool;
+use super::workers::blocking_pool::BlockingPool;
 use crate::fs::{Fs, Inode};
 
 /// Which mount a session answers for.
@@ -49,13 +49,13 @@ pub(super) struct LostWrites {
     pending: Arc<Pending>,
     /// For requests that wait until a file is seen to, one behind the other: each has a deadline of
     /// its own, and none of them takes a thread that other requests need.
-    waiting: Arc<WorkerPool>,
+    waiting: Arc<BlockingPool>,
 }
 
 impl Default for LostWrites {
     fn default() -> Self {
         let (sender, pending) = (OnceLock::new(), Arc::default());
-        Self { sender, pending, waiting: WorkerPool::new(1) }
+        Self { sender, pending, waiting: BlockingPool::new(1) }
     }
 }
 

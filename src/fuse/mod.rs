@@ -23,4 +23,4 @@ pub use dispatch::Adapter;
 pub use lost_writes::MountId;
 pub use reply::is_late_reply;
 pub use session::Session;
-pub use workers::busy_poll::{self, Spin};
+pub use workers::busy_poll::{BusyPoll, MAX_BUSY_POLL_US};

@@ -62,8 +62,7 @@ pub use proc::descriptors::path_of;
 pub use proc::holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
 pub use proc::mountinfo::{Device, MountTable, MountedVault};
 pub use process::{
-    Background, Forked, Starting, fork_to_background, is_killed, is_running, keep_secrets,
-    processor_of,
+    Background, Forked, Starting, cpu_of, fork_to_background, is_killed, is_running, keep_secrets,
 };
 pub use regular::{Links, NotRegular, create_temporary, has_one_name, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};

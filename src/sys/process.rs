@@ -52,7 +52,7 @@ pub(super) fn require_one_thread() -> io::Result<()> {
 }
 
 /// The processor that a thread of any process runs on, or ran on last.
-pub fn processor_of(thread: u32) -> Option<usize> {
+pub fn cpu_of(thread: u32) -> Option<usize> {
     let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
     // The 39th field; the second is a name in brackets (proc_pid_stat(5)).
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()

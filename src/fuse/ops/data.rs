@@ -10,7 +10,7 @@ use std::time::Duration;
 use fuser::{Errno, INodeNo, ReplyAttr, ReplyEmpty, ReplyLseek, ReplyWrite};
 
 use crate::fs::{Allocate, Caller, Change, Fs, FsError, Handle, Inode, Origin, Written};
-use crate::fuse::connection::{Connection, Turn};
+use crate::fuse::connection::{Connection, RequestGuard};
 use crate::fuse::copying::Copying;
 use crate::fuse::dispatch::Adapter;
 use crate::fuse::killed::Unanswered;
@@ -83,14 +83,14 @@ impl Adapter {
                 (None, Err(error)) => _ = refuse(&error),
                 (None, Ok(())) => {}
             }
-            connection.synced();
+            connection.on_handed_on_sync();
         });
     }
 
     /// Writes here, and has the pool make it durable where the caller waits for that.
     pub(in crate::fuse) fn write_from(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         write: WriteRequest,
         data: &[u8],
         reply: ReplyWrite,
@@ -99,9 +99,9 @@ impl Adapter {
         let len = data.len() as u32;
         let answer =
             move |reply, written| answer_write(&connection, write.inode, len, reply, written);
-        if turn.is_short() && !write.is_of_kernel() {
+        if guard.should_spill() && !write.is_of_kernel() {
             let data = data.to_vec();
-            return self.run(turn, move |fs| answer(reply, write.run(fs, &data)));
+            return self.run(guard, move |fs| answer(reply, write.run(fs, &data)));
         }
         if write.origin != Origin::ProgramSync || self.in_memory {
             let end = write.offset + data.len() as u64;

@@ -11,7 +11,7 @@ use fuser::{INodeNo, OpenFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, 
 use rustix::fs::RenameFlags;
 
 use crate::fs::{Caller, Change, Entry, Fs, FsError, Handle, Inode};
-use crate::fuse::connection::{Connection, Turn};
+use crate::fuse::connection::{Connection, RequestGuard};
 use crate::fuse::convert;
 use crate::fuse::dispatch::Adapter;
 use crate::fuse::killed::{Refuse, Unanswered};
@@ -32,7 +32,7 @@ impl Adapter {
     /// Makes a name.
     pub(in crate::fuse) fn make(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyEntry,
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
@@ -42,13 +42,13 @@ impl Adapter {
         let changed = Changed { caller: caller.pid, names: [(parent, name)], inode: None };
         let make = move |fs: &Fs, [name]: [&OsStr; 1]| make(fs, parent, name, &caller);
         let undo = |fs: &Fs, entry| forgotten(fs, &entry);
-        self.change(turn, reply, changed, make, reply_entry, undo);
+        self.change(guard, reply, changed, make, reply_entry, undo);
     }
 
     /// Makes a file that is open then.
     pub(in crate::fuse) fn make_open(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyCreate,
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
@@ -68,7 +68,7 @@ impl Adapter {
             }
             Err(error) => reply.error(refuse(&error)),
         };
-        self.change(turn, reply, changed, create, answer, |fs, (entry, handle)| {
+        self.change(guard, reply, changed, create, answer, |fs, (entry, handle)| {
             fs.forget_opener(handle);
             if let Err(error) = fs.release(entry.attr.inode) {
                 refuse(&error);
@@ -80,7 +80,7 @@ impl Adapter {
     /// Moves a name.
     pub(in crate::fuse) fn move_name(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyEmpty,
         request: &Request,
         names: [(INodeNo, &OsStr); 2],
@@ -96,13 +96,13 @@ impl Adapter {
         let answer = |reply, renamed: Result<Option<Inode>, _>| {
             reply_empty(reply, renamed.map(drop));
         };
-        self.change(turn, reply, changed, rename, answer, |_, replaced| replaced);
+        self.change(guard, reply, changed, rename, answer, |_, replaced| replaced);
     }
 
     /// Removes a name.
     pub(in crate::fuse) fn remove(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyEmpty,
         request: &Request,
         (parent, name): (INodeNo, &OsStr),
@@ -112,13 +112,13 @@ impl Adapter {
         let changed = Changed { caller: request.pid(), names: [(parent, name)], inode: None };
         let remove = move |fs: &Fs, [name]: [&OsStr; 1]| remove(fs, parent, name);
         let answer = |reply, removed: Result<Inode, _>| reply_empty(reply, removed.map(drop));
-        self.change(turn, reply, changed, remove, answer, |_, removed| Some(removed));
+        self.change(guard, reply, changed, remove, answer, |_, removed| Some(removed));
     }
 
     /// Sets or removes an extended attribute.
     pub(in crate::fuse) fn set_xattr(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyEmpty,
         request: &Request,
         inode: INodeNo,
@@ -126,13 +126,13 @@ impl Adapter {
     ) {
         let inode = convert::inode(inode);
         let changed = Changed { caller: request.pid(), names: [], inode: Some(inode) };
-        self.change(turn, reply, changed, move |fs, []| set(fs, inode), reply_empty, |_, ()| None);
+        self.change(guard, reply, changed, move |fs, []| set(fs, inode), reply_empty, |_, ()| None);
     }
 
     /// Changes attributes, which may be a length.
     pub(in crate::fuse) fn set_attributes(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: ReplyAttr,
         request: &Request,
         inode: INodeNo,
@@ -145,7 +145,7 @@ impl Adapter {
         let changed = Changed { caller: caller.pid, names: [], inode: Some(inode) };
         let set = move |fs: &Fs, []: [&OsStr; 0]| fs.setattr(inode, &change, &caller);
         let answer = |reply, attr| reply_attr(reply, TTL, attr);
-        self.change(turn, reply, changed, set, answer, |_, _| None);
+        self.change(guard, reply, changed, set, answer, |_, _| None);
     }
 
     /// Changes names or attributes by `work`, and answers. Where nobody waits for the answer any more,
@@ -153,7 +153,7 @@ impl Adapter {
     /// attributes have changed.
     fn change<const NAMES: usize, R: Refuse, T: Send + 'static>(
         &self,
-        turn: &Turn<'_>,
+        guard: &RequestGuard<'_>,
         reply: R,
         changed: Changed<'_, NAMES>,
         work: impl FnOnce(&Fs, [&OsStr; NAMES]) -> Result<T, FsError> + Send + 'static,
@@ -187,7 +187,7 @@ impl Adapter {
                 inodes.for_each(|inode| connection.invalidate_attributes(inode));
             });
         };
-        match turn.few_left() {
+        match guard.few_threads_left() {
             true => self.connection.changes.submit(change),
             false => change(),
         }
