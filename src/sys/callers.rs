@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustix::fs::{Mode, OFlags};
 
-use super::channel::{self, Channel};
+use super::monitor::channel::{self, Channel};
 
 /// So soon after it asked for something else a thread runs the same program: some 4 us of it go to
 /// answering the one request and taking the next, and an execve(2) of the smallest program alone takes

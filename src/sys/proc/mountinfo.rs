@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::mount::FILE_SYSTEM_TYPE;
-use crate::sys::mount_request::Flags;
+use crate::sys::mount::request::Flags;
 
 /// The number of a mounted file system, as stat(2) gives it for each file on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,7 +14,7 @@ use rustix::net::{
     recvmsg, socketpair,
 };
 
-use super::mount_request::{Flags, MountError, MountRequest, UnmountError};
+use super::request::{Flags, MountError, MountRequest, UnmountError};
 
 const PROGRAM: &str = "fusermount3";
 
@@ -22,7 +22,7 @@ const PROGRAM: &str = "fusermount3";
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// Mounts, and returns the FUSE device.
-pub(super) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
+pub(in crate::sys) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let cannot_run = |error: io::Error| MountError::Helper(error.to_string());
     // Their end stays open over the exec; there are no threads yet whose programs could get it too.
     let (ours, theirs) =
@@ -56,7 +56,7 @@ pub(super) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
 }
 
 /// Unmounts.
-pub(super) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
+pub(in crate::sys) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
     let mut command = Command::new(PROGRAM);
     command.arg("-u");
     if lazily {

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::proc::mountinfo::unescape;
+use crate::sys::proc::mountinfo::unescape;
 
 /// How many processes above this one may stand between: mount.fuse3(8), and a shell that it starts.
 const GENERATIONS: usize = 4;

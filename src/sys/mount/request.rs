@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// The kernel's device for FUSE.
-pub(super) const DEVICE: &str = "/dev/fuse";
+pub(in crate::sys) const DEVICE: &str = "/dev/fuse";
 
 /// What is to be mounted where. Both paths are absolute.
 #[derive(Debug, Clone)]

@@ -3,6 +3,9 @@
 //! The descriptor of the FUSE device goes to the session; who mounted also unmounts, since only
 //! here it is known whether somebody else did so already.
 
+pub(super) mod command;
+mod fusermount;
+pub(super) mod request;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,9 +17,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
-use super::fusermount;
-use super::mount_request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
 use super::proc::descriptors::path_of;
+use request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
 
 /// The type under which vaults stand in the kernel's table of mounts.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.atrest";

@@ -2,6 +2,7 @@
 //! keep rights that it is better without. It runs this program anew, so that it has nothing of the
 //! daemon's memory, and none of its descriptors but two sockets.
 
+pub(super) mod channel;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -12,8 +13,8 @@ use rustix::thread::CapabilitySet;
 
 use super::callers;
 use super::capability::keep_only;
-use super::channel::{self, Channel};
 use super::signals::ignore;
+use channel::Channel;
 
 /// This program, whatever lies at its path by now.
 const PROGRAM: &str = "/proc/self/exe";
