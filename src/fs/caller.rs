@@ -34,21 +34,15 @@ impl Caller {
     /// The caller's supplementary groups (proc(5), status); `None` where /proc does not tell, as of
     /// a process in another pid namespace.
     pub fn groups(&self) -> Option<Vec<u32>> {
-        supplementary_groups(self.pid)
+        sys::supplementary_groups(self.pid)
     }
 
     /// Whether the caller waits in an open(2) for writing that empties the file. The kernel does
     /// not say so in the request that it makes of it: opening comes first, and to agree on another
     /// order (FUSE_ATOMIC_O_TRUNC) would have a program that runs be emptied before that is refused.
     ///
-    /// `false` too where it can't be told: see [`sys::is_emptying`].
+    /// `false` too where it can't be told: see [`sys::is_truncating_open`].
     pub fn is_emptying(&self) -> bool {
-        sys::is_emptying(self.pid)
+        sys::is_truncating_open(self.pid)
     }
-}
-
-fn supplementary_groups(pid: u32) -> Option<Vec<u32>> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
-    groups.split_whitespace().map(|group| group.parse().ok()).collect()
 }

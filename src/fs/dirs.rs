@@ -12,12 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, SeekFrom};
 
 use super::descriptors::is_spare;
 use super::lookup::Entry;
 use super::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
+use crate::sys;
 
 /// One name of a listing.
 #[derive(Debug, Clone)]
@@ -167,8 +168,7 @@ impl Fs {
 
     fn open_to_read(&self, inode: Inode) -> Result<OwnedFd, FsError> {
         let dir = self.dir(inode)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&dir, c".", flags, Mode::empty())?)
+        Ok(sys::open_directory_at(&dir, c".", OFlags::RDONLY)?)
     }
 
     /// Reads some more names; `false` at the end.

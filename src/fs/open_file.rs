@@ -1,7 +1,7 @@
 //! One file of the vault that somebody has open, with the times that the kernel keeps of it.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::format::MasterKeyId;
 use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
-use crate::sys::Show;
+use crate::sys::{self, Show};
 
 /// A file that keeps failing has a line in the log so often at most.
 const ONCE_IN: Duration = Duration::from_secs(60);
@@ -182,8 +182,7 @@ impl OpenFile {
 
     /// Its path in the vault, for the log.
     fn stored_path(&self) -> PathBuf {
-        let fd = self.sealed.backing().as_fd().as_raw_fd();
-        std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default()
+        sys::link_target(self.sealed.backing()).unwrap_or_default()
     }
 
     /// Sets attributes by `apply`, and notes the times that `change` names. Nothing puts older ones
@@ -415,9 +414,7 @@ pub fn in_some_file<T>(result: Result<T, FileError>) -> Result<T, FsError> {
 /// # Errors
 /// What the backing filesystem says.
 pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&*path, flags, Mode::empty());
+    let open = || sys::reopen(file, OFlags::RDWR);
     match open() {
         Err(Errno::ACCESS) => {
             let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);

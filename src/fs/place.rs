@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::inode::InodeNumbers;
 use super::nodes::{CircleCheck, Link, Location, Nodes};
 use super::{FsError, Inode};
 use crate::store::{Names, Vault};
+use crate::sys;
 
 /// A stored name in an open directory, or a descriptor of the inode itself.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ impl Place {
     /// the place, not what a symbolic link there points to: when used with an `l…` call, or for
     /// [`Place::is_itself`] with one that follows links.
     pub fn proc_path(&self) -> PathBuf {
-        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
+        let dir = PathBuf::from(sys::descriptor_path(&self.dir));
         if self.is_itself() { dir } else { dir.join(&*self.name) }
     }
 
@@ -90,13 +91,11 @@ impl Place {
     /// # Errors
     /// What the backing filesystem says.
     pub fn open(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        match self.is_itself() {
-            true => rustix::fs::open(self.proc_path(), flags, Mode::empty()),
-            false => {
-                rustix::fs::openat(&self.dir, &*self.name, flags | OFlags::NOFOLLOW, Mode::empty())
-            }
+        if self.is_itself() {
+            return sys::reopen(&self.dir, flags);
         }
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.dir, &*self.name, flags, Mode::empty())
     }
 
     /// Sets the mode of [`Place::is_itself`], which is no symbolic link.
@@ -403,8 +402,7 @@ pub fn backing(error: std::io::Error) -> FsError {
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+    Ok(sys::open_directory_at(dir, name, OFlags::PATH)?)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,10 +28,11 @@ use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use super::workers::blocking_pool::BlockingPool;
 use crate::fs::{Fs, Inode};
+use crate::sys;
 
 /// Which mount a session answers for.
 #[derive(Debug, Clone, Default)]
@@ -332,11 +333,10 @@ impl Mender {
     /// Has the kernel ask for a truncate of the file, which is answered with the length that the
     /// vault has.
     fn cut(&self, inode: Inode) -> io::Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&self.mount.path, flags, Mode::empty())?;
+        let root = sys::open_directory_at(CWD, &self.mount.path, OFlags::PATH)?;
         let file = self.find(&root, inode)?;
         // It leads to no other file: the descriptor is the file itself.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = sys::descriptor_path(&file);
         let len = match self.fs.written_len(inode) {
             Some(len) => len,
             None => self.fs.getattr(inode).map_err(io::Error::other)?.size,

@@ -11,6 +11,7 @@ use std::ptr;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
+use super::proc::own::descriptors;
 use super::process::require_one_thread;
 use super::signals::{is_ignored, set_action};
 
@@ -21,9 +22,7 @@ pub struct InheritedDescriptors(Vec<RawFd>);
 impl InheritedDescriptors {
     /// Notes them. To be called before the program opens a file that it keeps.
     pub fn note() -> Self {
-        let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-        let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let above: Vec<RawFd> = open.filter(|fd| *fd > 2).collect();
+        let above: Vec<RawFd> = descriptors().filter(|fd| *fd > 2).collect();
         // The one through which the directory was read is closed by now.
         Self(above.into_iter().filter(|fd| is_open(*fd)).collect())
     }

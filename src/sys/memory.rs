@@ -1,8 +1,8 @@
 //! The daemon's part when memory is short.
 
-use std::fs;
+use super::proc::own::lower_oom_score;
 
-/// Where /proc/PID/oom_score_adj is put, of -1000 to 1000: the daemon's death takes the content
+/// The daemon's /proc/PID/oom_score_adj, of -1000 to 1000: its death takes the content
 /// that other programs have in the page cache, and it holds little memory itself. (proc(5))
 const OOM_SCORE: i32 = -900;
 
@@ -17,10 +17,5 @@ pub fn serve_memory() {
     let zero: libc::c_ulong = 0;
     // SAFETY: the call takes numbers alone.
     unsafe { libc::prctl(PR_SET_IO_FLUSHER, 1 as libc::c_ulong, zero, zero, zero) };
-    const FILE: &str = "/proc/self/oom_score_adj";
-    let now = fs::read_to_string(FILE).ok().and_then(|text| text.trim().parse::<i32>().ok());
-    if now.is_some_and(|now| now > OOM_SCORE) {
-        // Without the capability it stays as it was.
-        let _ = fs::write(FILE, OOM_SCORE.to_string());
-    }
+    lower_oom_score(OOM_SCORE);
 }

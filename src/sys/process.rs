@@ -1,4 +1,4 @@
-//! The daemon's process: into the background, and its secrets; what /proc tells of others.
+//! The daemon's process: forking into the background, and keeping its secrets.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -7,6 +7,8 @@ use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, set_dumpable_behavior, setrlimit, setsid,
     waitpid,
 };
+
+use super::proc::own::count_threads;
 
 /// Which of the two processes this is, after [`fork_to_background`].
 pub enum Forked {
@@ -45,37 +47,10 @@ pub fn fork_to_background() -> io::Result<Forked> {
 /// # Errors
 /// Any that is not; those of reading /proc.
 pub(super) fn require_one_thread() -> io::Result<()> {
-    match fs::read_dir("/proc/self/task")?.count() {
+    match count_threads()? {
         1 => Ok(()),
         _ => Err(io::Error::other("the process has threads by now")),
     }
-}
-
-/// The processor that a thread of any process runs on, or ran on last.
-pub fn cpu_of(thread: u32) -> Option<usize> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
-    // The 39th field; the second is a name in brackets (proc_pid_stat(5)).
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
-}
-
-/// Whether a process is there and is none that has ended and was not waited for (proc_pid_stat(5)).
-pub fn is_running(process: u32) -> bool {
-    let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The third field; the second is a name in brackets.
-    let end = stat.iter().rposition(|byte| *byte == b')');
-    let state = end.and_then(|end| stat.get(end + 2)).copied();
-    state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
-}
-
-/// Whether a thread of any process was killed and has not ended yet: SIGKILL waits for it, which is
-/// also what any other signal that ends a process becomes (signal(7), proc_pid_status(5)).
-pub fn is_killed(thread: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
-    let pending = |line: &str| {
-        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
-        u64::from_str_radix(mask.trim(), 16).ok()
-    };
-    status.lines().filter_map(pending).any(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
 }
 
 /// The parent's side: a child that is starting.

@@ -3,6 +3,8 @@
 //! daemon's memory, and none of its descriptors but two sockets.
 
 pub(super) mod channel;
+pub(super) mod queries;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -13,11 +15,11 @@ use rustix::thread::CapabilitySet;
 
 use super::callers;
 use super::capability::keep_only;
+use super::proc::own::PROGRAM;
 use super::signals::ignore;
 use channel::Channel;
+use queries::{answer_queries, query_channel};
 
-/// This program, whatever lies at its path by now.
-const PROGRAM: &str = "/proc/self/exe";
 /// What it is called in a list of processes.
 const NAME: &str = "atrest-monitor";
 /// The only argument with which it is started.
@@ -40,7 +42,7 @@ impl Monitor {
     /// # Errors
     /// Those of socketpair(2), fork(2) and execve(2).
     pub fn start() -> io::Result<Self> {
-        let (looks, looks_end) = callers::channel()?;
+        let (looks, looks_end) = query_channel()?;
         // An unmount takes as long as the write-back of what was written.
         let (channel, end) = Channel::new(None)?;
         let process = Command::new(PROGRAM)
@@ -90,5 +92,5 @@ pub fn serve_daemon(answer: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
 /// the mount is written, by a daemon that asks here who wrote it.
 fn serve_callers() {
     // Nobody is left to be answered, whatever the other threads are at.
-    callers::answer_daemon(io::stdin(), || std::process::exit(0));
+    answer_queries(io::stdin(), || std::process::exit(0));
 }

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::proc::mountinfo::unescape;
+use crate::sys::proc::process::{arguments_of, name_of, parent_of};
 
 /// How many processes above this one may stand between: mount.fuse3(8), and a shell that it starts.
 const GENERATIONS: usize = 4;
@@ -19,21 +20,14 @@ const GENERATIONS: usize = 4;
 pub fn told_to_mount(vault: &Path, mountpoint: &Path) -> Option<String> {
     let mut pid = std::process::id();
     for _ in 0..GENERATIONS {
-        pid = parent(pid)?;
-        let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        if command.trim_end() == "mount" {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        pid = parent_of(pid).filter(|parent| *parent > 1)?;
+        if name_of(pid)? == "mount" {
+            let line = arguments_of(pid)?;
             let table = fs::read("/etc/fstab").unwrap_or_default();
             return Some(options(&line, &table, (vault, mountpoint)));
         }
     }
     None
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in brackets (proc_pid_stat(5)).
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 1)
 }
 
 /// Those of fstab, unless the command line has both paths, and then those of the command line.

@@ -12,12 +12,13 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
-use super::proc::descriptors::path_of;
+use super::directory::open_directory_at;
+use super::proc::descriptors::{descriptor_path, path_of};
 use request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
 
 /// The type under which vaults stand in the kernel's table of mounts.
@@ -58,7 +59,7 @@ fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let data = CString::new(data).map_err(|error| MountError::Refused(error.into()))?;
     let flags = kernel_flags(request.flags);
     let at = open_mount_point(request.mountpoint).map_err(MountError::Refused)?;
-    let at = format!("/proc/self/fd/{}", at.as_raw_fd());
+    let at = descriptor_path(&at);
     rustix::mount::mount(request.vault, &at, FILE_SYSTEM_TYPE, flags, &*data)
         .map_err(|errno| MountError::Refused(errno.into()))?;
     Ok(device.into())
@@ -67,8 +68,7 @@ fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
 /// The directory that `path`, which was resolved, still names: who may write to a directory above
 /// can put a link to another one in its place.
 fn open_mount_point(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = rustix::fs::open(path, flags, Mode::empty())?;
+    let found = open_directory_at(CWD, path, OFlags::PATH)?;
     if path_of(&found).as_deref() != Some(path) {
         return Err(io::Error::other("the mount point was replaced meanwhile"));
     }

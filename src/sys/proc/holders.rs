@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::mountinfo::{Device, MountTable};
+use super::process::name_of;
 use crate::sys::shown::Show;
 
 /// How long a search through /proc may take.
@@ -58,7 +59,7 @@ pub fn holders(mountpoint: &Path, device: Device) -> Vec<Holder> {
     }
     for (pid, process) in processes() {
         if holds(&process, device) {
-            holders.push(Holder::Process { pid, command: command(&process) });
+            holders.push(Holder::Process { pid, command: name_of(pid).unwrap_or_default() });
         }
     }
     holders
@@ -101,7 +102,7 @@ pub fn holders_elsewhere(vault: &Path, device: Device) -> Vec<Holder> {
         let is_new = namespace(&process).is_some_and(|namespace| seen.insert(namespace));
         let table = || fs::read(process.join("mountinfo")).map(|bytes| MountTable::parse(&bytes));
         if is_new && table().is_ok_and(|table| table.has_mount_of(vault, device)) {
-            holders.push(Holder::Elsewhere { pid, command: command(&process) });
+            holders.push(Holder::Elsewhere { pid, command: name_of(pid).unwrap_or_default() });
         }
     }
     holders
@@ -110,11 +111,6 @@ pub fn holders_elsewhere(vault: &Path, device: Device) -> Vec<Holder> {
 fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
-}
-
-fn command(process: &Path) -> String {
-    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    name.trim_end().to_owned()
 }
 
 fn holds(process: &Path, device: Device) -> bool {

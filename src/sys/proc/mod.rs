@@ -2,4 +2,7 @@
 
 pub(super) mod descriptors;
 pub(super) mod holders;
+pub(super) mod machine;
 pub(super) mod mountinfo;
+pub(super) mod own;
+pub(super) mod process;
