@@ -15,7 +15,9 @@ use fuser::{
 
 use super::counters::Operation;
 use super::dispatch::Adapter;
-use super::ops::data::{Sought, WriteRequest};
+use super::ops::read::ReadRequest;
+use super::ops::seek::SeekTarget;
+use super::ops::write::WriteRequest;
 use super::reply::{
     TTL, refuse, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
@@ -36,15 +38,15 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// No guard of its own: `fuser` calls this for each entry of a FUSE_BATCH_FORGET, and a thread
-    /// that stood by between two of them would keep the rest.
+    /// Without a [`RequestGuard`](super::connection::RequestGuard): `fuser` calls this for each entry of a
+    /// FUSE_BATCH_FORGET, and a thread that stood by between two of them would delay the rest.
     fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
         self.connection.counters().count(Operation::forget);
         self.fs.forget(convert::inode(inode), lookups);
     }
 
-    /// With a handle the kernel asks for a program that is about to write through it, or reads at the
-    /// file's end.
+    /// The request has a handle when a program is about to write through it, or reads at the file's
+    /// end.
     fn getattr(
         &self,
         request: &Request,
@@ -54,7 +56,7 @@ impl Filesystem for Adapter {
     ) {
         let _guard = self.connection.begin(Operation::getattr, request);
         let handle = handle.map(convert::handle);
-        self.show(convert::inode(inode), handle, convert::caller(request), reply);
+        self.get_attributes(convert::inode(inode), handle, convert::caller(request), reply);
     }
 
     fn setattr(
@@ -208,23 +210,14 @@ impl Filesystem for Adapter {
     ) {
         let guard =
             self.connection.begin_for(Operation::read, convert::reader(request, size), request);
-        let (inode, handle) = (convert::inode(inode), convert::handle(handle));
-        let moves_atime = convert::moves_atime(flags);
-        self.run(&guard, move |fs| {
-            let mut reply = Some(reply);
-            let read = fs.may_still_read(inode, handle).and_then(|()| {
-                let answer = |content: &[u8]| {
-                    reply.take().into_iter().for_each(|reply| reply.data(content));
-                };
-                match moves_atime {
-                    true => fs.read_for_program(inode, offset, size as usize, answer),
-                    false => fs.read(inode, offset, size as usize, answer),
-                }
-            });
-            if let (Err(error), Some(reply)) = (read, reply) {
-                reply.error(refuse(&error));
-            }
-        });
+        let read = ReadRequest {
+            inode: convert::inode(inode),
+            handle: convert::handle(handle),
+            offset,
+            size: size as usize,
+            moves_atime: convert::moves_atime(flags),
+        };
+        self.run(&guard, move |fs| read.run(fs, reply));
     }
 
     fn write(
@@ -259,8 +252,7 @@ impl Filesystem for Adapter {
         self.write_from(&guard, write, data, reply);
     }
 
-    /// Answered once with «no such operation»: the kernel then writes back at close all the same
-    /// and saves itself the question.
+    /// Answered once with ENOSYS: the kernel still writes back at close, and sends no more of these.
     fn flush(&self, request: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
         let _guard = self.connection.begin(Operation::flush, request);
         reply.error(Errno::ENOSYS);
@@ -298,7 +290,7 @@ impl Filesystem for Adapter {
         self.sync(request.pid(), reply, move |fs| fs.fsync(inode, handle, !datasync));
     }
 
-    /// Answered once with «no such operation»: the kernel then lists without opening.
+    /// Answered once with ENOSYS: the kernel then lists without opening.
     fn opendir(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
         let _guard = self.connection.begin(Operation::opendir, request);
         reply.error(Errno::ENOSYS);
@@ -310,17 +302,10 @@ impl Filesystem for Adapter {
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
         let _guard = self.connection.begin(Operation::readdir, request);
-        let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
-            let kind = convert::kind(entry.kind);
-            !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
-        });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        self.list(convert::inode(inode), offset, reply);
     }
 
     fn readdirplus(
@@ -329,21 +314,10 @@ impl Filesystem for Adapter {
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
         let _guard = self.connection.begin(Operation::readdirplus, request);
-        let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
-            let (attr, generation) = match &found.entry {
-                Some(entry) => (convert::attr(&entry.attr), entry.generation),
-                None => (convert::dot(found.listed.inode), 0),
-            };
-            let (next, name) = (found.listed.next, &found.listed.name);
-            !reply.add(attr.ino, next, name, &TTL, &attr, Generation(generation.into()))
-        });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        self.list_with_attributes(convert::inode(inode), offset, reply);
     }
 
     fn fsyncdir(
@@ -422,7 +396,7 @@ impl Filesystem for Adapter {
         self.make_open(&guard, reply, request, (parent, name), mode, flags);
     }
 
-    /// Asked only where root alone may enter and the kernel checks nothing itself.
+    /// Sent only where root alone may enter and the kernel checks nothing itself.
     fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let _guard = self.connection.begin(Operation::access, request);
         let execute = mask.contains(AccessFlags::X_OK);
@@ -471,8 +445,8 @@ impl Filesystem for Adapter {
     ) {
         let _guard = self.connection.begin(Operation::lseek, request);
         let sought = match whence {
-            libc::SEEK_DATA => Sought::Data,
-            libc::SEEK_HOLE => Sought::Hole,
+            libc::SEEK_DATA => SeekTarget::Data,
+            libc::SEEK_HOLE => SeekTarget::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier, Request};
 
+use super::caller_watch::CallerWatch;
 use super::counters::{Counters, Operation};
-use super::killed::CallerWatch;
 use super::lost_writes::MountId;
 use super::workers::blocking_pool::BlockingPool;
 use super::workers::pool::{Requester, WorkerPool};

@@ -2,14 +2,13 @@
 //! replied to.
 
 mod adapter;
+mod caller_watch;
 mod connection;
 mod convert;
-mod copying;
 mod counters;
 mod dispatch;
 mod errno;
 mod handshake;
-mod killed;
 mod lost_writes;
 mod ops;
 mod reply;
