@@ -27,7 +27,7 @@ impl Adapter {
         let is_pending = handle.is_none() && self.lost_writes.is_pending(inode);
         if is_pending && !self.fs.is_cut_of_lost(&caller) {
             let fs = Arc::clone(&self.fs);
-            return self.lost_writes.once_settled(inode, move || {
+            return self.lost_writes.once_repaired(inode, move || {
                 reply_attr(reply, Duration::ZERO, fs.getattr(inode));
             });
         }
