@@ -1,4 +1,4 @@
-//! How much memory the control groups leave to this process. (cgroups(7))
+//! The memory limits of this process's control groups (cgroups(7)).
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The daemon's part when memory is short.
+//! The daemon's behaviour when memory is short.
 
 use super::proc::own::lower_oom_score;
 
@@ -6,12 +6,12 @@ use super::proc::own::lower_oom_score;
 /// that other programs have in the page cache, and it holds little memory itself. (proc(5))
 const OOM_SCORE: i32 = -900;
 
-/// Tells the kernel that this thread, and those that it starts, write back what others have dirty:
-/// they are not made to wait for other devices' dirty pages, nor sent to write back their own when
-/// they need memory (prctl(2) PR_SET_IO_FLUSHER). And asks the out-of-memory killer to spare the
-/// process. Both take CAP_SYS_RESOURCE; without it nothing changes.
+/// Marks this thread, and those that it starts, as ones that write back dirty pages of others: they don't
+/// wait for other devices' dirty pages, and don't reclaim their own when they need memory (prctl(2)
+/// PR_SET_IO_FLUSHER). Also lowers the out-of-memory killer's score of the process. Both take
+/// CAP_SYS_RESOURCE; without it nothing changes.
 ///
-/// Children have both, too: to be called when those that stay have been started.
+/// Children inherit both, so it is to be called after those that stay were started.
 pub fn serve_memory() {
     const PR_SET_IO_FLUSHER: libc::c_int = 57;
     let zero: libc::c_ulong = 0;

@@ -1,6 +1,6 @@
-//! What needs the kernel's own words: processes and signals, mounts, who holds a mount busy.
+//! System calls, /proc and /sys: processes, signals, mounts, locks, memory, and what confines the daemon.
 //!
-//! The only layer with `unsafe`; everything above asks it through safe functions.
+//! The only layer with `unsafe`. The layers above call its safe functions.
 
 #![allow(unsafe_code)]
 
@@ -51,13 +51,13 @@ pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use machine_id::machine_id;
 pub use memory::serve_memory;
 pub use monitor::{ARGUMENT as MONITOR_ARGUMENT, Monitor, serve_daemon};
-pub use mount::command::told_to_mount;
+pub use mount::command::mount_command_options;
 pub use mount::request::{Flags, MountError, MountRequest, UnmountError};
-pub use mount::{FILE_SYSTEM_TYPE, is_stale, mount, remount, unmount};
+pub use mount::{FILE_SYSTEM_TYPE, detach, is_stale, mount, remount, unmount};
 pub use peer::peer_groups;
 pub use power::on_battery;
 pub use proc::descriptors::{descriptor_path, link_target, path_of, reopen};
-pub use proc::holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
+pub use proc::holders::{Holder, describe_holders, holders, holders_elsewhere, search_holders};
 pub use proc::machine::cpu_model;
 pub use proc::mountinfo::{Device, MountTable, MountedVault};
 pub use proc::process::{cpu_of, is_killed, is_running, supplementary_groups};

@@ -19,7 +19,7 @@ pub enum Forked {
 }
 
 /// Splits the process in two. The child still has the terminal, the session and the working
-/// directory of its parent, so that it can say what goes wrong, until [`Background::detach`].
+/// directory of its parent, so that it can report errors, until [`Background::detach`].
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2), and any process that already has threads: a fork would copy the
@@ -42,10 +42,10 @@ pub fn fork_to_background() -> io::Result<Forked> {
     }
 }
 
-/// Makes sure that this is a process's only thread.
+/// Checks that this process has one thread.
 ///
 /// # Errors
-/// Any that is not; those of reading /proc.
+/// When it has more; those of reading /proc.
 pub(super) fn require_one_thread() -> io::Result<()> {
     match count_threads()? {
         1 => Ok(()),
@@ -60,10 +60,10 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Waits until the child has said that it is ready.
+    /// Waits until the child reports that it is ready.
     ///
     /// # Errors
-    /// The exit status of a child that ended instead, having told why by itself; a child that a
+    /// The exit status of a child that ended instead, after it printed the reason; a child that a
     /// signal ended has none.
     pub fn wait(mut self) -> Result<(), Option<i32>> {
         let mut byte = [0];
@@ -86,8 +86,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Leaves the terminal for good (a session of its own, `/` as the working directory,
-    /// `/dev/null` as the three standard streams) and tells the parent that all is ready.
+    /// Leaves the terminal (a session of its own, `/` as the working directory,
+    /// `/dev/null` as the three standard streams) and reports to the parent that it is ready.
     ///
     /// # Errors
     /// Those of setsid(2), chdir(2), dup2(2) and of opening `/dev/null`.
@@ -98,7 +98,7 @@ impl Background {
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
-        // A parent that was killed meanwhile is no reason to give up the mount.
+        // The mount goes on without a parent that was killed meanwhile.
         let _ = self.ready.write_all(&[1]);
         Ok(())
     }

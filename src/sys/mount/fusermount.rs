@@ -1,4 +1,4 @@
-//! Mounting through fusermount3, the set-user-id program that mounts FUSE file systems for users.
+//! Mounting through fusermount3, the set-user-ID program that mounts FUSE file systems for users.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::mount::UnmountFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
@@ -55,11 +56,11 @@ pub(in crate::sys) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, Mount
     }
 }
 
-/// Unmounts.
-pub(in crate::sys) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
+/// Unmounts, or detaches where `flags` say so.
+pub(in crate::sys) fn unmount(mountpoint: &Path, flags: UnmountFlags) -> Result<(), UnmountError> {
     let mut command = Command::new(PROGRAM);
     command.arg("-u");
-    if lazily {
+    if flags.contains(UnmountFlags::DETACH) {
         command.arg("-z");
     }
     let spawned = command
@@ -83,7 +84,7 @@ pub(in crate::sys) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), Unm
     }
 }
 
-/// Waits for the program's end: None for success, else the first line of what it said.
+/// Waits for the program's end: `None` for success, else the first line that it printed.
 fn wait(child: Child) -> Option<String> {
     match child.wait_with_output() {
         Ok(output) if output.status.success() => None,

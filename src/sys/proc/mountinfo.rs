@@ -1,4 +1,4 @@
-//! What is mounted, from `/proc/self/mountinfo` (proc(5)).
+//! /proc/self/mountinfo: the mounts.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -28,7 +28,7 @@ impl fmt::Display for Device {
 /// A mount of a vault, by this or any other process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountedVault {
-    /// Where it is mounted.
+    /// The mount point.
     pub mountpoint: PathBuf,
     /// The vault's directory.
     pub vault: PathBuf,
@@ -73,8 +73,7 @@ impl MountTable {
         self.entries.iter().filter_map(Entry::as_vault)
     }
 
-    /// The vault that is mounted on a path: of several, the uppermost. None if what lies on top
-    /// is something else.
+    /// The vault that is mounted on a path: of several mounts, the uppermost; `None` if that is no vault.
     pub fn vault_at(&self, mountpoint: &Path) -> Option<MountedVault> {
         self.entries.iter().rfind(|entry| entry.mountpoint == mountpoint)?.as_vault()
     }
