@@ -205,7 +205,8 @@ fn answer(question: Question, made: &mut Option<Made>) -> Answer {
         Question::Made(_) => Answer::Done,
         Question::Unmount { .. } if !mount.1.is_there() => Answer::NotMounted,
         Question::Unmount { lazily } => {
-            match if lazily { sys::detach(&at) } else { sys::unmount(&at) } {
+            let unmounted = if lazily { sys::detach(&at) } else { sys::unmount(&at) };
+            match unmounted {
                 Ok(()) => Answer::Done,
                 Err(UnmountError::Busy) => Answer::Busy,
                 Err(UnmountError::NotMounted) => Answer::NotMounted,

@@ -186,11 +186,11 @@ impl Filesystem for Adapter {
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let guard = self.connection.begin(Operation::open, request);
         let (inode, caller) = (convert::inode(inode), convert::caller(request));
-        let wanted = convert::wanted(flags);
+        let mode = convert::open_mode(flags);
         let writers = Arc::clone(&self.writers);
-        self.run(&guard, move |fs| match fs.open(inode, wanted, &caller) {
+        self.run(&guard, move |fs| match fs.open(inode, mode, &caller) {
             Ok(handle) => {
-                writers.opened(inode, wanted.write);
+                writers.opened(inode, mode.write);
                 reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(error) => reply.error(refuse(&error)),
@@ -270,7 +270,7 @@ impl Filesystem for Adapter {
     ) {
         let guard = self.connection.begin(Operation::release, request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
-        self.released(inode, convert::wanted(flags).write);
+        self.released(inode, convert::open_mode(flags).write);
         self.run(&guard, move |fs| {
             fs.forget_opener(handle);
             reply_empty(reply, fs.release(inode));

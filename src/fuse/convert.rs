@@ -31,7 +31,7 @@ pub(super) fn handle(handle: FileHandle) -> Handle {
 }
 
 /// The open mode of open flags. O_TRUNC arrives only in requests that create the file.
-pub(super) fn wanted(flags: OpenFlags) -> Wanted {
+pub(super) fn open_mode(flags: OpenFlags) -> Wanted {
     let (read, write) = match flags.acc_mode() {
         OpenAccMode::O_RDONLY => (true, false),
         OpenAccMode::O_WRONLY => (false, true),
@@ -49,13 +49,13 @@ pub(super) fn moves_atime(flags: OpenFlags) -> bool {
 pub(super) fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
-        TimeOrNow::SpecificTime(time) => Time::At(mend(time)),
+        TimeOrNow::SpecificTime(time) => Time::At(correct(time)),
     }
 }
 
 /// The kernel counts nanoseconds up from a second that may be before 1970; `fuser` 0.18 counts
 /// them down from there (time.rs, system_time_from_time).
-fn mend(time: SystemTime) -> SystemTime {
+fn correct(time: SystemTime) -> SystemTime {
     match SystemTime::UNIX_EPOCH.duration_since(time) {
         Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
         Err(_) => time,

@@ -1,4 +1,4 @@
-//! The one place where an error becomes a number.
+//! The errno of each error.
 
 use fuser::Errno;
 

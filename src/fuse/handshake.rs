@@ -13,7 +13,7 @@ pub(super) const MAX_BACKGROUND: u16 = 8;
 /// FUSE_ASYNC_DIO is not among them: with it the kernel drops the pages that a direct write makes stale
 /// only before the write, and keeps one that is read meanwhile.
 pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
-    let mut wanted = vec![
+    let mut capabilities = vec![
         InitFlags::FUSE_PARALLEL_DIROPS,
         InitFlags::FUSE_DO_READDIRPLUS,
         InitFlags::FUSE_READDIRPLUS_AUTO,
@@ -22,9 +22,9 @@ pub(super) fn negotiate(config: &mut KernelConfig, writeback: bool) {
         InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     ];
     if writeback {
-        wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
+        capabilities.push(InitFlags::FUSE_WRITEBACK_CACHE);
     }
-    for capability in wanted {
+    for capability in capabilities {
         if config.add_capabilities(capability).is_err() {
             log::info!("the kernel does not offer {capability:?}: slower, not wrong");
         }

@@ -1,5 +1,8 @@
-//! The only place that names `fuser`: requests are decoded, answered by [`crate::fs`], and
-//! replied to.
+//! The FUSE session: the kernel's requests are decoded, run by [`crate::fs`], and replied to. No other layer
+//! names `fuser`.
+//!
+//! `adapter` has a method for each operation, `ops` the work of those that need more than one call, and
+//! `workers` the threads. `lost_writes` repairs the kernel's view after a write-back that failed.
 
 mod adapter;
 mod caller_watch;

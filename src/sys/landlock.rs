@@ -117,12 +117,12 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
 
 fn open(path: &Path) -> Option<OwnedFd> {
     let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let tell = |errno: &Errno| {
+    let warn = |errno: &Errno| {
         if *errno != Errno::NOENT {
             log::warn!("{} is out of the daemon's reach: {errno}", path.shown());
         }
     };
-    opened.inspect_err(tell).ok()
+    opened.inspect_err(warn).ok()
 }
 
 fn allow(ruleset: &OwnedFd, path: &Path, access: u64) -> io::Result<()> {

@@ -28,7 +28,7 @@ pub fn open_input(path: &Path) -> io::Result<File> {
         let sentence = "it is neither a regular file nor a pipe of the shell (/dev/fd/N)";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
     }
-    // Opened anew through /dev/fd, so that nobody else's descriptor changes.
+    // Opened anew through /dev/fd, so that the flags of no other process's descriptor change.
     fcntl_setfl(&file, OFlags::empty())?;
     Ok(file)
 }

@@ -41,7 +41,7 @@ impl Adapter {
         flags: i32,
     ) {
         let (parent, caller) = (convert::inode(parent), convert::caller(request));
-        let how = (convert::wanted(OpenFlags(flags)), flags & libc::O_EXCL != 0);
+        let how = (convert::open_mode(OpenFlags(flags)), flags & libc::O_EXCL != 0);
         let changed = Changed { caller: caller.pid, names: [(parent, name)], inode: None };
         let create =
             move |fs: &Fs, [name]: [&OsStr; 1]| fs.create(parent, name, mode, how, &caller);
