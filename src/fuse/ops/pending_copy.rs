@@ -12,7 +12,7 @@ use crate::fuse::reply::refuse;
 
 /// A copy that is under way. When its caller is killed, it is answered at once or, while bytes are being
 /// written, as soon as they are. Nothing is written after the reply.
-pub(in crate::fuse) struct PendingCopy(Mutex<State>);
+pub struct PendingCopy(Mutex<State>);
 
 struct State {
     reply: Option<ReplyWrite>,
@@ -24,18 +24,18 @@ struct State {
 }
 
 impl PendingCopy {
-    pub(in crate::fuse) fn new(reply: ReplyWrite) -> Arc<Self> {
+    pub fn new(reply: ReplyWrite) -> Arc<Self> {
         let reply = Some(reply);
         Arc::new(Self(Mutex::new(State { reply, copied: 0, writing: false, killed: false })))
     }
 
     /// Whether the reply was given.
-    pub(in crate::fuse) fn is_answered(&self) -> bool {
+    pub fn is_answered(&self) -> bool {
         self.0.lock().reply.is_none()
     }
 
     /// The copy has ended, with so many bytes copied.
-    pub(in crate::fuse) fn end(&self, copied: Result<u64, FsError>) {
+    pub fn end(&self, copied: Result<u64, FsError>) {
         let Some(reply) = self.0.lock().reply.take() else { return };
         match copied {
             Ok(copied) => reply.written(copied as u32),

@@ -9,17 +9,17 @@ use crate::fuse::reply::{TTL, refuse};
 
 /// A read as it arrived.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fuse) struct ReadRequest {
-    pub(in crate::fuse) inode: Inode,
-    pub(in crate::fuse) handle: Handle,
-    pub(in crate::fuse) offset: u64,
-    pub(in crate::fuse) size: usize,
+pub struct ReadRequest {
+    pub inode: Inode,
+    pub handle: Handle,
+    pub offset: u64,
+    pub size: usize,
     /// Whether it changes the time of access.
-    pub(in crate::fuse) moves_atime: bool,
+    pub moves_atime: bool,
 }
 
 impl ReadRequest {
-    pub(in crate::fuse) fn run(self, fs: &Fs, reply: ReplyData) {
+    pub fn run(self, fs: &Fs, reply: ReplyData) {
         let Self { inode, handle, offset, size, moves_atime } = self;
         let mut reply = Some(reply);
         let read = fs.may_still_read(inode, handle).and_then(|()| {

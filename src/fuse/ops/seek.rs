@@ -12,7 +12,7 @@ use crate::fuse::reply::refuse;
 
 /// What to seek.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fuse) enum SeekTarget {
+pub enum SeekTarget {
     Data,
     Hole,
 }

@@ -12,14 +12,14 @@ use crate::fuse::reply::refuse;
 
 /// A write as it arrived.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fuse) struct WriteRequest {
-    pub(in crate::fuse) inode: Inode,
-    pub(in crate::fuse) handle: Handle,
-    pub(in crate::fuse) offset: u64,
-    pub(in crate::fuse) origin: Origin,
+pub struct WriteRequest {
+    pub inode: Inode,
+    pub handle: Handle,
+    pub offset: u64,
+    pub origin: Origin,
     /// Whether the set-user-ID and set-group-ID bits are cleared.
-    pub(in crate::fuse) kills_privilege: bool,
-    pub(in crate::fuse) caller: Caller,
+    pub kills_privilege: bool,
+    pub caller: Caller,
 }
 
 impl WriteRequest {

@@ -18,7 +18,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool that grows on demand.
-pub(in crate::fuse) struct BlockingPool {
+pub struct BlockingPool {
     /// Threads at most. Further jobs wait for one of these.
     max_threads: usize,
     state: Mutex<State>,
@@ -45,19 +45,19 @@ impl fmt::Debug for BlockingPool {
 }
 
 impl BlockingPool {
-    pub(in crate::fuse) fn new(max_threads: usize) -> Arc<Self> {
+    pub fn new(max_threads: usize) -> Arc<Self> {
         let (queued, drained) = (Condvar::new(), Condvar::new());
         Arc::new(Self { max_threads, state: Mutex::default(), queued, drained })
     }
 
     /// Whether as many jobs are queued as can run at once.
-    pub(in crate::fuse) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.state.lock().queue.len() >= self.max_threads
     }
 
     /// Runs `job` on a thread of the pool, in the order of the calls as long as a thread is free.
     /// Where no thread can be had at all it runs here.
-    pub(in crate::fuse) fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+    pub fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         state.queue.push_back(Box::new(job));
         if state.idle >= state.queue.len() {
@@ -77,7 +77,7 @@ impl BlockingPool {
     }
 
     /// Waits until all jobs have ended. No other may be submitted meanwhile.
-    pub(in crate::fuse) fn drain(&self) {
+    pub fn drain(&self) {
         let mut state = self.state.lock();
         while !state.queue.is_empty() || state.running > 0 {
             self.drained.wait(&mut state);

@@ -44,7 +44,7 @@ impl BusyPoll {
 
 /// Polls a session's device, in one thread at a time.
 #[derive(Debug)]
-pub(in crate::fuse) struct BusyPoller {
+pub struct BusyPoller {
     device: OwnedFd,
     /// Nanoseconds; zero for never.
     limit: AtomicU64,
@@ -53,25 +53,25 @@ pub(in crate::fuse) struct BusyPoller {
 }
 
 impl BusyPoller {
-    pub(super) fn new(device: OwnedFd, limit: Duration) -> Self {
+    pub fn new(device: OwnedFd, limit: Duration) -> Self {
         let poller = Self { device, limit: AtomicU64::new(0), polling: AtomicBool::new(false) };
         poller.set_limit(limit);
         poller
     }
 
     /// Changes how long a thread polls, from the next time on.
-    pub(in crate::fuse) fn set_limit(&self, limit: Duration) {
+    pub fn set_limit(&self, limit: Duration) {
         let nanoseconds = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
         self.limit.store(nanoseconds, Ordering::Relaxed);
     }
 
     /// How long a thread polls.
-    pub(in crate::fuse) fn limit(&self) -> Duration {
+    pub fn limit(&self) -> Duration {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
 
     /// Returns when a request is queued, the time is up, or another thread polls already.
-    pub(super) fn poll(&self) {
+    pub fn poll(&self) {
         let limit = self.limit();
         if limit.is_zero() || self.polling.swap(true, Ordering::Acquire) {
             return;
@@ -84,7 +84,7 @@ impl BusyPoller {
     }
 
     /// Whether a request is queued. An error counts as one: the next read of the device returns it.
-    pub(super) fn has_request(&self) -> bool {
+    pub fn has_request(&self) -> bool {
         let mut device = [PollFd::new(&self.device, PollFlags::IN)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         !matches!(poll(&mut device, Some(&now)), Ok(0))

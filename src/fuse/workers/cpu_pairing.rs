@@ -33,7 +33,7 @@ const UNKNOWN_CPU: usize = usize::MAX;
 
 /// What a reply waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReplyKind {
+pub enum ReplyKind {
     Fast,
     Slow,
     /// For a disk.
@@ -41,7 +41,7 @@ pub(super) enum ReplyKind {
 }
 
 impl ReplyKind {
-    pub(super) fn of(is_slow: bool, synced: bool) -> Self {
+    pub fn of(is_slow: bool, synced: bool) -> Self {
         match (is_slow, synced) {
             (false, _) => Self::Fast,
             (true, false) => Self::Slow,
@@ -52,7 +52,7 @@ impl ReplyKind {
 
 /// What a session's threads know of the thread that makes the requests, and of its CPU.
 #[derive(Debug)]
-pub(in crate::fuse) struct CpuPairing {
+pub struct CpuPairing {
     affinity: Affinity,
     begun: Instant,
     /// When a request was last taken or answered, in nanoseconds since `begun`.
@@ -68,7 +68,7 @@ pub(in crate::fuse) struct CpuPairing {
 
 impl CpuPairing {
     /// `None` unless there are two CPUs: of more of them another would still be idle.
-    pub(in crate::fuse) fn detect() -> Option<Self> {
+    pub fn detect() -> Option<Self> {
         let affinity = Affinity::current().filter(|current| current.allowed().count() == 2)?;
         Some(Self {
             affinity,
@@ -82,14 +82,14 @@ impl CpuPairing {
     }
 
     /// Whether nobody but the daemon has set where its threads may run.
-    pub(super) fn is_enabled(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         !self.affinity.is_overridden()
     }
 
     /// This thread has taken a request of the thread `caller` at `now`; 0 is the kernel. Returns whether
     /// another thread should now [`occupy_other_cpu`](Self::occupy_other_cpu): when two requests of one
     /// caller follow each other within `limit`.
-    pub(super) fn on_request(&self, caller: u32, now: Instant, limit: Duration) -> bool {
+    pub fn on_request(&self, caller: u32, now: Instant, limit: Duration) -> bool {
         let now = self.nanoseconds_at(now);
         let since = now.saturating_sub(self.last_event.swap(now, Ordering::Relaxed));
         if caller == 0 {
@@ -109,7 +109,7 @@ impl CpuPairing {
 
     /// This thread has answered at `now`. After a slow reply both CPUs are free for what it waited for,
     /// and for longer where that was a disk.
-    pub(super) fn on_reply(&self, now: Instant, kind: ReplyKind) {
+    pub fn on_reply(&self, now: Instant, kind: ReplyKind) {
         let now = self.nanoseconds_at(now);
         self.last_event.store(now, Ordering::Relaxed);
         if kind != ReplyKind::Fast {
@@ -121,18 +121,18 @@ impl CpuPairing {
     }
 
     /// Whether a thread occupies the other CPU, or is about to.
-    pub(super) fn is_occupied(&self) -> bool {
+    pub fn is_occupied(&self) -> bool {
         self.occupied.load(Ordering::Relaxed)
     }
 
     /// Ends [`CpuPairing::occupy_other_cpu`]: its thread is needed elsewhere.
-    pub(super) fn release(&self) {
+    pub fn release(&self) {
         self.occupied.store(false, Ordering::Relaxed);
     }
 
     /// Occupies the CPU that is not the caller's, until no request came for `limit`, another thread
     /// wants that CPU, or [`CpuPairing::release`].
-    pub(super) fn occupy_other_cpu(&self, limit: Duration) {
+    pub fn occupy_other_cpu(&self, limit: Duration) {
         let (mut now, mut next_lookup) = (self.now(), 0);
         let mut runs_on = *self.affinity.allowed();
         while self.is_occupied() && self.is_active(now, limit) {

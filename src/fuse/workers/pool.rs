@@ -28,28 +28,28 @@ const RESERVED_THREADS: usize = 4;
 
 /// How a pool works.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fuse) struct PoolSettings {
+pub struct PoolSettings {
     /// How many threads the session has.
-    pub(in crate::fuse) threads: usize,
+    pub threads: usize,
     /// The vault is on no disk: nothing waits for one.
-    pub(in crate::fuse) in_memory: bool,
+    pub in_memory: bool,
     /// How long a thread polls for the next request, or occupies the other CPU for it; zero for never.
-    pub(in crate::fuse) busy_poll: Duration,
+    pub busy_poll: Duration,
 }
 
 /// Who made a request.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::fuse) struct Requester {
+pub struct Requester {
     /// The thread; 0 for one of the kernel's own.
-    pub(in crate::fuse) thread: u32,
+    pub thread: u32,
     /// Whether its CPU may be looked up. /proc/PID/stat waits for as long as its process likes, so it is
     /// read of the daemon's own user alone.
-    pub(in crate::fuse) may_pair: bool,
+    pub may_pair: bool,
 }
 
 /// The threads of a session. The module's documentation has their states.
 #[derive(Debug)]
-pub(in crate::fuse) struct WorkerPool {
+pub struct WorkerPool {
     settings: PoolSettings,
     /// [`MAX_BUSY`], or less for a vault in memory.
     max_busy: usize,
@@ -86,11 +86,7 @@ thread_local! {
 
 impl WorkerPool {
     /// For the session on `device`. Where there is `pairing`, it is used instead of polling.
-    pub(in crate::fuse) fn new(
-        device: OwnedFd,
-        settings: PoolSettings,
-        pairing: Option<CpuPairing>,
-    ) -> Arc<Self> {
+    pub fn new(device: OwnedFd, settings: PoolSettings, pairing: Option<CpuPairing>) -> Arc<Self> {
         let processors = available_parallelism().map_or(1, NonZero::get);
         Arc::new(Self {
             settings,
@@ -105,17 +101,13 @@ impl WorkerPool {
     }
 
     /// What waits for the next request while it is not slept for.
-    pub(in crate::fuse) fn busy_poller(&self) -> &BusyPoller {
+    pub fn busy_poller(&self) -> &BusyPoller {
         &self.busy_poller
     }
 
     /// This thread has taken a request of `requester` at `now`. Returns whether hardly any thread is left
     /// for others.
-    pub(in crate::fuse) fn on_request(
-        self: &Arc<Self>,
-        requester: Requester,
-        now: Instant,
-    ) -> bool {
+    pub fn on_request(self: &Arc<Self>, requester: Requester, now: Instant) -> bool {
         let Requester { thread: caller, may_pair } = requester;
         let known = WORKER.take();
         let is_new = known.is_none();
@@ -172,7 +164,7 @@ impl WorkerPool {
 
     /// This thread has answered a request that it took at `taken`, or has handed it on; `synced` says
     /// that the request was for something to become durable. Returns when it should read the device.
-    pub(in crate::fuse) fn on_reply(&self, taken: Instant, synced: bool) {
+    pub fn on_reply(&self, taken: Instant, synced: bool) {
         let now = Instant::now();
         let elapsed = now.saturating_duration_since(taken);
         let in_memory = self.settings.in_memory;
@@ -205,7 +197,7 @@ impl WorkerPool {
     }
 
     /// A sync that was handed on to another thread was answered.
-    pub(in crate::fuse) fn on_handed_on_sync(&self) {
+    pub fn on_handed_on_sync(&self) {
         let on_reply = |pairing: &CpuPairing| pairing.on_reply(Instant::now(), ReplyKind::SlowSync);
         self.pairing().into_iter().for_each(on_reply);
     }

@@ -7,20 +7,20 @@ use parking_lot::Condvar;
 
 /// How often the watchdog checks that requests are taken. After so long without a request a run of
 /// them has ended.
-pub(super) const WATCHDOG_INTERVAL: Duration = Duration::from_millis(5);
+pub const WATCHDOG_INTERVAL: Duration = Duration::from_millis(5);
 /// Consecutive requests, each beside which another waited, after which a second worker is woken.
-pub(super) const BACKLOG_THRESHOLD: u32 = 4;
+pub const BACKLOG_THRESHOLD: u32 = 4;
 /// A worker checks the queue at every request of this number; at each one after a slow reply, and after
 /// a request beside which another waited.
-pub(super) const QUEUE_CHECK_PERIOD: u64 = 4;
+pub const QUEUE_CHECK_PERIOD: u64 = 4;
 /// Consecutive requests that make a run.
-pub(super) const RUN_THRESHOLD: u32 = 32;
+pub const RUN_THRESHOLD: u32 = 32;
 /// Requests after a stall for which a second thread reads the device.
-pub(super) const STALL_REQUESTS: u32 = 256;
+pub const STALL_REQUESTS: u32 = 256;
 
 /// Whether one of the threads that stand by checks that requests are taken.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) enum Watchdog {
+pub enum Watchdog {
     /// None does: no request is under way, or two threads read the device.
     #[default]
     Off,
@@ -32,43 +32,43 @@ pub(super) enum Watchdog {
 
 /// The state of a pool, under its lock.
 #[derive(Debug, Default)]
-pub(super) struct PoolState {
+pub struct PoolState {
     /// Threads that read the device, or are about to, of those that have taken a request before.
-    pub(super) reading: usize,
+    pub reading: usize,
     /// Threads that answer a request.
-    pub(super) busy: usize,
+    pub busy: usize,
     /// Threads that stand by: the watchdog, and those that are parked.
-    pub(super) standing_by: usize,
+    pub standing_by: usize,
     /// What the parked threads wait for. The one that worked last is at the end and is woken first:
     /// its stack and its buffers are still in the processor's cache.
-    pub(super) parked: Vec<Arc<Condvar>>,
+    pub parked: Vec<Arc<Condvar>>,
     /// How many of the threads that stand by are to go back to work.
-    pub(super) pending_wakes: usize,
-    pub(super) watchdog: Watchdog,
+    pub pending_wakes: usize,
+    pub watchdog: Watchdog,
     /// Requests taken.
-    pub(super) taken: u64,
+    pub taken: u64,
     /// When the last one was taken.
-    pub(super) last_taken: Option<Instant>,
+    pub last_taken: Option<Instant>,
     /// The length of the run so far.
-    pub(super) run: u32,
+    pub run: u32,
     /// Requests left for which a second thread reads the device, after a stall.
-    pub(super) stalled: u32,
+    pub stalled: u32,
     /// Consecutive requests, each beside which another waited.
-    pub(super) backlog: u32,
+    pub backlog: u32,
     /// The last reply was slow.
-    pub(super) was_slow: bool,
+    pub was_slow: bool,
     /// The last reply was slow, and a request waited by then.
-    pub(super) was_held_up: bool,
+    pub was_held_up: bool,
     /// The thread of a program that made the last request.
-    pub(super) caller: u32,
+    pub caller: u32,
     /// A thread has ended, which happens only when the mount is gone.
-    pub(super) ended: bool,
+    pub ended: bool,
 }
 
 impl PoolState {
     /// Notes a request of the thread `caller`, 0 for the kernel's own, taken at `now`; `waits` says that
     /// another one is queued. Returns whether the requests are more than one thread should answer.
-    pub(super) fn note_request(&mut self, caller: u32, now: Instant, waits: bool) -> bool {
+    pub fn note_request(&mut self, caller: u32, now: Instant, waits: bool) -> bool {
         self.taken += 1;
         self.busy += 1;
         let follows = self
@@ -86,12 +86,12 @@ impl PoolState {
         held_up || self.is_backlogged() || waits && self.was_slow
     }
 
-    pub(super) fn is_backlogged(&self) -> bool {
+    pub fn is_backlogged(&self) -> bool {
         self.backlog >= BACKLOG_THRESHOLD
     }
 
     /// Whether the next request is one at which the queue is checked.
-    pub(super) fn checks_queue(&self) -> bool {
+    pub fn checks_queue(&self) -> bool {
         self.was_slow || self.backlog > 0 || self.taken.is_multiple_of(QUEUE_CHECK_PERIOD)
     }
 }

@@ -20,18 +20,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 /// What is asked.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
-pub(in crate::sys) enum Query {
+pub enum Query {
     /// The program that a thread runs. Its path follows [`YES`].
     Program = b'p',
     /// Whether a thread waits in an open(2) for writing that truncates the file.
     IsTruncatingOpen = b'e',
 }
 
-pub(in crate::sys) const YES: u8 = b'y';
+pub const YES: u8 = b'y';
 const NO: u8 = b'n';
 
 /// The bytes of a query.
-pub(in crate::sys) fn query(query: Query, thread: u32) -> [u8; 5] {
+pub fn query(query: Query, thread: u32) -> [u8; 5] {
     let [a, b, c, d] = thread.to_ne_bytes();
     [query as u8, a, b, c, d]
 }
@@ -40,7 +40,7 @@ pub(in crate::sys) fn query(query: Query, thread: u32) -> [u8; 5] {
 ///
 /// # Errors
 /// Those of socketpair(2).
-pub(in crate::sys) fn query_channel() -> io::Result<(Channel, OwnedFd)> {
+pub fn query_channel() -> io::Result<(Channel, OwnedFd)> {
     Channel::new(Some(ANSWER_TIMEOUT))
 }
 
@@ -60,7 +60,7 @@ struct Answering<S> {
 }
 
 /// Answers the queries of a daemon until it ends. Then `ended` is called, whatever other threads wait for.
-pub(in crate::sys) fn answer_queries(socket: impl AsFd + Send + Sync + 'static, ended: fn()) {
+pub fn answer_queries(socket: impl AsFd + Send + Sync + 'static, ended: fn()) {
     answer_with(socket, waits_in_truncating_open, ended);
 }
 

@@ -23,7 +23,7 @@ const PROGRAM: &str = "fusermount3";
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// Mounts, and returns the FUSE device.
-pub(in crate::sys) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
+pub fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let cannot_run = |error: io::Error| MountError::Helper(error.to_string());
     // Their end stays open over the exec; there are no threads yet whose programs could get it too.
     let (ours, theirs) =
@@ -57,7 +57,7 @@ pub(in crate::sys) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, Mount
 }
 
 /// Unmounts, or detaches where `flags` say so.
-pub(in crate::sys) fn unmount(mountpoint: &Path, flags: UnmountFlags) -> Result<(), UnmountError> {
+pub fn unmount(mountpoint: &Path, flags: UnmountFlags) -> Result<(), UnmountError> {
     let mut command = Command::new(PROGRAM);
     command.arg("-u");
     if flags.contains(UnmountFlags::DETACH) {

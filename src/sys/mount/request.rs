@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// The kernel's device for FUSE.
-pub(in crate::sys) const DEVICE: &str = "/dev/fuse";
+pub const DEVICE: &str = "/dev/fuse";
 
 /// A mount to be made. Both paths are absolute.
 #[derive(Debug, Clone)]

@@ -28,7 +28,7 @@ pub fn is_running(process: u32) -> bool {
     stat_field(process, 3).is_some_and(|state| !ENDED.contains(&state))
 }
 
-pub(in crate::sys) fn parent_of(process: u32) -> Option<u32> {
+pub fn parent_of(process: u32) -> Option<u32> {
     stat_field(process, 4)
 }
 
@@ -56,36 +56,36 @@ pub fn supplementary_groups(thread: u32) -> Option<Vec<u32>> {
 }
 
 /// A process's name, as ps(1) shows it.
-pub(in crate::sys) fn name_of(process: u32) -> Option<String> {
+pub fn name_of(process: u32) -> Option<String> {
     let name = fs::read_to_string(path(process, "comm")).ok()?;
     Some(name.trim_end().to_owned())
 }
 
 /// The arguments of a process, each with a NUL at its end.
-pub(in crate::sys) fn arguments_of(process: u32) -> Option<Vec<u8>> {
+pub fn arguments_of(process: u32) -> Option<Vec<u8>> {
     fs::read(path(process, "cmdline")).ok()
 }
 
 /// The link to a thread's program. Each [`read_program`] of it returns the program that the thread runs
 /// then; it is gone with the thread, also where another thread gets the same number.
-pub(in crate::sys) fn open_program(thread: u32) -> Option<OwnedFd> {
+pub fn open_program(thread: u32) -> Option<OwnedFd> {
     open(thread, "exe", OFlags::PATH | OFlags::NOFOLLOW)
 }
 
-pub(in crate::sys) fn read_program(link: &OwnedFd) -> Option<Arc<str>> {
+pub fn read_program(link: &OwnedFd) -> Option<Arc<str>> {
     let path = rustix::fs::readlinkat(link, "", Vec::with_capacity(256)).ok()?;
     Some(Arc::from(path.to_string_lossy()))
 }
 
 /// The name of a thread and a line feed, within the kernel's limit (linux/sched.h, TASK_COMM_LEN).
-pub(in crate::sys) type ThreadName = [u8; 32];
+pub type ThreadName = [u8; 32];
 
 /// The file with a thread's name. Like [`open_program`], it is gone with the thread.
-pub(in crate::sys) fn open_name(thread: u32) -> Option<OwnedFd> {
+pub fn open_name(thread: u32) -> Option<OwnedFd> {
     open(thread, "comm", OFlags::RDONLY)
 }
 
-pub(in crate::sys) fn read_name(comm: &OwnedFd) -> Option<ThreadName> {
+pub fn read_name(comm: &OwnedFd) -> Option<ThreadName> {
     let mut name = ThreadName::default();
     rustix::io::pread(comm, &mut name, 0).ok().map(|_| name)
 }
@@ -95,7 +95,7 @@ fn open(thread: u32, file: &str, flags: OFlags) -> Option<OwnedFd> {
 }
 
 /// Whether a thread waits in an open(2) for writing that truncates the file, by /proc/PID/syscall.
-pub(in crate::sys) fn waits_in_truncating_open(thread: u32) -> bool {
+pub fn waits_in_truncating_open(thread: u32) -> bool {
     fs::read_to_string(path(thread, "syscall")).is_ok_and(|line| is_truncating_open(&line))
 }
 
