@@ -6,8 +6,8 @@ use super::proc::own::lower_oom_score;
 /// that other programs have in the page cache, and it holds little memory itself. (proc(5))
 const OOM_SCORE: i32 = -900;
 
-/// Marks this thread, and those that it starts, as ones that write back dirty pages of others: they don't
-/// wait for other devices' dirty pages, and don't reclaim their own when they need memory (prctl(2)
+/// Marks this thread, and those that it starts, as ones that write back others' dirty pages: they don't wait
+/// for the dirty pages of other devices, and their allocations start no write-back (prctl(2)
 /// PR_SET_IO_FLUSHER). Also lowers the out-of-memory killer's score of the process. Both take
 /// CAP_SYS_RESOURCE; without it nothing changes.
 ///
