@@ -34,7 +34,7 @@ impl Caller {
     /// The caller's supplementary groups (proc(5), status); `None` where /proc does not tell, as of
     /// a process in another pid namespace.
     pub fn groups(&self) -> Option<Vec<u32>> {
-        sys::supplementary_groups(self.pid)
+        sys::groups_of(self.pid)
     }
 
     /// Whether the caller waits in an open(2) for writing that empties the file. The kernel does

@@ -60,7 +60,7 @@ pub use proc::descriptors::{descriptor_path, link_target, path_of, reopen};
 pub use proc::holders::{Holder, describe_holders, holders, holders_elsewhere, search_holders};
 pub use proc::machine::cpu_model;
 pub use proc::mountinfo::{Device, MountTable, MountedVault};
-pub use proc::process::{cpu_of, is_killed, is_running, supplementary_groups};
+pub use proc::process::{cpu_of, groups_of, is_killed, is_running};
 pub use process::{Background, Forked, Starting, fork_to_background, keep_secrets};
 pub use regular::{Links, NotRegular, create_temporary, has_one_name, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};

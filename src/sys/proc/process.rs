@@ -49,7 +49,7 @@ pub fn is_killed(thread: u32) -> bool {
 }
 
 /// A thread's supplementary groups (proc_pid_status(5)); `None` for one of another PID namespace.
-pub fn supplementary_groups(thread: u32) -> Option<Vec<u32>> {
+pub fn groups_of(thread: u32) -> Option<Vec<u32>> {
     let status = fs::read_to_string(path(thread, "status")).ok()?;
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:"))?;
     groups.split_whitespace().map(|group| group.parse().ok()).collect()
