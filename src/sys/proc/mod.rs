@@ -2,6 +2,7 @@
 
 pub(super) mod descriptors;
 pub(super) mod holders;
+pub(super) mod id_map;
 pub(super) mod machine;
 pub(super) mod mountinfo;
 pub(super) mod own;
