@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::control::{Peer, RequestHandler};
 use crate::daemon::plan::Plan;
-use crate::daemon::spin::Spin;
 use crate::daemon::trail_readers::Readers;
 use crate::daemon::trail_requests::answer_about_trail;
 use crate::fs::{Fs, Progress};
+use crate::fuse::BusyPoll;
 use crate::fuse::Connection;
 use crate::keys::policy::{Action, Subject};
 use crate::keys::{KeyFileMark, MasterKey, Timestamp};
@@ -32,7 +32,7 @@ pub struct DaemonService {
     pub(super) fs: Arc<Fs>,
     pub(super) keys: Keys,
     pub(super) connection: Arc<Connection>,
-    pub(super) spin: Spin,
+    pub(super) spin: BusyPoll,
     trail_readers: Readers,
     /// Why no trail is kept, where none is.
     no_trail: &'static str,
@@ -86,7 +86,7 @@ impl DaemonService {
             read_only: self.fs.vault().access() == Access::ReadOnly,
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
-            spin_us: self.connection.spins_for().as_micros() as u64,
+            spin_us: self.connection.busy_poll().as_micros() as u64,
             confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
             no_trail: self.fs.trail().is_none().then(|| self.no_trail.to_owned()),

@@ -31,7 +31,7 @@ pub fn spawn(service: &Arc<DaemonService>) -> std::io::Result<()> {
         loop {
             thread::sleep(INTERVAL);
             seen = drop_caches_on_grant_expiry(&service, seen);
-            service.connection.spin_for(service.spin.now());
+            service.connection.set_busy_poll(service.spin.limit());
             logged = rotate_due(&service, std::mem::take(&mut logged));
             swappable = log_swappable(swappable);
         }

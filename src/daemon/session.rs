@@ -221,7 +221,7 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Re
     let settings = Settings {
         mount: mount.id(),
         writeback: !plan.options.no_writeback,
-        spin: plan.options.spin.now(),
+        busy_poll: plan.options.spin.limit(),
     };
     let session = Session::start(device, Arc::clone(fs), settings)
         .context(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;

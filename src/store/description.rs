@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::VaultError;
@@ -13,6 +12,7 @@ use super::own_files::OwnFiles;
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
 use crate::format::{FORMAT_VERSION, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
+use crate::sys;
 
 const FILE: &str = "vault.json";
 
@@ -187,9 +187,7 @@ pub(super) fn decode<const N: usize>(text: &str) -> Result<[u8; N], VaultError> 
 }
 
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::empty())
-        .map_err(|errno| VaultError::Unreachable(errno.into()))
+    sys::open_directory(dir).map_err(|errno| VaultError::Unreachable(errno.into()))
 }
 
 pub(super) fn open_own_files(dir: &Path) -> Result<OwnFiles, VaultError> {

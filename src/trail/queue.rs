@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::thread::{CpuSet, sched_getcpu};
+use rustix::thread::sched_getcpu;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -113,7 +113,7 @@ impl Trail {
             writer,
             sinks,
             spare,
-            affinity: Affinity::here(),
+            affinity: Affinity::current(),
             kept_free: None,
             active,
             sealed,
@@ -293,16 +293,13 @@ impl Worker {
 
     /// Runs on other processors than this one, where there are any: whoever records there answers.
     fn keep_free(&mut self, processor: Option<usize>) {
-        let Some(affinity) = self.affinity.as_ref().filter(|here| !here.is_overruled()) else {
+        let Some(affinity) = self.affinity.as_ref().filter(|affinity| !affinity.is_overridden())
+        else {
             return;
         };
         if processor != self.kept_free {
-            let all_but = |free: Option<usize>| {
-                let mut others: CpuSet = *affinity.allowed();
-                free.into_iter().for_each(|processor| others.unset(processor));
-                others
-            };
-            affinity.change(&mut all_but(self.kept_free), &all_but(processor));
+            let mut runs_on = affinity.all_but(self.kept_free);
+            affinity.change(&mut runs_on, &affinity.all_but(processor));
             self.kept_free = processor;
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::fs::FsError;
@@ -351,12 +351,10 @@ pub fn open_dir(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, FsError> {
 
 /// Opens a directory to read it.
 fn open_below(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+    Ok(sys::open_directory_at(dir, name, OFlags::RDONLY)?)
 }
 
 /// Opens a directory on the way to one below.
 fn open_to_pass(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+    Ok(sys::open_directory_at(dir, name, OFlags::PATH)?)
 }

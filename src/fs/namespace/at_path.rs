@@ -3,12 +3,14 @@
 //! path-based call goes through here.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+use crate::sys;
 
 /// A stored name in an open directory, or a descriptor of the inode itself.
 #[derive(Debug, Clone)]
@@ -66,7 +68,7 @@ impl AtPath {
     /// the place, not what a symbolic link there points to: when used with an `l…` call, or for
     /// [`AtPath::is_itself`] with one that follows links.
     pub fn proc_path(&self) -> PathBuf {
-        let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
+        let dir = PathBuf::from(sys::descriptor_path(&self.dir));
         if self.is_itself() { dir } else { dir.join(&*self.name) }
     }
 
@@ -92,13 +94,11 @@ impl AtPath {
     /// # Errors
     /// That of openat(2).
     pub fn open(&self, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC;
-        match self.is_itself() {
-            true => rustix::fs::open(self.proc_path(), flags, Mode::empty()),
-            false => {
-                rustix::fs::openat(&self.dir, &*self.name, flags | OFlags::NOFOLLOW, Mode::empty())
-            }
+        if self.is_itself() {
+            return sys::reopen(&self.dir, flags);
         }
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        rustix::fs::openat(&self.dir, &*self.name, flags, Mode::empty())
     }
 
     /// Sets the mode of [`AtPath::is_itself`], which is no symbolic link.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use dashmap::DashMap;
-use rustix::fs::{AtFlags, Mode, OFlags, Stat, StatxFlags};
+use rustix::fs::{AtFlags, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use super::at_path::AtPath;
@@ -19,6 +19,7 @@ use super::nodes::{Link, Location, Nodes};
 use crate::fs::descriptors::is_outside_reserve;
 use crate::fs::{FsError, Inode};
 use crate::store::{Names, Vault};
+use crate::sys;
 
 /// Resolves inodes to paths, and keeps directories open that it used lately.
 #[derive(Debug)]
@@ -302,8 +303,7 @@ pub fn backing(error: std::io::Error) -> FsError {
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd, FsError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+    Ok(sys::open_directory_at(dir, name, OFlags::PATH)?)
 }
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, SeekFrom};
 
 use super::dir_streams::{DirEntry, DirStream};
 use crate::fs::namespace::lookup::Entry;
 use crate::fs::{Fs, FsError, Inode};
 use crate::store::OWN_DIR;
+use crate::sys;
 
 /// A name of a listing with what stat shows of it; `None` for `.` and `..`, which are not looked
 /// up, so not remembered either.
@@ -104,8 +105,7 @@ impl Fs {
 
     fn open_to_read(&self, inode: Inode) -> Result<OwnedFd, FsError> {
         let dir = self.dir(inode)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(&dir, c".", flags, Mode::empty())?)
+        Ok(sys::open_directory_at(&dir, c".", OFlags::RDONLY)?)
     }
 
     /// Reads some more names; `false` at the end.

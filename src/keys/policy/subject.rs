@@ -88,8 +88,8 @@ impl Subject {
     /// does not show that: the kernel opens first and truncates later, and the other order
     /// (`FUSE_ATOMIC_O_TRUNC`) would let a running program be emptied before the open is refused.
     ///
-    /// `false` too where it can't be determined: see [`sys::is_emptying`].
+    /// `false` too where it can't be determined: see [`sys::is_truncating_open`].
     pub fn is_emptying(&self) -> bool {
-        sys::is_emptying(self.pid)
+        sys::is_truncating_open(self.pid)
     }
 }

@@ -1,7 +1,7 @@
 //! Opening the file in the vault.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use crate::fs::FsError;
 use crate::fs::namespace::at_path::AtPath;
 use crate::store::{FileError, RealFile};
+use crate::sys;
 
 /// Opens so that reading moves no time of access, where that is allowed: for the file's owner, and
 /// with CAP_FOWNER.
@@ -50,9 +51,7 @@ pub fn length_in_last_block(at_path: &AtPath, size: u64) -> Result<u64, FileErro
 /// # Errors
 /// [`FsError::Backing`] with the error of open(2).
 pub fn reopen_writable(file: &RealFile) -> Result<OwnedFd, FsError> {
-    let path = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    let open = || rustix::fs::open(&*path, flags, Mode::empty());
+    let open = || sys::reopen(file, OFlags::RDWR);
     match open() {
         Err(Errno::ACCESS) => {
             let mode = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);

@@ -1,7 +1,6 @@
 //! One open file of the vault, with the times that the kernel keeps of it.
 
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +22,7 @@ use crate::fs::namespace::inode::modified;
 use crate::fs::ops::change::{Change, Time, timestamps};
 use crate::fs::{FsError, Inode, Origin};
 use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
-use crate::sys::Show;
+use crate::sys::{self, Show};
 
 /// A file that keeps failing has a line in the log so often at most.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -148,8 +147,7 @@ impl OpenFile {
 
     /// Its path in the vault, for the log.
     fn stored_path(&self) -> PathBuf {
-        let fd = self.sealed.backing().as_fd().as_raw_fd();
-        std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_default()
+        sys::link_target(self.sealed.backing()).unwrap_or_default()
     }
 
     /// Sets attributes by `apply`, and notes the times that `change` names. Nothing puts older ones

@@ -1,28 +1,28 @@
-//! What mount(8) was told, where it is the one that has started this program.
+//! The options of mount(8), when it has started this program.
 //!
 //! mount(8) keeps `suid` and `dev` to itself, which are its defaults, and mount.fuse3(8) adds them
-//! to every mount. So the program sees no difference between a mount that asks for them and one that
-//! does not; the command line of mount(8) and fstab(5) tell.
+//! to every mount. So the program's own arguments are the same with and without them. The command line of
+//! mount(8) and fstab(5) show the difference.
 
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::unescape;
+use crate::sys::proc::mountinfo::unescape;
+use crate::sys::proc::process::{arguments_of, name_of, parent_of};
 
-/// How many processes above this one may stand between: mount.fuse3(8), and a shell that it starts.
+/// How many ancestors of this process are examined: mount.fuse3(8) and a shell may be between.
 const GENERATIONS: usize = 4;
 
 /// The options, with commas between, that mount(8) was given for the mount of a vault on a directory;
 /// `None` where this program was not started by it.
-pub fn told_to_mount(vault: &Path, mountpoint: &Path) -> Option<String> {
+pub fn mount_command_options(vault: &Path, mountpoint: &Path) -> Option<String> {
     let mut pid = std::process::id();
     for _ in 0..GENERATIONS {
-        pid = parent(pid)?;
-        let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        if command.trim_end() == "mount" {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        pid = parent_of(pid).filter(|parent| *parent > 1)?;
+        if name_of(pid)? == "mount" {
+            let line = arguments_of(pid)?;
             let table = fs::read("/etc/fstab").unwrap_or_default();
             return Some(options(&line, &table, (vault, mountpoint)));
         }
@@ -30,13 +30,7 @@ pub fn told_to_mount(vault: &Path, mountpoint: &Path) -> Option<String> {
     None
 }
 
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is a name in brackets (proc_pid_stat(5)).
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 1)
-}
-
-/// Those of fstab, unless the command line has both paths, and then those of the command line.
+/// The options of fstab, unless the command line has both paths, and then those of the command line.
 fn options(line: &[u8], table: &[u8], (vault, mountpoint): (&Path, &Path)) -> String {
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).skip(1).collect();
     let is = |path: &Path| words.contains(&path.as_os_str().as_encoded_bytes());
@@ -83,6 +77,6 @@ mod tests {
 
     #[test]
     fn this_program_was_not_started_by_mount() {
-        assert_eq!(told_to_mount(Path::new("/v"), Path::new("/m")), None);
+        assert_eq!(mount_command_options(Path::new("/v"), Path::new("/m")), None);
     }
 }

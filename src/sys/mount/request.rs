@@ -1,22 +1,22 @@
-//! What is to be mounted, and why it could not be, or could not be unmounted.
+//! Requests to mount, and the errors of mounting and unmounting.
 
 use std::io;
 use std::path::Path;
 
 /// The kernel's device for FUSE.
-pub(super) const DEVICE: &str = "/dev/fuse";
+pub const DEVICE: &str = "/dev/fuse";
 
-/// What is to be mounted where. Both paths are absolute.
+/// A mount to be made. Both paths are absolute.
 #[derive(Debug, Clone)]
 pub struct MountRequest<'a> {
     /// The vault's directory.
     pub vault: &'a Path,
     /// The directory on which it is mounted.
     pub mountpoint: &'a Path,
-    /// Users other than the one who mounts may enter.
+    /// Other users than the daemon's may enter.
     pub allow_other: bool,
-    /// The kernel compares modes and owners with the caller's user and groups. Where only root may enter it can be
-    /// left out, and saves a question about the directory after each change in it.
+    /// The kernel compares modes and owners with the caller's user and groups. Where only root may enter, the
+    /// check can be left out, which saves a request about the directory after each change in it.
     pub check_permissions: bool,
     /// The general flags of a mount.
     pub flags: Flags,
@@ -27,7 +27,7 @@ pub struct MountRequest<'a> {
 pub struct Flags {
     /// Nothing may be written.
     pub read_only: bool,
-    /// Set-user-id and set-group-id programs take effect.
+    /// The set-user-ID and set-group-ID bits of programs take effect.
     pub suid: bool,
     /// Device files are devices.
     pub dev: bool,
@@ -64,15 +64,15 @@ pub enum MountError {
     /// `--allow-other` by a user other than root is off by default.
     #[error("--allow-other is only for root, unless /etc/fuse.conf has the line user_allow_other")]
     AllowOtherRefused,
-    /// fusermount3 could not be run, or said no.
+    /// fusermount3 could not be run, or failed.
     #[error("fusermount3: {0}")]
     Helper(String),
-    /// mount(2) said no.
+    /// mount(2) failed.
     #[error("mount: {0}")]
     Refused(io::Error),
 }
 
-/// Why a mount could not be taken away.
+/// Why a mount could not be unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum UnmountError {
     /// A process has a file or a directory of it open.
@@ -86,10 +86,10 @@ pub enum UnmountError {
         "there is no fusermount3, which a user other than root needs to unmount: install the package fuse3"
     )]
     NoHelper,
-    /// fusermount3 could not be run, or said no.
+    /// fusermount3 could not be run, or failed.
     #[error("fusermount3: {0}")]
     Helper(String),
-    /// umount2(2) said no.
+    /// umount2(2) failed.
     #[error("umount: {0}")]
     Refused(io::Error),
 }

@@ -1,18 +1,18 @@
-//! The answer to a copy_file_range(2): what the kernel is told was copied is what was copied, also
-//! where the caller is killed in the middle.
+//! The reply to a copy_file_range(2). It gives the bytes that were copied, also where the caller is killed
+//! in the middle.
 
 use std::sync::Arc;
 
 use fuser::{Errno, ReplyWrite};
 use parking_lot::Mutex;
 
-use super::killed::GiveUp;
-use super::reply::refuse;
 use crate::fs::{CopyProgress, FsError};
+use crate::fuse::caller_watch::Cancel;
+use crate::fuse::reply::refuse;
 
-/// A copy that is under way. Where its caller is killed it is answered at once or, while bytes are being
-/// written, as soon as they are. Nothing is written once it is answered.
-pub(super) struct Copying(Mutex<State>);
+/// A copy that is under way. When its caller is killed, it is answered at once or, while bytes are being
+/// written, as soon as they are. Nothing is written after the reply.
+pub struct PendingCopy(Mutex<State>);
 
 struct State {
     reply: Option<ReplyWrite>,
@@ -23,19 +23,19 @@ struct State {
     killed: bool,
 }
 
-impl Copying {
-    pub(super) fn new(reply: ReplyWrite) -> Arc<Self> {
+impl PendingCopy {
+    pub fn new(reply: ReplyWrite) -> Arc<Self> {
         let reply = Some(reply);
         Arc::new(Self(Mutex::new(State { reply, copied: 0, writing: false, killed: false })))
     }
 
-    /// Whether nobody waits any more.
-    pub(super) fn is_answered(&self) -> bool {
+    /// Whether the reply was given.
+    pub fn is_answered(&self) -> bool {
         self.0.lock().reply.is_none()
     }
 
-    /// It has ended, with as many bytes copied.
-    pub(super) fn end(&self, copied: Result<u64, FsError>) {
+    /// The copy has ended, with so many bytes copied.
+    pub fn end(&self, copied: Result<u64, FsError>) {
         let Some(reply) = self.0.lock().reply.take() else { return };
         match copied {
             Ok(copied) => reply.written(copied as u32),
@@ -54,7 +54,7 @@ impl State {
     }
 }
 
-impl CopyProgress for Copying {
+impl CopyProgress for PendingCopy {
     fn begin_write(&self) -> bool {
         let mut state = self.0.lock();
         state.writing = state.reply.is_some();
@@ -72,8 +72,8 @@ impl CopyProgress for Copying {
     }
 }
 
-impl GiveUp for Copying {
-    fn give_up(&self) {
+impl Cancel for PendingCopy {
+    fn cancel(&self) {
         let mut state = self.0.lock();
         state.killed = true;
         if !state.writing {

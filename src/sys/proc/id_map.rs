@@ -1,4 +1,4 @@
-//! Which users and groups of the system this user namespace has (user_namespaces(7)).
+//! /proc/self/uid_map and gid_map: the users and groups of this user namespace (user_namespaces(7)).
 
 /// Whether the user namespace of this process has this user.
 pub fn maps_user(uid: u32) -> bool {

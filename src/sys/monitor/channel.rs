@@ -1,6 +1,6 @@
-//! Questions and answers between the daemon and its monitor: datagrams on a pair of Unix sockets
-//! (unix(7), SOCK_SEQPACKET). Each begins with the question's number, so that an answer that comes too
-//! late is taken for no other.
+//! Questions and answers between the daemon and its monitor: packets on a pair of Unix sockets (unix(7),
+//! SOCK_SEQPACKET). Each begins with the question's number, so that a late answer is not taken for the
+//! answer to the next question.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,48 +15,48 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 
-/// Longer no message is, nor is one received: some paths of the kernel's, and what is said beside them.
-const LONGEST: usize = 64 << 10;
+/// The most bytes of a message: some paths of PATH_MAX, and what is beside them.
+const MAX_MESSAGE: usize = 64 << 10;
 
 const NUMBER: usize = size_of::<u32>();
 
-/// The end that asks. One thread at a time: the others wait.
+/// The end that asks. One thread asks at a time, and the others wait.
 #[derive(Debug)]
 pub struct Channel {
     asks: Mutex<Asks>,
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Asks {
     socket: OwnedFd,
-    /// Of the last question.
+    /// The last question's.
     number: u32,
 }
 
 impl Channel {
-    /// A channel, and the end that answers; for an answer, and for the turn to ask, a thread waits as
-    /// long as `patience`, or for ever.
+    /// A channel, and the end that answers. A thread waits for other threads' questions and for the answer
+    /// as long as `timeout` each, or without a limit.
     ///
     /// # Errors
     /// Those of socketpair(2).
-    pub fn new(patience: Option<Duration>) -> io::Result<(Self, OwnedFd)> {
+    pub fn new(timeout: Option<Duration>) -> io::Result<(Self, OwnedFd)> {
         let flags = SocketFlags::CLOEXEC;
         let (socket, answers) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        for timeout in [Timeout::Recv, Timeout::Send] {
-            set_socket_timeout(&socket, timeout, patience)?;
+        for direction in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, direction, timeout)?;
         }
-        Ok((Self { asks: Mutex::new(Asks { socket, number: 0 }), patience }, answers))
+        Ok((Self { asks: Mutex::new(Asks { socket, number: 0 }), timeout }, answers))
     }
 
     /// Asks, and waits for the answer.
     ///
     /// # Errors
-    /// EPIPE or ECONNRESET when nobody answers any more; EAGAIN when the answer takes too long; EMSGSIZE.
+    /// EPIPE or ECONNRESET when the other end is closed; EAGAIN when the answer takes too long; EMSGSIZE.
     pub fn ask(&self, question: &[u8]) -> io::Result<Vec<u8>> {
-        let mut asks = match self.patience {
-            Some(patience) => self.asks.try_lock_for(patience).ok_or(Errno::AGAIN)?,
+        let mut asks = match self.timeout {
+            Some(timeout) => self.asks.try_lock_for(timeout).ok_or(Errno::AGAIN)?,
             None => self.asks.lock(),
         };
         asks.number = asks.number.wrapping_add(1);
@@ -71,7 +71,7 @@ impl Channel {
     }
 }
 
-/// Answers each question until nobody can ask any more. Several threads may share a socket.
+/// Answers each question until the other end is closed. Several threads may share a socket.
 ///
 /// # Errors
 /// Those of recv(2) and sendmsg(2).
@@ -86,7 +86,7 @@ pub fn answer_all(
 }
 
 fn send(socket: BorrowedFd<'_>, number: [u8; NUMBER], bytes: &[u8]) -> io::Result<()> {
-    if NUMBER + bytes.len() > LONGEST {
+    if NUMBER + bytes.len() > MAX_MESSAGE {
         return Err(Errno::MSGSIZE.into());
     }
     let parts = [IoSlice::new(&number), IoSlice::new(bytes)];
@@ -101,7 +101,7 @@ fn send(socket: BorrowedFd<'_>, number: [u8; NUMBER], bytes: &[u8]) -> io::Resul
 
 /// The next message; `None` at the end.
 fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<([u8; NUMBER], Vec<u8>)>> {
-    let mut bytes = Vec::with_capacity(LONGEST);
+    let mut bytes = Vec::with_capacity(MAX_MESSAGE);
     let len = loop {
         // The length is that of the message, whatever was cut off of it.
         match recv(socket, spare_capacity(&mut bytes), RecvFlags::TRUNC) {
@@ -130,9 +130,9 @@ mod tests {
         });
         assert_eq!(channel.ask(b"abc").unwrap(), b"cba");
         assert_eq!(channel.ask(b"").unwrap(), b"");
-        let long: Vec<u8> = (0..LONGEST - NUMBER).map(|at| at as u8).collect();
+        let long: Vec<u8> = (0..MAX_MESSAGE - NUMBER).map(|at| at as u8).collect();
         assert!(channel.ask(&long).unwrap().into_iter().rev().eq(long.iter().copied()));
-        channel.ask(&vec![0; LONGEST]).unwrap_err();
+        channel.ask(&vec![0; MAX_MESSAGE]).unwrap_err();
         drop(channel);
         served.join().unwrap().unwrap();
         let (channel, answers) = Channel::new(None).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     fn a_message_that_was_cut_is_an_error() {
         let (channel, answers) = Channel::new(None).unwrap();
         let socket = channel.asks.into_inner().socket;
-        rustix::net::send(&socket, &vec![0; LONGEST + 1], SendFlags::empty()).unwrap();
+        rustix::net::send(&socket, &vec![0; MAX_MESSAGE + 1], SendFlags::empty()).unwrap();
         assert_eq!(receive(answers.as_fd()).unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
     }
 

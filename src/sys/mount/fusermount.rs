@@ -1,4 +1,4 @@
-//! Mounting through fusermount3, the set-user-id program that mounts FUSE file systems for users.
+//! Mounting through fusermount3, the set-user-ID program that mounts FUSE file systems for users.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IoSliceMut};
@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::mount::UnmountFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType,
     recvmsg, socketpair,
 };
 
-use super::mount_request::{Flags, MountError, MountRequest, UnmountError};
+use super::request::{Flags, MountError, MountRequest, UnmountError};
 
 const PROGRAM: &str = "fusermount3";
 
@@ -22,7 +23,7 @@ const PROGRAM: &str = "fusermount3";
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// Mounts, and returns the FUSE device.
-pub(super) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
+pub fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let cannot_run = |error: io::Error| MountError::Helper(error.to_string());
     // Their end stays open over the exec; there are no threads yet whose programs could get it too.
     let (ours, theirs) =
@@ -55,11 +56,11 @@ pub(super) fn mount(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     }
 }
 
-/// Unmounts.
-pub(super) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
+/// Unmounts, or detaches where `flags` say so.
+pub fn unmount(mountpoint: &Path, flags: UnmountFlags) -> Result<(), UnmountError> {
     let mut command = Command::new(PROGRAM);
     command.arg("-u");
-    if lazily {
+    if flags.contains(UnmountFlags::DETACH) {
         command.arg("-z");
     }
     let spawned = command
@@ -83,7 +84,7 @@ pub(super) fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountErro
     }
 }
 
-/// Waits for the program's end: None for success, else the first line of what it said.
+/// Waits for the program's end: `None` for success, else the first line that it printed.
 fn wait(child: Child) -> Option<String> {
     match child.wait_with_output() {
         Ok(output) if output.status.success() => None,

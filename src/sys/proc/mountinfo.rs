@@ -1,4 +1,4 @@
-//! What is mounted, from `/proc/self/mountinfo` (proc(5)).
+//! /proc/self/mountinfo: the mounts.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::mount::FILE_SYSTEM_TYPE;
-use super::mount_request::Flags;
+use crate::sys::mount::FILE_SYSTEM_TYPE;
+use crate::sys::mount::request::Flags;
 
 /// The number of a mounted file system, as stat(2) gives it for each file on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ impl fmt::Display for Device {
 /// A mount of a vault, by this or any other process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountedVault {
-    /// Where it is mounted.
+    /// The mount point.
     pub mountpoint: PathBuf,
     /// The vault's directory.
     pub vault: PathBuf,
@@ -64,7 +64,7 @@ impl MountTable {
         Ok(Self::parse(&fs::read("/proc/self/mountinfo")?))
     }
 
-    pub(super) fn parse(bytes: &[u8]) -> Self {
+    pub(in crate::sys) fn parse(bytes: &[u8]) -> Self {
         Self { entries: bytes.split(|byte| *byte == b'\n').filter_map(parse_line).collect() }
     }
 
@@ -73,8 +73,7 @@ impl MountTable {
         self.entries.iter().filter_map(Entry::as_vault)
     }
 
-    /// The vault that is mounted on a path: of several, the uppermost. None if what lies on top
-    /// is something else.
+    /// The vault that is mounted on a path: of several mounts, the uppermost; `None` if that is no vault.
     pub fn vault_at(&self, mountpoint: &Path) -> Option<MountedVault> {
         self.entries.iter().rfind(|entry| entry.mountpoint == mountpoint)?.as_vault()
     }
@@ -102,7 +101,10 @@ impl MountTable {
     }
 
     /// The root within it, the mount point and the filesystem's own options of each mount of a type.
-    pub(super) fn of_type(&self, kind: &str) -> impl Iterator<Item = (PathBuf, PathBuf, &[u8])> {
+    pub(in crate::sys) fn of_type(
+        &self,
+        kind: &str,
+    ) -> impl Iterator<Item = (PathBuf, PathBuf, &[u8])> {
         let matching =
             self.entries.iter().filter(move |entry| entry.file_system_type == kind.as_bytes());
         matching.map(|entry| {
@@ -112,7 +114,7 @@ impl MountTable {
     }
 
     /// Whether a vault's mount, or a part of it, is in the table.
-    pub(super) fn has_mount_of(&self, vault: &Path, device: Device) -> bool {
+    pub(in crate::sys) fn has_mount_of(&self, vault: &Path, device: Device) -> bool {
         self.entries.iter().any(|entry| {
             entry.device == device
                 && entry.source == vault
@@ -181,7 +183,7 @@ fn path(field: &[u8]) -> PathBuf {
 
 /// Undoes the kernel's escapes: space, tab, newline and backslash (and more in a source) are
 /// written as a backslash and three octal digits.
-pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
+pub(in crate::sys) fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {

@@ -1,8 +1,8 @@
-//! Requests whose caller may be killed before they are answered.
+//! Cancels slow requests whose caller is killed.
 //!
-//! A program that was killed stays until its request is answered. The kernel would say so by
-//! FUSE_INTERRUPT, which `fuser` 0.18 refuses (request.rs, `Operation::Interrupt`); the kernel then
-//! sends no more of them. So while slow requests are in flight their callers are looked at, in /proc.
+//! A program that was killed stays until its request is answered. The kernel sends a FUSE_INTERRUPT, which
+//! `fuser` 0.18 refuses (request.rs, `Operation::Interrupt`); the kernel then sends no more of them. So
+//! while slow requests are in flight, a thread polls the state of their callers in /proc.
 
 use std::sync::{Arc, Weak};
 use std::thread;
@@ -13,80 +13,80 @@ use parking_lot::Mutex;
 
 use crate::sys::is_killed;
 
-/// How often callers are looked at.
+/// How often the callers are checked.
 const INTERVAL: Duration = Duration::from_millis(25);
-/// A request that is younger is not worth the look.
-const YOUNG: Duration = Duration::from_millis(20);
-/// The thread that looks ends after so many rounds in which there was nothing to look at.
+/// The caller of a younger request is not checked.
+const MIN_AGE: Duration = Duration::from_millis(20);
+/// The thread ends after so many rounds without a request.
 const IDLE_ROUNDS: u32 = 40;
 
-/// What can be given up when nobody waits for it any more.
-pub(super) trait GiveUp: Send + Sync {
+/// Work that is cancelled when its caller is killed.
+pub(super) trait Cancel: Send + Sync {
     /// The caller was killed.
-    fn give_up(&self);
+    fn cancel(&self);
 }
 
-/// A reply that is given by whoever comes first: the work, or the caller's death.
+/// A reply that is given once: by the work, or when the caller is killed.
 #[derive(Debug)]
-pub(super) struct Unanswered<R>(Mutex<Option<R>>);
+pub(super) struct PendingReply<R>(Mutex<Option<R>>);
 
-impl<R: Refuse> Unanswered<R> {
+impl<R: ErrorReply> PendingReply<R> {
     pub(super) fn new(reply: R) -> Arc<Self> {
         Arc::new(Self(Mutex::new(Some(reply))))
     }
 
-    /// The reply, unless it was given.
+    /// The reply, unless it was given already.
     pub(super) fn take(&self) -> Option<R> {
         self.0.lock().take()
     }
 
-    /// Whether nobody waits any more.
+    /// Whether the reply was given.
     pub(super) fn is_answered(&self) -> bool {
         self.0.lock().is_none()
     }
 }
 
-impl<R: Refuse> GiveUp for Unanswered<R> {
-    fn give_up(&self) {
+impl<R: ErrorReply> Cancel for PendingReply<R> {
+    fn cancel(&self) {
         if let Some(reply) = self.take() {
-            reply.refuse(Errno::EINTR);
+            reply.reply_error(Errno::EINTR);
         }
     }
 }
 
 /// A reply that can be an error.
-pub(super) trait Refuse: Send + 'static {
-    fn refuse(self, errno: Errno);
+pub(super) trait ErrorReply: Send + 'static {
+    fn reply_error(self, errno: Errno);
 }
 
-macro_rules! refused_by_errors {
+macro_rules! impl_error_reply {
     ($($reply:ty),*) => {$(
-        impl Refuse for $reply {
-            fn refuse(self, errno: Errno) {
+        impl ErrorReply for $reply {
+            fn reply_error(self, errno: Errno) {
                 self.error(errno);
             }
         }
     )*};
 }
 
-refused_by_errors!(ReplyEmpty, ReplyEntry, ReplyCreate, ReplyAttr, ReplyLseek);
+impl_error_reply!(ReplyEmpty, ReplyEntry, ReplyCreate, ReplyAttr, ReplyLseek);
 
-/// A write that is done and not durable yet. That it failed would be wrong: the kernel would take
-/// the file for shorter than it is.
-impl Refuse for (ReplyWrite, u32) {
-    fn refuse(self, _: Errno) {
+/// A write that is done and not durable yet. An error would be wrong: the kernel would take the file for
+/// shorter than it is.
+impl ErrorReply for (ReplyWrite, u32) {
+    fn reply_error(self, _: Errno) {
         self.0.written(self.1);
     }
 }
 
-/// Looks at the callers of slow requests as long as there are any.
+/// Checks the callers of slow requests as long as there are any.
 #[derive(Debug, Default)]
 pub(super) struct CallerWatch(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     requests: Vec<Request>,
-    /// A thread looks.
+    /// A thread checks them.
     running: bool,
 }
 
@@ -94,7 +94,7 @@ struct Request {
     caller: u32,
     since: Instant,
     /// Gone when the work has ended.
-    work: Weak<dyn GiveUp>,
+    work: Weak<dyn Cancel>,
 }
 
 impl std::fmt::Debug for State {
@@ -104,15 +104,15 @@ impl std::fmt::Debug for State {
 }
 
 impl CallerWatch {
-    /// Gives `work` up when its caller, a thread, is killed before `work` is dropped. Where `caller`
-    /// is 0, the kernel or a process of another PID namespace, nothing can be told of it.
-    pub(super) fn note<W: GiveUp + 'static>(self: &Arc<Self>, caller: u32, work: &Arc<W>) {
+    /// Cancels `work` when its caller, a thread, is killed before `work` is dropped. A `caller` of 0 is the
+    /// kernel or a process of another PID namespace, which can't be checked.
+    pub(super) fn watch<W: Cancel + 'static>(self: &Arc<Self>, caller: u32, work: &Arc<W>) {
         if caller == 0 {
             return;
         }
-        let work: Weak<dyn GiveUp> = Arc::downgrade(work) as Weak<dyn GiveUp>;
+        let work: Weak<dyn Cancel> = Arc::downgrade(work) as Weak<dyn Cancel>;
         let mut state = self.0.lock();
-        // Those that have ended go here too, so that their number stays that of the work under way.
+        // Those that have ended are dropped here too, so that the list stays as long as the work under way.
         if state.requests.len() == state.requests.capacity() {
             state.requests.retain(|request| request.work.strong_count() > 0);
         }
@@ -120,12 +120,12 @@ impl CallerWatch {
         if !state.running {
             let watch = Arc::clone(self);
             let thread = thread::Builder::new().name("killed".to_owned());
-            // Without a thread the caller waits for its answer, as others do.
-            state.running = thread.spawn(move || watch.look()).is_ok();
+            // Without a thread the caller waits for its reply.
+            state.running = thread.spawn(move || watch.run()).is_ok();
         }
     }
 
-    fn look(&self) {
+    fn run(&self) {
         let mut idle = 0;
         while idle < IDLE_ROUNDS {
             thread::sleep(INTERVAL);
@@ -137,14 +137,14 @@ impl CallerWatch {
                     state.running = false;
                     return;
                 }
-                let old = state.requests.iter().filter(|request| request.since.elapsed() > YOUNG);
+                let old = state.requests.iter().filter(|request| request.since.elapsed() > MIN_AGE);
                 old.map(|request| (request.caller, Weak::clone(&request.work))).collect()
             };
             for (caller, work) in killed {
                 if is_killed(caller)
                     && let Some(work) = work.upgrade()
                 {
-                    work.give_up();
+                    work.cancel();
                 }
             }
         }
@@ -161,8 +161,8 @@ mod tests {
     #[derive(Default)]
     struct Given(AtomicBool);
 
-    impl GiveUp for Given {
-        fn give_up(&self) {
+    impl Cancel for Given {
+        fn cancel(&self) {
             self.0.store(true, Ordering::Relaxed);
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         let watch = Arc::new(CallerWatch::default());
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
         let work = Arc::new(Given::default());
-        watch.note(child.id(), &work);
+        watch.watch(child.id(), &work);
         thread::sleep(INTERVAL * 6);
         assert!(!work.0.load(Ordering::Relaxed));
         child.kill().unwrap();
@@ -180,7 +180,7 @@ mod tests {
         drop(work);
         let begun = Instant::now();
         while watch.0.lock().running {
-            assert!(begun.elapsed() < Duration::from_secs(20), "it looks for nothing");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the thread does not end");
             thread::sleep(INTERVAL);
         }
     }

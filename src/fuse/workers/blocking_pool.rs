@@ -1,8 +1,8 @@
 //! Threads for requests that wait: for a disk, or for the kernel's own write-back.
 //!
-//! The session's threads are few, and each of them that waits is one less to answer what could be
-//! answered at once. A thread of the pool starts when a job finds none free, and ends after it has
-//! been without work for a while; nothing wakes up between.
+//! The session's threads are few, and each of them that waits is one less for requests that can be
+//! answered at once. A thread of this pool starts when a job finds none free, and ends after
+//! [`IDLE_TIMEOUT`] without work; an idle pool causes no wake-ups.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,7 +18,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A pool that grows on demand.
-pub(super) struct WorkerPool {
+pub struct BlockingPool {
     /// Threads at most. Further jobs wait for one of these.
     max_threads: usize,
     state: Mutex<State>,
@@ -37,27 +37,27 @@ struct State {
     running: usize,
 }
 
-impl fmt::Debug for WorkerPool {
+impl fmt::Debug for BlockingPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.lock();
         write!(f, "{} threads, {} jobs running", state.threads, state.running)
     }
 }
 
-impl WorkerPool {
-    pub(super) fn new(max_threads: usize) -> Arc<Self> {
+impl BlockingPool {
+    pub fn new(max_threads: usize) -> Arc<Self> {
         let (queued, drained) = (Condvar::new(), Condvar::new());
         Arc::new(Self { max_threads, state: Mutex::default(), queued, drained })
     }
 
-    /// Whether a job would wait for others to end, with as many before it as run.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether as many jobs are queued as can run at once.
+    pub fn is_full(&self) -> bool {
         self.state.lock().queue.len() >= self.max_threads
     }
 
     /// Runs `job` on a thread of the pool, in the order of the calls as long as a thread is free.
     /// Where no thread can be had at all it runs here.
-    pub(super) fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
+    pub fn submit(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let mut state = self.state.lock();
         state.queue.push_back(Box::new(job));
         if state.idle >= state.queue.len() {
@@ -72,20 +72,20 @@ impl WorkerPool {
         let pool = Arc::clone(self);
         let started = thread::Builder::new().name("slow".to_owned()).spawn(move || pool.work());
         if let Err(error) = started {
-            self.go_without(&error);
+            self.run_without_thread(&error);
         }
     }
 
-    /// Waits until all jobs have ended. Nobody may submit another one meanwhile.
-    pub(super) fn drain(&self) {
+    /// Waits until all jobs have ended. No other may be submitted meanwhile.
+    pub fn drain(&self) {
         let mut state = self.state.lock();
         while !state.queue.is_empty() || state.running > 0 {
             self.drained.wait(&mut state);
         }
     }
 
-    /// The last job could not get a thread of its own.
-    fn go_without(&self, error: &std::io::Error) {
+    /// No thread could be started for the last job: without any other the jobs run here.
+    fn run_without_thread(&self, error: &std::io::Error) {
         log::debug!("no further thread for slow requests: {error}");
         let mut state = self.state.lock();
         state.threads -= 1;
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn jobs_run_side_by_side_up_to_the_limit() {
-        let pool = WorkerPool::new(MAX_THREADS);
+        let pool = BlockingPool::new(MAX_THREADS);
         let (started, starts) = channel();
         let gate = Arc::new(Mutex::new(()));
         let closed = gate.lock();
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_is_free_is_used_again() {
-        let pool = WorkerPool::new(MAX_THREADS);
+        let pool = BlockingPool::new(MAX_THREADS);
         for _ in 0..20 {
             let (done, ended) = channel();
             pool.submit(move || done.send(()).unwrap());

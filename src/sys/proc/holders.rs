@@ -1,4 +1,4 @@
-//! Who keeps a mount busy: a search through `/proc`.
+//! The processes and mounts that keep a mount busy, by a search through /proc.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -11,10 +11,11 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::mountinfo::{Device, MountTable};
-use super::shown::Show;
+use super::process::name_of;
+use crate::sys::shown::Show;
 
-/// How long a search through /proc may take.
-const SEARCH: Duration = Duration::from_secs(5);
+/// How long a search may take.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Something that keeps a mount from being unmounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +50,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who holds the mount of a device at a mount point, as far as this user may know: of other
-/// users' processes only root learns.
+/// The holders of the mount of a device at a mount point. Processes of other users are seen by root alone.
 pub fn holders(mountpoint: &Path, device: Device) -> Vec<Holder> {
     let mut holders = Vec::new();
     if let Ok(table) = MountTable::read() {
@@ -58,27 +58,27 @@ pub fn holders(mountpoint: &Path, device: Device) -> Vec<Holder> {
     }
     for (pid, process) in processes() {
         if holds(&process, device) {
-            holders.push(Holder::Process { pid, command: command(&process) });
+            holders.push(Holder::Process { pid, command: name_of(pid).unwrap_or_default() });
         }
     }
     holders
 }
 
-/// Looks for holders, for a while: a process that is stuck keeps waiting who reads of it in /proc,
-/// and is not to keep a mount from going.
-pub fn look_for_holders(search: impl FnOnce() -> Vec<Holder> + Send + 'static) -> Vec<Holder> {
+/// Runs a search for holders with a timeout: a read in /proc of a process that is stuck may block, and an
+/// unmount must not wait for it.
+pub fn search_holders(search: impl FnOnce() -> Vec<Holder> + Send + 'static) -> Vec<Holder> {
     let (found, finds) = mpsc::channel();
-    // A search that comes too late tells nobody.
+    // After the timeout the receiver is gone.
     let search = move || drop(found.send(search()));
     match thread::Builder::new().name("holders".to_owned()).spawn(search) {
-        Ok(_) => finds.recv_timeout(SEARCH).unwrap_or_default(),
+        Ok(_) => finds.recv_timeout(SEARCH_TIMEOUT).unwrap_or_default(),
         Err(_) => Vec::new(),
     }
 }
 
-/// Holders as they are told to a person.
-pub fn list_holders(holders: &[Holder]) -> String {
-    /// More than a sentence bears.
+/// Holders as text for a person.
+pub fn describe_holders(holders: &[Holder]) -> String {
+    /// More are only counted.
     const SHOWN: usize = 8;
     if holders.is_empty() {
         return "somebody whom only root can see".to_owned();
@@ -90,9 +90,9 @@ pub fn list_holders(holders: &[Holder]) -> String {
     shown.join(", ")
 }
 
-/// Who has a vault's mount in another mount namespace, one process for each: there it stays when it
-/// is unmounted here, and its daemon goes on. Of other users' processes only root learns, and of a
-/// namespace without processes nobody. (mount_namespaces(7))
+/// One process of each other mount namespace that has a vault's mount: there it stays when it is unmounted
+/// here, and its daemon goes on. Processes of other users are seen by root alone, and a namespace without
+/// processes is not seen at all. (mount_namespaces(7))
 pub fn holders_elsewhere(vault: &Path, device: Device) -> Vec<Holder> {
     let namespace = |process: &Path| fs::read_link(process.join("ns/mnt")).ok();
     let mut seen: HashSet<PathBuf> = namespace(Path::new("/proc/self")).into_iter().collect();
@@ -101,7 +101,7 @@ pub fn holders_elsewhere(vault: &Path, device: Device) -> Vec<Holder> {
         let is_new = namespace(&process).is_some_and(|namespace| seen.insert(namespace));
         let table = || fs::read(process.join("mountinfo")).map(|bytes| MountTable::parse(&bytes));
         if is_new && table().is_ok_and(|table| table.has_mount_of(vault, device)) {
-            holders.push(Holder::Elsewhere { pid, command: command(&process) });
+            holders.push(Holder::Elsewhere { pid, command: name_of(pid).unwrap_or_default() });
         }
     }
     holders
@@ -112,11 +112,6 @@ fn processes() -> impl Iterator<Item = (u32, PathBuf)> {
     entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
 }
 
-fn command(process: &Path) -> String {
-    let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-    name.trim_end().to_owned()
-}
-
 fn holds(process: &Path, device: Device) -> bool {
     let descriptors = || fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
     ["cwd", "root", "exe"].iter().any(|link| is_on(&process.join(link), device))
@@ -124,8 +119,8 @@ fn holds(process: &Path, device: Device) -> bool {
         || maps(process, device)
 }
 
-/// Whether the file behind a link of `/proc` lies on the device. The mount's daemon isn't asked:
-/// it may be gone, or the one that waits for this very answer.
+/// Whether the file behind a link of /proc lies on the device. The call sends no request to the mount's
+/// daemon (AT_STATX_DONT_SYNC), which may be gone, or wait for this very search.
 fn is_on(link: &Path, device: Device) -> bool {
     let Ok(stat) = statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()) else {
         return false;
@@ -162,9 +157,9 @@ mod tests {
     #[test]
     fn a_crowd_is_cut_short() {
         let holder = |pid| Holder::Process { pid, command: "sh".to_owned() };
-        assert_eq!(list_holders(&[holder(1), holder(2)]), "sh (process 1), sh (process 2)");
+        assert_eq!(describe_holders(&[holder(1), holder(2)]), "sh (process 1), sh (process 2)");
         let crowd: Vec<_> = (0..10).map(holder).collect();
-        assert!(list_holders(&crowd).ends_with("sh (process 7), 2 more"));
-        assert!(list_holders(&[]).contains("only root"));
+        assert!(describe_holders(&crowd).ends_with("sh (process 7), 2 more"));
+        assert!(describe_holders(&[]).contains("only root"));
     }
 }

@@ -1,22 +1,25 @@
 //! Mounting and unmounting a FUSE file system.
 //!
-//! The descriptor of the FUSE device goes to the session; who mounted also unmounts, since only
-//! here it is known whether somebody else did so already.
+//! The descriptor of the FUSE device goes to the session. The process that mounted also unmounts: it alone
+//! knows whether another process has done so already.
 
+pub(super) mod command;
+mod fusermount;
+pub(super) mod request;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::process::{getegid, geteuid};
 
-use super::fusermount;
-use super::mount_request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
-use super::path_of::path_of;
+use super::directory::open_directory_at;
+use super::proc::descriptors::{descriptor_path, path_of};
+use request::{DEVICE, Flags, MountError, MountRequest, UnmountError};
 
 /// The type under which vaults stand in the kernel's table of mounts.
 pub const FILE_SYSTEM_TYPE: &str = "fuse.atrest";
@@ -56,17 +59,16 @@ fn mount_directly(request: &MountRequest<'_>) -> Result<OwnedFd, MountError> {
     let data = CString::new(data).map_err(|error| MountError::Refused(error.into()))?;
     let flags = kernel_flags(request.flags);
     let at = open_mount_point(request.mountpoint).map_err(MountError::Refused)?;
-    let at = format!("/proc/self/fd/{}", at.as_raw_fd());
+    let at = descriptor_path(&at);
     rustix::mount::mount(request.vault, &at, FILE_SYSTEM_TYPE, flags, &*data)
         .map_err(|errno| MountError::Refused(errno.into()))?;
     Ok(device.into())
 }
 
-/// The directory that `path`, which was resolved, still names: who may write to a directory above
-/// can put a link to another one in its place.
+/// Opens the directory `path`, which was resolved. Fails when it was replaced meanwhile: users who may write
+/// to a directory above can put a symbolic link in its place.
 fn open_mount_point(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let found = rustix::fs::open(path, flags, Mode::empty())?;
+    let found = open_directory_at(CWD, path, OFlags::PATH)?;
     if path_of(&found).as_deref() != Some(path) {
         return Err(io::Error::other("the mount point was replaced meanwhile"));
     }
@@ -98,32 +100,42 @@ fn kernel_flags(flags: Flags) -> MountFlags {
     .collect()
 }
 
-/// Gives a mount other flags.
+/// Changes the flags of a mount.
 ///
 /// # Errors
-/// What mount(2) says.
+/// Those of mount(2).
 pub fn remount(mountpoint: &Path, flags: Flags) -> io::Result<()> {
     Ok(rustix::mount::mount_remount(mountpoint, kernel_flags(flags), c"")?)
 }
 
-/// Unmounts. `lazily` takes the mount point out of the tree at once and lets those who are
-/// inside finish.
+/// Unmounts.
 ///
 /// # Errors
 /// [`UnmountError`]; the mount is then as it was.
-pub fn unmount(mountpoint: &Path, lazily: bool) -> Result<(), UnmountError> {
-    let flags = if lazily { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+pub fn unmount(mountpoint: &Path) -> Result<(), UnmountError> {
+    unmount_with(mountpoint, UnmountFlags::empty())
+}
+
+/// Takes a mount out of the tree at once. Processes that use it can finish (umount2(2), MNT_DETACH).
+///
+/// # Errors
+/// [`UnmountError`]; the mount is then as it was.
+pub fn detach(mountpoint: &Path) -> Result<(), UnmountError> {
+    unmount_with(mountpoint, UnmountFlags::DETACH)
+}
+
+fn unmount_with(mountpoint: &Path, flags: UnmountFlags) -> Result<(), UnmountError> {
     match rustix::mount::unmount(mountpoint, flags | UnmountFlags::NOFOLLOW) {
         Ok(()) => Ok(()),
-        Err(Errno::PERM) => fusermount::unmount(mountpoint, lazily),
+        Err(Errno::PERM) => fusermount::unmount(mountpoint, flags),
         Err(Errno::BUSY) => Err(UnmountError::Busy),
         Err(Errno::INVAL | Errno::NOENT) => Err(UnmountError::NotMounted),
         Err(errno) => Err(UnmountError::Refused(errno.into())),
     }
 }
 
-/// Whether a mount's daemon is gone. It asks statfs(2), which the kernel never answers from its
-/// caches as it does stat(2).
+/// Whether a mount's daemon is gone: by statfs(2), which the kernel never answers from its caches as it does
+/// stat(2).
 pub fn is_stale(mountpoint: &Path) -> bool {
     matches!(rustix::fs::statfs(mountpoint), Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
@@ -164,7 +176,7 @@ mod tests {
     fn a_plain_directory_is_neither_stale_nor_mounted() {
         let directory = tempfile::tempdir().unwrap();
         assert!(!is_stale(directory.path()));
-        let error = unmount(directory.path(), false).unwrap_err();
+        let error = unmount(directory.path()).unwrap_err();
         assert!(matches!(error, UnmountError::NotMounted | UnmountError::Helper(_)), "{error}");
     }
 }

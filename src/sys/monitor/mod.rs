@@ -1,6 +1,9 @@
-//! The monitor: a process beside the daemon that does the few things for which the daemon would have to
-//! keep rights that it is better without. It runs this program anew, so that it has nothing of the
-//! daemon's memory, and none of its descriptors but two sockets.
+//! The monitor: a process beside the daemon for the few operations that take rights which the daemon gives
+//! up. It executes this program again, so that it has none of the daemon's memory, and two sockets as its
+//! only descriptors.
+
+pub(super) mod channel;
+pub(super) mod queries;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,17 +15,17 @@ use rustix::thread::CapabilitySet;
 
 use super::callers;
 use super::capability::keep_only;
-use super::channel::{self, Channel};
+use super::proc::own::PROGRAM;
 use super::signals::ignore;
+use channel::Channel;
+use queries::{answer_queries, query_channel};
 
-/// This program, whatever lies at its path by now.
-const PROGRAM: &str = "/proc/self/exe";
-/// What it is called in a list of processes.
+/// Its name in a list of processes.
 const NAME: &str = "atrest-monitor";
 /// The only argument with which it is started.
 pub const ARGUMENT: &str = "--monitor-of-a-daemon";
 
-/// What it may: unmount and reach the mount point, and look at the processes that ask.
+/// The capabilities that it keeps: to unmount, to reach the mount point, and to examine the callers' processes.
 const KEPT: CapabilitySet =
     CapabilitySet::SYS_ADMIN.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
 
@@ -34,12 +37,12 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts it. What /proc tells of those who ask comes from it from now on.
+    /// Starts it. From now on [`callers`](super::callers) asks it instead of reading /proc.
     ///
     /// # Errors
     /// Those of socketpair(2), fork(2) and execve(2).
     pub fn start() -> io::Result<Self> {
-        let (looks, looks_end) = callers::channel()?;
+        let (looks, looks_end) = query_channel()?;
         // An unmount takes as long as the write-back of what was written.
         let (channel, end) = Channel::new(None)?;
         let process = Command::new(PROGRAM)
@@ -54,7 +57,7 @@ impl Monitor {
         Ok(Self { channel, process })
     }
 
-    /// Asks it for something.
+    /// Asks it a question, and waits for the answer.
     ///
     /// # Errors
     /// When it has ended.
@@ -68,14 +71,13 @@ impl Monitor {
     }
 }
 
-/// The other side, in a process that was started by [`Monitor::start`]: answers what is asked about
-/// those who ask the daemon, in a thread of its own, and by `answer` what else is asked, until the
-/// daemon has ended.
+/// The monitor's side, in a process that was started by [`Monitor::start`]. Until the daemon has ended, it
+/// answers queries about callers in threads of their own, and other questions by `answer`.
 ///
 /// # Errors
-/// What keeps it from beginning.
+/// Those of capset(2), of starting a thread, and of the sockets.
 pub fn serve_daemon(answer: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
-    // It ends when the daemon does: not by a signal to the daemon's group, its terminal or its service.
+    // It ends with the daemon, and not by a signal to the daemon's group, terminal or service.
     [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].into_iter().for_each(ignore);
     let _ = setsid();
     // SAFETY: nothing in this process owns a descriptor yet.
@@ -85,9 +87,9 @@ pub fn serve_daemon(answer: impl FnMut(&[u8]) -> Vec<u8>) -> io::Result<()> {
     channel::answer_all(io::stdout().as_fd(), answer)
 }
 
-/// While the daemon's end may be busy elsewhere: an umount2(2) waits until what the kernel has of
-/// the mount is written, by a daemon that asks here who wrote it.
+/// Answers queries while the other thread may wait in umount2(2), which returns when the daemon has written
+/// the kernel's dirty pages, for which the daemon sends queries.
 fn serve_callers() {
-    // Nobody is left to be answered, whatever the other threads are at.
-    callers::answer_daemon(io::stdin(), || std::process::exit(0));
+    // The daemon is gone, whatever the other threads wait for.
+    answer_queries(io::stdin(), || std::process::exit(0));
 }
