@@ -1,7 +1,6 @@
 //! What a fuzzer does with bytes of this layer.
 
-use super::body::{ring_from_json, ring_to_json};
-use super::envelope::Envelope;
+use super::key_file::{Envelope, ring_from_json, ring_to_json};
 use super::policy::{Action, ActionSet, Effect, Grant, Policy, Principal};
 use super::recovery::check;
 use super::{KeyRing, Timestamp};

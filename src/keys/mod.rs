@@ -1,50 +1,37 @@
 //! Master keys: their versions and states, and the key file that keeps them.
 //!
-//! A [`KeyRing`] is every master key of one vault in memory: it wraps and unwraps data keys and
-//! knows which version does. A [`KeyFile`] is the ring on disk, sealed as a whole under a key
-//! that its protectors give, replaced atomically and locked while it changes.
+//! | module | holds |
+//! |---|---|
+//! | [`policy`] | grants, and the decision that they come to |
+//! | `ring` | [`KeyRing`]: every master key of one vault in memory; wraps and unwraps data keys |
+//! | `protectors` | the passphrases that open a key file |
+//! | `key_file` | [`KeyFile`]: the ring on disk, sealed as a whole, replaced atomically, locked while it changes |
+//! | `recovery` | the ring as text, words or bytes to be printed |
 //!
-//! This layer reads no terminal, a passphrase comes in through [`Unlock`], and logs nothing: what
-//! went wrong leaves as a [`KeyError`].
+//! This layer neither reads a terminal (a passphrase comes in through [`Unlock`]) nor logs: every
+//! failure is returned as a [`KeyError`].
 
-mod armor;
-mod body;
-mod describe;
-mod envelope;
 mod error;
-mod file;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod lifecycle;
-mod locate;
-mod mark;
-mod passphrase;
+mod key_file;
 pub mod policy;
-mod protector;
 mod protectors;
-mod read;
-mod recipient;
 mod recovery;
-mod replace;
 mod ring;
-mod slot;
-mod state;
 mod text;
-mod unlock;
-mod words;
 
-pub use describe::{KeyDescription, VersionDescription};
 pub use error::KeyError;
-pub use file::{KeyFile, OpenKeyFile};
-pub use mark::KeyFileMark;
-pub use passphrase::{CostLimit, Passphrase, PassphraseCost};
-pub use protector::{NewProtector, ProtectorDescription};
-pub use protectors::Protectors;
-pub use ring::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyRing, MasterKey};
-pub use state::{KeyState, VersionState};
-
 pub use jiff::Timestamp;
-pub use unlock::{Held, NoPassphrase, Unlock};
+pub use key_file::{KeyFile, KeyFileMark, OpenKeyFile};
+pub use protectors::{
+    CostLimit, Held, NewProtector, NoPassphrase, Passphrase, PassphraseCost, ProtectorDescription,
+    Protectors, Unlock,
+};
+pub use ring::{
+    DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyDescription, KeyRing, KeyState, MasterKey,
+    VersionDescription, VersionState,
+};
 
 #[cfg(test)]
 mod tests;

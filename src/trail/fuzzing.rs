@@ -1,8 +1,8 @@
 //! What a fuzzer does with bytes of a trail.
 
 use super::chain::{Chain, Head, split};
-use super::check::numbered;
-use super::lookup::{number_of, parsed};
+use super::query::{number_of, parsed};
+use super::verifier::numbered;
 use super::{Filter, Seal};
 use crate::crypto::{Secret, TrailKeys};
 

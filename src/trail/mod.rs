@@ -9,34 +9,34 @@
 //! [`Trail`] takes events and writes them by a thread of its own; [`verify`] and [`query`] read.
 
 mod chain;
-mod check;
 mod directory;
-mod end;
 mod error;
 mod event;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod line;
-mod lookup;
 mod mounts;
 mod queue;
 mod report;
-mod seal;
 mod verify;
 mod writer;
 
 pub use chain::Head;
+pub use checkpoint::{Seal, SealKeeper, Settings};
 pub use directory::default_directory;
 pub use error::TrailError;
 pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey};
 pub use line::Line;
-pub use lookup::{Filter, Reader, number, query, who_read};
 pub use mounts::Mounts;
+pub use query::{Filter, Reader, number, query, who_read};
 pub use queue::{Condition, Sink, Trail};
 pub use report::{Finding, Report};
-pub use seal::{Seal, SealKeeper, Settings};
 pub use verify::verify;
 pub use writer::Start;
 
+mod checkpoint;
+mod query;
+mod resume;
 #[cfg(test)]
 mod tests;
+mod verifier;

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::chain::Head;
-use super::check::Check;
 use super::directory::Directory;
 use super::report::Report;
+use super::verifier::Check;
 use super::{Mounts, Seal, SealKeeper, TrailError};
 use crate::crypto::TrailKeys;
 

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::chain::{Chain, Head, link_to_text};
+use super::checkpoint::{Gap, Seal, SealKeeper, Settings};
 use super::directory::Directory;
-use super::end::End;
 use super::line::Line;
-use super::seal::{Gap, Seal, SealKeeper, Settings};
+use super::resume::End;
 use super::{Event, EventName, TrailError};
 use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, EpochSet, VolumeId};

@@ -1,54 +1,46 @@
-//! Tests of the layer as a whole, by what they show.
+//! What the tests of this layer share.
 
-mod damage;
-mod interrupted;
-mod key_file;
-mod lifecycle;
-mod protectors;
-mod recovery;
-mod ring;
+pub(super) use std::path::PathBuf;
 
-use std::path::PathBuf;
-
-use super::*;
-use crate::format::VolumeId;
+pub(super) use super::*;
+pub(super) use crate::format::VolumeId;
 
 /// A directory of its own, a ring, and a path for its key file.
-struct Scratch {
-    directory: tempfile::TempDir,
-    ring: KeyRing,
+pub(super) struct Scratch {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) ring: KeyRing,
 }
 
 impl Scratch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let ring = KeyRing::create(VolumeId::random());
         Self { directory: tempfile::tempdir().unwrap(), ring }
     }
 
     /// With a key file under these protectors.
-    fn with(protectors: &[NewProtector]) -> Self {
+    pub(super) fn with(protectors: &[NewProtector]) -> Self {
         let scratch = Self::new();
         KeyFile::create(&scratch.path(), &scratch.ring, protectors).unwrap();
         scratch
     }
 
-    fn vault(&self) -> VolumeId {
+    pub(super) fn vault(&self) -> VolumeId {
         self.ring.volume_id()
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join("keys.json")
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
+    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
         self.directory.path().join(format!("keys.json{suffix}"))
     }
 
-    fn open(&self, unlock: &dyn Unlock) -> Result<OpenKeyFile, KeyError> {
+    pub(super) fn open(&self, unlock: &dyn Unlock) -> Result<OpenKeyFile, KeyError> {
         KeyFile::open(&self.path(), &self.vault(), unlock)
     }
 
-    fn update<T>(
+    pub(super) fn update<T>(
         &self,
         unlock: &dyn Unlock,
         change: impl FnOnce(&mut KeyRing) -> Result<T, KeyError>,
@@ -56,7 +48,7 @@ impl Scratch {
         KeyFile::edit(&self.path(), &self.vault(), unlock, |file| change(&mut file.ring))
     }
 
-    fn edit<T>(
+    pub(super) fn edit<T>(
         &self,
         unlock: &dyn Unlock,
         change: impl FnOnce(&mut OpenKeyFile) -> Result<T, KeyError>,
@@ -65,12 +57,12 @@ impl Scratch {
     }
 }
 
-fn secret_of(text: &str) -> Passphrase {
+pub(super) fn secret_of(text: &str) -> Passphrase {
     Passphrase::new(text.into()).unwrap()
 }
 
 /// A passphrase that costs next to nothing, which is enough for what is tested.
-fn cheap(text: &str) -> NewProtector {
+pub(super) fn cheap(text: &str) -> NewProtector {
     let cost = PassphraseCost { memory_kib: 8, passes: 1, lanes: 1 };
     NewProtector::Passphrase { passphrase: secret_of(text), cost }
 }

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use super::KeyError;
-use super::envelope::MAX_PROTECTORS;
 use super::protector::{NewProtector, ProtectorDescription};
-use super::slot::{FileKey, Holder, Slot};
+use super::slot::{FileKey, Holder, MAX_PROTECTORS, Slot};
 use super::unlock::{Held, Unlock};
 use crate::crypto::Secret;
 use crate::format::VolumeId;
+use crate::keys::KeyError;
 
 /// Who can open a key file. Changes take effect when the file is written.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub struct Protectors {
 
 impl Protectors {
     /// Those of a new file; a raw one when `new` is empty.
-    pub(super) fn create(vault: VolumeId, new: &[NewProtector]) -> Result<Self, KeyError> {
+    pub(in crate::keys) fn create(vault: VolumeId, new: &[NewProtector]) -> Result<Self, KeyError> {
         let key = FileKey { kek: Secret::random(), anchor: Secret::random() };
         let slots = Vec::new();
         let mut protectors = Self { vault, slots, key, holder: None, shut_someone_out: false };
@@ -34,7 +33,7 @@ impl Protectors {
 
     /// Opens the file's key: by itself where a protector is raw, else with what was held, else
     /// with a passphrase.
-    pub(super) fn open(
+    pub(in crate::keys) fn open(
         path: &Path,
         vault: VolumeId,
         slots: Vec<Slot>,
@@ -95,17 +94,17 @@ impl Protectors {
     }
 
     /// What opens the file again.
-    pub(super) fn held(&self) -> Held {
+    pub(in crate::keys) fn held(&self) -> Held {
         Held(self.holder.clone())
     }
 
     /// Whether a protector was removed since the file was opened.
-    pub(super) fn shut_someone_out(&self) -> bool {
+    pub(in crate::keys) fn shut_someone_out(&self) -> bool {
         self.shut_someone_out
     }
 
     /// Makes the key of the next state and hands it to every protector.
-    pub(super) fn rekey(&mut self) -> FileKey {
+    pub(in crate::keys) fn rekey(&mut self) -> FileKey {
         self.key.kek = Secret::random();
         self.slots.iter_mut().for_each(|slot| slot.rekey(&self.vault, &self.key));
         self.key.clone()
@@ -116,7 +115,7 @@ impl Protectors {
         &self.key
     }
 
-    pub(super) fn slots(&self) -> Vec<Slot> {
+    pub(in crate::keys) fn slots(&self) -> Vec<Slot> {
         self.slots.clone()
     }
 

@@ -1,8 +1,8 @@
 //! What opens a key file: a passphrase, nothing, or what an earlier opening left.
 
-use super::KeyError;
 use super::passphrase::{CostLimit, Passphrase};
 use super::slot::Holder;
+use crate::keys::KeyError;
 
 /// Where the passphrase comes from when one is needed. It is asked for only then.
 ///

@@ -15,30 +15,27 @@ use zeroize::Zeroizing;
 
 use super::body::{ring_from_json, ring_to_json};
 use super::mark::KeyFileMark;
-use super::ring::KeyRing;
-use super::slot::{FileKey, Slot};
-use super::text::to_secret_json;
 use crate::crypto;
 use crate::format::{KEY_FILE_VERSION, VolumeId};
-
-/// How many protectors a key file takes.
-pub(super) const MAX_PROTECTORS: usize = 16;
+use crate::keys::protectors::{FileKey, MAX_PROTECTORS, Slot};
+use crate::keys::ring::KeyRing;
+use crate::keys::text::to_secret_json;
 
 /// A key file, parsed but not opened.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Envelope {
+pub(in crate::keys) struct Envelope {
     atrest_key_file: u64,
-    pub(super) vault: VolumeId,
+    pub(in crate::keys) vault: VolumeId,
     pub(super) generation: u64,
-    pub(super) protectors: Vec<Slot>,
+    pub(in crate::keys) protectors: Vec<Slot>,
     #[serde(skip_serializing_if = "String::is_empty")]
     body: String,
 }
 
 /// Why bytes are not a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotAKeyFile {
+pub(in crate::keys) enum NotAKeyFile {
     /// Of a version that this program does not know.
     Version(u64),
     /// Not what this program writes.
@@ -66,7 +63,7 @@ impl Envelope {
     }
 
     /// The ring; `None` when anything in the file is not what was sealed.
-    pub(super) fn open(&mut self, key: &FileKey) -> Option<KeyRing> {
+    pub(in crate::keys) fn open(&mut self, key: &FileKey) -> Option<KeyRing> {
         let body = std::mem::take(&mut self.body);
         let public = to_secret_json(self);
         let sealed = STANDARD.decode(body).ok()?;
@@ -86,7 +83,7 @@ impl Envelope {
     }
 
     /// The file's bytes.
-    pub(super) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+    pub(in crate::keys) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let json = self.to_content();
         let mut bytes = Zeroizing::new(Vec::with_capacity(json.len() + 1));
         bytes.extend_from_slice(&json);
@@ -95,7 +92,7 @@ impl Envelope {
     }
 
     /// Reads what [`Envelope::to_bytes`] wrote, whatever white space has come between.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, NotAKeyFile> {
+    pub(in crate::keys) fn parse(bytes: &[u8]) -> Result<Self, NotAKeyFile> {
         #[derive(Deserialize)]
         struct Probe {
             atrest_key_file: u64,

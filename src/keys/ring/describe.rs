@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::KeyError;
-use super::ring::{KeyRing, MasterKey, Version};
+use super::key_ring::{KeyRing, MasterKey, Version};
 use super::state::{KeyState, VersionState};
 use crate::format::{KeyVersion, MasterKeyId};
+use crate::keys::KeyError;
 
 /// A master key without its material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags};
 
-use super::KeyError;
 use super::envelope::{Envelope, NotAKeyFile};
 use super::mark::KeyFileMark;
-use super::protector::NewProtector;
-use super::protectors::Protectors;
 use super::read::{MAX_LEN, read_key_file};
 use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
-use super::ring::KeyRing;
-use super::unlock::{Held, Unlock};
 use crate::crypto::scrubbed_deep;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::keys::KeyError;
+use crate::keys::protectors::{Held, NewProtector, Protectors, Unlock};
+use crate::keys::ring::{KeyRing, MasterKey};
 use crate::sys::{self, Links};
 
 /// What the lock's name ends with.
@@ -143,7 +141,7 @@ impl OpenKeyFile {
 
     /// What must not be found in an older copy once it is gone from this one.
     fn secrets(&self) -> BTreeSet<(MasterKeyId, KeyVersion)> {
-        let with_material = |key: &super::MasterKey| {
+        let with_material = |key: &MasterKey| {
             let present = key.versions.iter().filter(|version| version.material.is_some());
             present.map(|version| (key.id, version.number)).collect::<Vec<_>>()
         };

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::*;
 use crate::format::KeyVersion;
-use crate::keys::file::edit_on;
-use crate::keys::replace::{Disk, RealDisk};
+use crate::keys::key_file::file::edit_on;
+use crate::keys::key_file::replace::{Disk, RealDisk};
+use crate::keys::tests::*;
 
 /// A disk whose call number `fail_at` fails, half done if it is a write; with `killed` no later
 /// call happens either, as after kill -9.

@@ -4,12 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::lifecycle::{MAX_KEYS, MAX_VERSIONS, is_key_name};
-use super::policy::Policy;
-use super::ring::{KeyRing, MasterKey, Version};
-use super::state::KeyState;
-use super::text::{SecretText, to_secret_json};
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::keys::policy::Policy;
+use crate::keys::ring::{KeyRing, KeyState, MasterKey, Version};
+use crate::keys::text::{SecretText, to_secret_json};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,7 +52,7 @@ struct VersionBody {
 }
 
 /// The ring's JSON.
-pub(super) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
+pub(in crate::keys) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
     let version = |version: &Version| VersionBody {
         version: version.number,
         created: version.created,
@@ -79,7 +77,7 @@ pub(super) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
 }
 
 /// The reverse of [`ring_to_json`]; `None` for what it never writes.
-pub(super) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
+pub(in crate::keys) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
     let body: RingBody = serde_json::from_slice(json).ok()?;
     let version = |version: VersionBody| Version {
         number: version.version,
@@ -102,38 +100,5 @@ pub(super) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
         keys: body.keys.into_iter().map(key).collect(),
         trail: body.trail.map(|text| text.0),
     };
-    is_sound(&ring).then_some(ring)
-}
-
-/// What the ring's code relies on: names and ids are unique, versions ascend to the current one,
-/// and a key that can be used has the material to wrap with.
-pub(super) fn is_sound(ring: &KeyRing) -> bool {
-    let keys = &ring.keys;
-    let unique = || {
-        let differ = |a: &MasterKey, b: &MasterKey| a.id != b.id && a.name != b.name;
-        keys.iter().enumerate().all(|(i, key)| keys[..i].iter().all(|other| differ(other, key)))
-    };
-    // Their number comes first: each is compared with each.
-    keys.len() <= MAX_KEYS
-        && unique()
-        && keys.iter().any(|key| key.id == ring.default)
-        && keys.iter().all(key_is_sound)
-}
-
-fn key_is_sound(key: &MasterKey) -> bool {
-    let ascending = key.versions.windows(2).all(|pair| pair[0].number < pair[1].number);
-    let Some(last) = key.versions.last() else { return false };
-    let destroyed = key.state == KeyState::Destroyed;
-    is_key_name(&key.name)
-        && key.policy.is_sound()
-        && ascending
-        && key.versions.len() <= MAX_VERSIONS
-        && key.current.0 > 0
-        && last.number == key.current
-        && last.material.is_some() != destroyed
-        && key
-            .versions
-            .iter()
-            .all(|version| version.material.is_some() != version.retired.is_some())
-        && (!destroyed || key.versions.iter().all(|version| version.material.is_none()))
+    ring.is_sound().then_some(ring)
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::*;
 use crate::format::KeyVersion;
+use crate::keys::tests::*;
 
 fn kinds(file: &OpenKeyFile) -> Vec<(u32, &'static str)> {
     file.protectors.list().iter().map(|protector| (protector.id, protector.kind)).collect()
@@ -110,7 +110,7 @@ fn a_failed_change_of_protectors_changes_nothing() {
 /// What someone could try who has an old key file, the passphrase of that time and the new file:
 /// every secret that the old file gives, on every protector of the new one.
 fn old_secrets_open(old: &Scratch, old_passphrase: &dyn Unlock, new: &Scratch) -> bool {
-    use crate::keys::envelope::Envelope;
+    use crate::keys::key_file::Envelope;
     let old = old.open(old_passphrase).unwrap();
     let held = new.open(&old.held());
     let bytes = fs::read(new.path()).unwrap();

@@ -1,8 +1,8 @@
 //! The recovery form: from paper back to a ring.
 
-use super::*;
 use crate::crypto::Secret;
 use crate::format::{KeyVersion, MasterKeyId};
+use crate::keys::tests::*;
 
 /// A ring with a key in every state and a version in every state.
 fn eventful() -> KeyRing {

@@ -6,9 +6,9 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::KeyError;
-use super::text::BytesText;
 use crate::crypto::{Secret, random};
+use crate::keys::KeyError;
+use crate::keys::text::BytesText;
 
 /// The longest passphrase, in bytes; a file of a random key is as good as any sentence.
 const MAX_LEN: usize = 64 * 1024;
@@ -108,7 +108,10 @@ impl CostLimit {
     ///
     /// # Errors
     /// [`KeyError::BadCost`]; [`KeyError::TooCostly`] with the limit that would let it.
-    pub(super) fn check(self, costs: impl Iterator<Item = PassphraseCost>) -> Result<(), KeyError> {
+    pub(in crate::keys) fn check(
+        self,
+        costs: impl Iterator<Item = PassphraseCost>,
+    ) -> Result<(), KeyError> {
         let (mut memory, mut work) = (0, 0);
         for cost in costs {
             cost.check()?;

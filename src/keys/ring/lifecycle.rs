@@ -2,16 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::KeyError;
-use super::policy::Policy;
-use super::ring::{KeyRing, MasterKey, after_days};
+use super::key_ring::{KeyRing, MasterKey, after_days};
 use super::state::{KeyState, now, whole_seconds};
+use super::validity::{MAX_KEYS, MAX_VERSIONS, is_key_name};
 use crate::format::{KeyVersion, MasterKeyId};
-
-/// How many master keys a key file takes.
-pub(super) const MAX_KEYS: usize = 1000;
-/// How many versions a master key can have had.
-pub(super) const MAX_VERSIONS: usize = 10_000;
+use crate::keys::KeyError;
+use crate::keys::policy::Policy;
 
 impl KeyRing {
     /// Adds an enabled key called `name`, at version 1.
@@ -194,12 +190,4 @@ impl KeyRing {
         let index = self.position(name)?;
         Ok(&mut self.keys[index])
     }
-}
-
-/// Whether `name` can name a master key, on a command line and in a path as well.
-pub(super) fn is_key_name(name: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    name.len() <= 64
-        && name.bytes().all(inner)
-        && name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{CWD, OFlags};
 use zeroize::Zeroizing;
 
-use super::KeyError;
+use crate::keys::KeyError;
 use crate::sys::{self, Links, NotRegular};
 
 /// The largest key file, in bytes: some 50,000 versions.

@@ -8,9 +8,8 @@ use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::KeyError;
-use super::ring::KeyRing;
-use super::state::now;
+use crate::keys::KeyError;
+use crate::keys::ring::{KeyRing, now};
 
 const BEGIN: &str = "-----BEGIN ATREST RECOVERY-----";
 const END: &str = "-----END ATREST RECOVERY-----";

@@ -21,13 +21,11 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::KeyError;
-use super::body::is_sound;
-use super::policy::Policy;
-use super::ring::{KeyRing, MasterKey, Version};
-use super::state::KeyState;
 use crate::crypto::Secret;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::keys::KeyError;
+use crate::keys::policy::Policy;
+use crate::keys::ring::{KeyRing, KeyState, MasterKey, Version};
 
 const WITHOUT_TRAIL: u8 = 1;
 const WITH_TRAIL: u8 = 2;
@@ -67,12 +65,12 @@ impl KeyRing {
         };
         let mut input = Input(&content[1..]);
         let ring =
-            read_ring(&mut input, has_trail).filter(|ring| input.0.is_empty() && is_sound(ring));
+            read_ring(&mut input, has_trail).filter(|ring| input.0.is_empty() && ring.is_sound());
         ring.ok_or(KeyError::RecoveryDamaged)
     }
 }
 
-pub(super) fn check(content: &[u8]) -> [u8; CHECK_LEN] {
+pub(in crate::keys) fn check(content: &[u8]) -> [u8; CHECK_LEN] {
     let mut check = [0; CHECK_LEN];
     check.copy_from_slice(&Sha256::digest(content)[..CHECK_LEN]);
     check

@@ -4,8 +4,8 @@
 use bip39::Language;
 use zeroize::Zeroizing;
 
-use super::KeyError;
-use super::ring::KeyRing;
+use crate::keys::KeyError;
+use crate::keys::ring::KeyRing;
 
 const BITS: usize = 11;
 

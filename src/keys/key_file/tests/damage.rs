@@ -4,7 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::process::Command;
 
-use super::*;
+use crate::keys::tests::*;
 
 /// Puts `bytes` where the key file is, and opens that.
 fn open_as(scratch: &Scratch, bytes: &[u8]) -> Result<OpenKeyFile, KeyError> {

@@ -10,8 +10,8 @@ use sha2::Sha256;
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::text::BytesText;
 use crate::crypto::{self, Forged, Secret, WrappedKey};
+use crate::keys::text::BytesText;
 
 /// A public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,19 +16,22 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::KeyError;
 use super::passphrase::{Passphrase, PassphraseCost, Salt, derive};
 use super::protector::{NewProtector, ProtectorDescription};
 use super::recipient::{Recipient, SealedTo, derive_secret};
-use super::state::now;
-use super::text::{BytesText, SecretText};
 use crate::crypto::{self, Forged, Secret, WrappedKey};
 use crate::format::VolumeId;
+use crate::keys::KeyError;
+use crate::keys::ring::now;
+use crate::keys::text::{BytesText, SecretText};
+
+/// How many protectors a key file takes.
+pub(in crate::keys) const MAX_PROTECTORS: usize = 16;
 
 /// A protector in the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Slot {
+pub(in crate::keys) enum Slot {
     Raw(RawSlot),
     Passphrase(Box<PassphraseSlot>),
 }
@@ -36,7 +39,7 @@ pub(super) enum Slot {
 /// The file's key in the clear.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawSlot {
+pub(in crate::keys) struct RawSlot {
     id: u32,
     created: Timestamp,
     anchor: SecretText,
@@ -47,7 +50,7 @@ pub(super) struct RawSlot {
 /// passphrase's key, `kek` is sealed to `public`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PassphraseSlot {
+pub(in crate::keys) struct PassphraseSlot {
     id: u32,
     created: Timestamp,
     argon2id: PassphraseCost,
@@ -68,14 +71,14 @@ pub(super) struct Holder {
 
 /// The two secrets that open a body.
 #[derive(Debug, Clone)]
-pub(super) struct FileKey {
+pub(in crate::keys) struct FileKey {
     pub(super) kek: Secret,
-    pub(super) anchor: Secret,
+    pub(in crate::keys) anchor: Secret,
 }
 
 impl FileKey {
     /// The key that seals the body.
-    pub(super) fn body_key(&self) -> Secret {
+    pub(in crate::keys) fn body_key(&self) -> Secret {
         let mut source = Zeroizing::new([0; 64]);
         source[..32].copy_from_slice(self.kek.expose());
         source[32..].copy_from_slice(self.anchor.expose());
@@ -150,7 +153,7 @@ impl Slot {
     }
 
     /// The file's key, where the file itself gives it.
-    pub(super) fn raw_key(&self) -> Option<FileKey> {
+    pub(in crate::keys) fn raw_key(&self) -> Option<FileKey> {
         match self {
             Self::Raw(slot) => {
                 Some(FileKey { kek: slot.kek.0.clone(), anchor: slot.anchor.0.clone() })

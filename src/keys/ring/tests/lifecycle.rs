@@ -1,8 +1,8 @@
 //! What each operation does in each state, and what the key list shows of it.
 
-use super::*;
 use crate::crypto::Secret;
 use crate::format::KeyVersion;
+use crate::keys::tests::*;
 
 const SUBJECT: [u8; 16] = [3; 16];
 const DAY: i64 = 24 * 60 * 60;

@@ -42,7 +42,7 @@ pub enum VersionState {
 }
 
 /// The time, in whole seconds.
-pub(super) fn now() -> Timestamp {
+pub(in crate::keys) fn now() -> Timestamp {
     whole_seconds(Timestamp::now())
 }
 

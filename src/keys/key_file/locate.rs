@@ -4,9 +4,9 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::KeyError;
 use super::file::KeyFile;
 use crate::format::VolumeId;
+use crate::keys::KeyError;
 
 impl KeyFile {
     /// The key file to use: `explicit`, else `$ATREST_KEY_FILE`, else [`KeyFile::default_path`].

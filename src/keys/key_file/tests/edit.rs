@@ -3,8 +3,8 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::*;
 use crate::crypto::Secret;
+use crate::keys::tests::*;
 
 #[test]
 fn a_ring_comes_back_from_its_file() {

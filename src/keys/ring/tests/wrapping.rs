@@ -1,8 +1,8 @@
 //! Wrapping under versions, and what each state allows.
 
-use super::*;
 use crate::crypto::{Secret, WrappedKey};
 use crate::format::{KeyVersion, MasterKeyId};
+use crate::keys::tests::*;
 
 const SUBJECT: [u8; 16] = [7; 16];
 

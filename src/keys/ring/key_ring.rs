@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::KeyError;
-use super::policy::{Policy, Summary};
 use super::state::{KeyState, VersionState, now};
 use crate::crypto::{self, DataKey, Secret, TrailKeys, VersionKey, WrappedKey, fingerprint};
 use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
+use crate::keys::KeyError;
+use crate::keys::policy::{Policy, Summary};
 
 /// The name of the master key that a vault is made with.
 pub const DEFAULT_KEY: &str = "default";
@@ -18,11 +18,11 @@ pub const DEFAULT_ROTATION_DAYS: u32 = 365;
 /// All master keys of one vault.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    pub(super) volume: VolumeId,
-    pub(super) default: MasterKeyId,
-    pub(super) keys: Vec<MasterKey>,
+    pub(in crate::keys) volume: VolumeId,
+    pub(in crate::keys) default: MasterKeyId,
+    pub(in crate::keys) keys: Vec<MasterKey>,
     /// What authenticates the trail; none in key files of before there was one.
-    pub(super) trail: Option<Secret>,
+    pub(in crate::keys) trail: Option<Secret>,
 }
 
 /// Which master keys a ring had, and what their versions were.
@@ -57,23 +57,23 @@ impl Fingerprints {
 /// One master key: a name, a state, and versions of which the current one wraps.
 #[derive(Debug, Clone)]
 pub struct MasterKey {
-    pub(super) id: MasterKeyId,
-    pub(super) name: String,
-    pub(super) state: KeyState,
-    pub(super) current: KeyVersion,
-    pub(super) rotate_every_days: u32,
+    pub(in crate::keys) id: MasterKeyId,
+    pub(in crate::keys) name: String,
+    pub(in crate::keys) state: KeyState,
+    pub(in crate::keys) current: KeyVersion,
+    pub(in crate::keys) rotate_every_days: u32,
     /// In ascending order of their numbers.
-    pub(super) versions: Vec<Version>,
-    pub(super) policy: Policy,
+    pub(in crate::keys) versions: Vec<Version>,
+    pub(in crate::keys) policy: Policy,
 }
 
 /// One version of a master key. `material` is there until it is retired.
 #[derive(Debug, Clone)]
-pub(super) struct Version {
-    pub(super) number: KeyVersion,
-    pub(super) created: Timestamp,
-    pub(super) retired: Option<Timestamp>,
-    pub(super) material: Option<VersionKey>,
+pub(in crate::keys) struct Version {
+    pub(in crate::keys) number: KeyVersion,
+    pub(in crate::keys) created: Timestamp,
+    pub(in crate::keys) retired: Option<Timestamp>,
+    pub(in crate::keys) material: Option<VersionKey>,
 }
 
 impl KeyRing {

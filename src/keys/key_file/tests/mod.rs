@@ -1,0 +1,5 @@
+//! Tests of the key file.
+
+mod damage;
+mod edit;
+mod interrupted;

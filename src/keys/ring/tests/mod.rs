@@ -1,0 +1,4 @@
+//! Tests of the ring.
+
+mod lifecycle;
+mod wrapping;
