@@ -24,7 +24,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("root-attrs", store::fuzzing::root_attrs),
     ("state", store::fuzzing::state),
     ("trail-line", trail::fuzzing::line),
-    ("trail-seal", trail::fuzzing::seal),
+    ("trail-seal", trail::fuzzing::checkpoint),
 ];
 
 /// The target of this name.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::{print, print_json};
 use crate::cli::target::Target;
 use crate::control::Client;
-use crate::keys::{KeyError, KeyFile, NoPassphrase};
+use crate::keys::{KeyError, KeyFile, NoPassphrase, ProtectorError};
 use crate::service::failure::{Exit, Failure};
 use crate::service::mount_lock;
 use crate::service::request::Request;
@@ -66,7 +66,7 @@ fn status_of(target: &Target, key_file: Option<&Path>) -> Result<Status, Failure
             let path = std::path::absolute(&path).unwrap_or(path);
             status = status.with_keys(&path, &file.ring);
         }
-        Err(KeyError::PassphraseNeeded) => {
+        Err(KeyError::Protector(ProtectorError::PassphraseNeeded)) => {
             let problem = "the key file takes a passphrase, which status does not ask for";
             status.key_problem = Some(problem.to_owned());
         }

@@ -88,7 +88,7 @@ impl DaemonService {
             bytes_sealed: context.bytes_sealed(),
             spin_us: self.connection.busy_poll().as_micros() as u64,
             confinement: Some(sys::confinement()),
-            trail: self.fs.trail().map(|trail| trail.condition()),
+            trail: self.fs.trail().map(|trail| trail.status()),
             no_trail: self.fs.trail().is_none().then(|| self.no_trail.to_owned()),
             operations: self.connection.counters().snapshot(),
             ..Status::at_rest(&self.vault(), &description).with_keys(&self.keys.path, &ring)
@@ -252,7 +252,7 @@ impl RequestHandler for DaemonService {
         let goes_on = self.trail_readers.goes_on(&peer.subject, &request);
         let done = self.admit(peer, &request).and_then(|()| {
             if leaves_trail(&request) && !goes_on {
-                kept.admit()?;
+                kept.check_writable()?;
             }
             self.perform(request.clone(), peer, progress)
         });

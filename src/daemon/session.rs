@@ -207,7 +207,7 @@ fn begin_service(fs: &Fs, plan: &Plan) -> Result<(), Failure> {
     }
     // Where no key may be used without a line, there is no mount without its own.
     if let Some(kept) = fs.trail().filter(|_| plan.options.trail.fails_closed()) {
-        kept.admit()?;
+        kept.check_writable()?;
     }
     let noted = fs.vault().note_served(!plan.options.trail.off);
     noted.map_err(|error| vault_failure(&plan.vault, error))?;

@@ -58,7 +58,7 @@ fn send(logger: &mut Logger<LoggerBackend, Formatter5424>, event: &Event, line: 
 }
 
 impl Sink for Syslog {
-    fn tell(&mut self, event: &Event, line: &str) {
+    fn write_line(&mut self, event: &Event, line: &str) {
         let sent = self.logger.as_mut().is_some_and(|logger| send(logger, event, line));
         if !sent {
             // It may have begun anew.
@@ -89,7 +89,7 @@ impl Journal {
 }
 
 impl Sink for Journal {
-    fn tell(&mut self, event: &Event, line: &str) {
+    fn write_line(&mut self, event: &Event, line: &str) {
         let priority = if event.failed.is_some() { Priority::Warning } else { Priority::Notice };
         let uid = event.subject.uid.to_string();
         let outcome = event.failed.as_ref().map_or("allowed", |failed| failed.code);

@@ -12,9 +12,9 @@ use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::trail_keeping::{TrailPlan, place_of};
 use crate::service::vault;
-use crate::store::{Access, Freshness, TrailSeal};
+use crate::store::{Access, CheckpointFile, Freshness};
 use crate::sys::Show;
-use crate::trail::{Mounts, Seal, SealKeeper, Trail, TrailError};
+use crate::trail::{Checkpoint, CheckpointStore, Durability, Mounts, Trail, TrailError};
 
 /// The trail of a mount; `None` where it keeps none, which was said.
 ///
@@ -26,7 +26,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     let (volume, epochs) = (context.volume(), context.epochs());
     let mounts =
         Mounts { newest: epochs.current, ended: false, without_line: epochs.without_line() };
-    let keeper = fs.vault().trail_seal()?;
+    let keeper = fs.vault().checkpoint_file()?;
     if options.off {
         if fs.vault().access() == Access::ReadWrite {
             pass_over(&keeper, &context.ring(), &mounts);
@@ -76,24 +76,24 @@ pub fn place(plan: &Plan, keys: &Keys, foreign: Option<&str>) -> Option<PathBuf>
     if options.off {
         return None;
     }
-    let keeper = TrailSeal::of(&plan.vault, Access::ReadOnly).ok()?;
+    let keeper = CheckpointFile::of(&plan.vault, Access::ReadOnly).ok()?;
     let ring = keys.read().ok()?.ring;
-    let seal = ring.trail_keys().and_then(|keys| Seal::read(&keeper, &keys).ok().flatten());
+    let seal = ring.trail_keys().and_then(|keys| Checkpoint::read(&keeper, &keys).ok().flatten());
     place_of(options.directory.as_deref(), seal.as_ref(), &ring.volume_id(), foreign).ok()
 }
 
 /// A mount that keeps no trail on purpose leaves a note of that where one was kept before.
-fn pass_over(keeper: &dyn SealKeeper, ring: &KeyRing, mounts: &Mounts) {
+fn pass_over(keeper: &dyn CheckpointStore, ring: &KeyRing, mounts: &Mounts) {
     let Some(keys) = ring.trail_keys() else { return };
-    let Ok(Some(mut seal)) = Seal::read(keeper, &keys) else { return };
+    let Ok(Some(mut seal)) = Checkpoint::read(keeper, &keys) else { return };
     // Where there is a mount that it should know of, the next verify is to see that.
     let before = Epoch(mounts.newest.0.saturating_sub(1));
-    if seal.epoch > before || seal.set_back(before, &mounts.without_line).is_some() {
+    if seal.epoch > before || seal.rollback_message(before, &mounts.without_line).is_some() {
         return;
     }
     seal.epoch = mounts.newest;
-    seal.passed_over += 1;
-    if let Err(error) = seal.write(keeper, &keys, true) {
+    seal.without_trail += 1;
+    if let Err(error) = seal.write(keeper, &keys, Durability::Durable) {
         log::warn!("the vault's record of its trail can't be written: {error}");
     }
 }

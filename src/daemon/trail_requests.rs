@@ -32,7 +32,7 @@ pub fn answer_about_trail(
     let directory = match fs.trail() {
         Some(kept) => {
             kept.flush();
-            PathBuf::from(kept.condition().directory)
+            PathBuf::from(kept.status().directory)
         }
         None => directory(vault, None, || trail_keys(&fs.vault().context().ring()))?,
     };

@@ -1,4 +1,4 @@
-//! What a fuzzer does with bytes of this layer.
+//! Fuzz targets of this layer.
 
 use super::key_file::{Envelope, ring_from_json, ring_to_json};
 use super::policy::{Action, ActionSet, Effect, Grant, Policy, Principal};

@@ -21,12 +21,12 @@ mod recovery;
 mod ring;
 mod text;
 
-pub use error::KeyError;
+pub use error::{KeyError, KeyFileError, PolicyError, ProtectorError, RecoveryError, RingError};
 pub use jiff::Timestamp;
 pub use key_file::{KeyFile, KeyFileMark, OpenKeyFile};
 pub use protectors::{
-    CostLimit, Held, NewProtector, NoPassphrase, Passphrase, PassphraseCost, ProtectorDescription,
-    Protectors, Unlock,
+    CostLimit, HeldProtector, NewProtector, NoPassphrase, Passphrase, PassphraseCost,
+    ProtectorDescription, Protectors, RawProtectors, Unlock,
 };
 pub use ring::{
     DEFAULT_KEY, DEFAULT_ROTATION_DAYS, Fingerprints, KeyDescription, KeyRing, KeyState, MasterKey,

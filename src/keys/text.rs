@@ -1,4 +1,4 @@
-//! Bytes in JSON: base64 (RFC 4648), which for secrets leaves no copy behind.
+//! Bytes in JSON as base64 (RFC 4648). Secrets leave no copy in memory.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::Secret;
 
-/// A [`Secret`] that reads and writes itself as base64.
+/// A [`Secret`] that is base64 in JSON.
 #[derive(Debug, Clone)]
 pub(super) struct SecretText(pub(super) Secret);
 
@@ -37,7 +37,7 @@ impl<'de> Deserialize<'de> for SecretText {
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<SecretText, E> {
                 let bad = || E::custom("not 32 bytes in base64");
-                // The decoder asks for room for 33 bytes before it knows of the padding.
+                // The decoder needs 33 bytes, since it sees the padding last.
                 let mut room = Zeroizing::new([0; 33]);
                 let length = STANDARD.decode_slice(text, &mut room[..]).map_err(|_| bad())?;
                 let mut bytes: [u8; 32] = room[..length].try_into().map_err(|_| bad())?;
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for SecretText {
     }
 }
 
-/// Public bytes of one length that read and write themselves as base64.
+/// Public bytes of a fixed length that are base64 in JSON.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct BytesText<const N: usize>(pub(super) [u8; N]);
 
@@ -75,7 +75,7 @@ impl<'de, const N: usize> Deserialize<'de> for BytesText<N> {
     }
 }
 
-/// `value` as JSON in one allocation of the right size, so that growing leaves nothing behind.
+/// `value` as JSON in one allocation of the right size, so that no reallocation leaves a copy.
 pub(super) fn to_secret_json(value: &impl Serialize) -> Zeroizing<Vec<u8>> {
     struct Count(usize);
     impl std::io::Write for Count {

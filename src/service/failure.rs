@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::keys::KeyError;
+use crate::keys::{KeyError, KeyFileError, PolicyError};
 use crate::store::VaultError;
 use crate::sys::{self, Show};
 use crate::trail::TrailError;
@@ -181,8 +181,8 @@ impl From<KeyError> for Failure {
 
 fn exit_of(error: &KeyError) -> Exit {
     match error {
-        KeyError::LocksOut { .. } => return Exit::Policy,
-        KeyError::Replaced(_) => return Exit::Rollback,
+        KeyError::Policy(PolicyError::LocksOut { .. }) => return Exit::Policy,
+        KeyError::KeyFile(KeyFileError::Replaced(_)) => return Exit::Rollback,
         _ => {}
     }
     if error.is_refusal() { Exit::Key } else { Exit::KeyFile }

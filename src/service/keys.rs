@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use parking_lot::Mutex;
 
 use crate::format::VolumeId;
-use crate::keys::{Fingerprints, Held, KeyError, KeyFile, KeyFileMark, OpenKeyFile, Unlock};
+use crate::keys::{
+    Fingerprints, HeldProtector, KeyError, KeyFile, KeyFileError, KeyFileMark, OpenKeyFile, Unlock,
+};
 use crate::service::failure::{Exit, Failure};
 
 /// A key file that opened once, and opens again without asking, as long as it is the same or a later
@@ -15,7 +17,7 @@ pub struct Keys {
     /// Where it lies.
     pub path: PathBuf,
     vault: VolumeId,
-    held: Held,
+    held: HeldProtector,
     /// Which state of the file it was, and which keys it had.
     seen: Mutex<(KeyFileMark, Fingerprints)>,
 }
@@ -57,8 +59,8 @@ impl Keys {
             return Ok(());
         }
         let prints = file.ring.fingerprints();
-        if seen.0.contradicts(file.mark()).is_some() || !seen.1.lead_to(&prints) {
-            return Err(KeyError::Replaced(self.path.clone()));
+        if seen.0.contradicts(file.mark()).is_some() || !seen.1.may_precede(&prints) {
+            return Err(KeyFileError::Replaced(self.path.clone()).into());
         }
         *seen = (file.mark().clone(), prints);
         Ok(())
@@ -77,7 +79,7 @@ impl Keys {
         }
         match *mark == self.seen.lock().0 {
             true => Ok(()),
-            false => Err(KeyError::Replaced(self.path.clone()).into()),
+            false => Err(KeyError::from(KeyFileError::Replaced(self.path.clone())).into()),
         }
     }
 

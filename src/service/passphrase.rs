@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 
 use zeroize::Zeroizing;
 
-use crate::keys::{CostLimit, KeyError, NewProtector, Passphrase, PassphraseCost, Unlock};
+use crate::keys::{
+    CostLimit, KeyError, KeyFileError, NewProtector, Passphrase, PassphraseCost, ProtectorError,
+    Unlock,
+};
 use crate::sys;
 
 /// More than any passphrase has, in bytes.
@@ -39,12 +42,12 @@ impl Unlock for UnlockArgs {
             (Some(path), _) => from_file(path),
             (None, Some(command)) => from_command(command),
             (None, None) => {
-                from_terminal("Passphrase of the key file: ", KeyError::PassphraseNeeded)
+                from_terminal("Passphrase of the key file: ", ProtectorError::PassphraseNeeded)
             }
         }
     }
 
-    fn most_cost(&self) -> CostLimit {
+    fn cost_limit(&self) -> CostLimit {
         self.max_argon2_memory
             .map_or_else(CostLimit::default, |memory_mib| CostLimit { memory_mib })
     }
@@ -76,16 +79,16 @@ impl NewPassphraseArgs {
     /// The protector to be made; asks on the terminal where nothing else is said.
     ///
     /// # Errors
-    /// What kept the passphrase from being read; [`KeyError::PassphrasesDiffer`].
+    /// What kept the passphrase from being read; [`ProtectorError::PassphrasesDiffer`].
     pub fn protector(&self) -> Result<NewProtector, KeyError> {
         let passphrase = match (&self.new_passphrase_file, &self.new_passphrase_command) {
             (Some(path), _) => from_file(path)?,
             (None, Some(command)) => from_command(command)?,
             (None, None) => {
-                let first = from_terminal("New passphrase: ", KeyError::NewPassphraseNeeded)?;
-                let again = from_terminal("The same again: ", KeyError::NewPassphraseNeeded)?;
+                let first = from_terminal("New passphrase: ", ProtectorError::NewPassphraseNeeded)?;
+                let again = from_terminal("The same again: ", ProtectorError::NewPassphraseNeeded)?;
                 if again != first {
-                    return Err(KeyError::PassphrasesDiffer);
+                    return Err(ProtectorError::PassphrasesDiffer.into());
                 }
                 first
             }
@@ -101,19 +104,20 @@ impl NewPassphraseArgs {
 }
 
 fn from_file(path: &Path) -> Result<Passphrase, KeyError> {
-    let failed = |error| KeyError::io("read passphrase from", path, error);
+    let failed = |error| KeyFileError::io("read passphrase from", path, error);
     let file = sys::open_input(path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?;
     let mode = found.mode() & 0o7777;
     // Nobody else finds a file that has no name: a here-document of the shell.
     if found.is_file() && found.nlink() > 0 && mode & 0o077 != 0 {
-        return Err(KeyError::PassphraseExposed { path: path.to_owned(), mode });
+        return Err(ProtectorError::PassphraseExposed { path: path.to_owned(), mode }.into());
     }
     Passphrase::from_line(read_all(file).map_err(failed)?)
 }
 
 fn from_command(command: &str) -> Result<Passphrase, KeyError> {
-    let failed = |source| KeyError::io("read passphrase from command", Path::new(command), source);
+    let failed =
+        |source| KeyFileError::io("read passphrase from command", Path::new(command), source);
     let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .stdout(Stdio::piped())
@@ -122,13 +126,13 @@ fn from_command(command: &str) -> Result<Passphrase, KeyError> {
     let printed = child.stdout.take().map_or_else(|| Ok(Vec::new()), read_all);
     let status = child.wait().map_err(failed)?;
     if !status.success() {
-        return Err(failed(io::Error::other(format!("it ended with {status}"))));
+        return Err(failed(io::Error::other(format!("it ended with {status}"))).into());
     }
     Passphrase::from_line(printed.map_err(failed)?)
 }
 
 /// Asks for it, or fails for want of a terminal.
-fn from_terminal(prompt: &str, needed: KeyError) -> Result<Passphrase, KeyError> {
+fn from_terminal(prompt: &str, needed: ProtectorError) -> Result<Passphrase, KeyError> {
     let line = rpassword::prompt_password(prompt).map_err(|_| needed)?;
     Passphrase::new(line.into_bytes())
 }

@@ -1,7 +1,7 @@
 //! What a change of a policy does to the keys, and the policies there are.
 
 use crate::keys::policy::{Action, Effect};
-use crate::keys::{KeyError, KeyRing, MasterKey, Timestamp};
+use crate::keys::{KeyError, KeyRing, MasterKey, PolicyError, Timestamp};
 use crate::service::request::PolicyChange;
 use crate::service::response::{KeyPolicy, Policies, PolicyChanged};
 use crate::service::text::grant_words;
@@ -10,7 +10,7 @@ impl PolicyChange {
     /// Does it to a ring, of a vault whose directory is of the user `owner`.
     ///
     /// # Errors
-    /// [`KeyError`] where the key or the grant does not allow it; [`KeyError::LocksOut`] unless
+    /// [`KeyError`] where the key or the grant does not allow it; [`PolicyError::LocksOut`] unless
     /// that is confirmed.
     pub fn apply(&self, ring: &mut KeyRing, owner: u32) -> Result<PolicyChanged, KeyError> {
         let now = Timestamp::now();
@@ -23,11 +23,11 @@ impl PolicyChange {
             policy.grant(self.grant.clone(), now)?;
         }
         let locks_out = [Action::Decrypt, Action::PutPolicy].into_iter().find(|&action| {
-            before.lets_anybody(action, owner, now) && !policy.lets_anybody(action, owner, now)
+            before.allows_anyone(action, owner, now) && !policy.allows_anyone(action, owner, now)
         });
         match locks_out {
             Some(action) if !self.confirmed && !self.dry_run => {
-                Err(KeyError::LocksOut { key, action })
+                Err(PolicyError::LocksOut { key, action }.into())
             }
             _ => Ok(PolicyChanged { key, grants: policy.grants().to_vec(), locks_out }),
         }

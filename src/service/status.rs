@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::keys::{KeyRing, Timestamp};
 use crate::store::{Description, path_of_record};
 use crate::sys::Confinement;
-use crate::trail::Condition;
+use crate::trail::TrailStatus;
 
 /// What `--json` prints. Paths that are not UTF-8 are shown with U+FFFD in place of the rest.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub struct Status {
     /// What the daemon has given up; null where there is none.
     pub confinement: Option<Confinement>,
     /// The trail; null where none is kept.
-    pub trail: Option<Condition>,
+    pub trail: Option<TrailStatus>,
     /// Why the mount keeps none; null where it does, and where there is no mount.
     #[serde(default)]
     pub no_trail: Option<String>,

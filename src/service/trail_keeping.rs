@@ -13,15 +13,15 @@ use crate::service::keys::Keys;
 use crate::service::request::{Note, Request};
 use crate::service::trail_events::{event, keep_events, leaves_trail};
 use crate::service::vault;
-use crate::store::{Access, TrailSeal, Vault, VaultError};
+use crate::store::{Access, CheckpointFile, Vault, VaultError};
 use crate::sys::Show;
-use crate::trail::{Mounts, Seal, Settings, Start, Trail, TrailError, default_directory};
+use crate::trail::{Checkpoint, Mounts, Settings, Start, Trail, TrailError, default_directory};
 
 /// Where a trail lies: where it is to be, or where it was unless that is `foreign`, or in the default
 /// place.
 pub fn place_of(
     named: Option<&Path>,
-    seal: Option<&Seal>,
+    seal: Option<&Checkpoint>,
     volume: &VolumeId,
     foreign: Option<&str>,
 ) -> Result<PathBuf, Failure> {
@@ -34,7 +34,7 @@ pub fn place_of(
 }
 
 /// Whether the trail lies where another machine or user kept it.
-fn is_foreign(seal: &Seal, foreign: Option<&str>) -> bool {
+fn is_foreign(seal: &Checkpoint, foreign: Option<&str>) -> bool {
     foreign.is_some_and(|foreign| seal.directory.to_string_lossy() == foreign)
 }
 
@@ -84,8 +84,8 @@ pub fn note_restore(vault: &Path, keys: &Keys) -> Result<(), Failure> {
 
 /// The trail, unless it can't be kept and may fail open; and the keys, which were read for it.
 fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing), Failure> {
-    let keeper =
-        TrailSeal::of(vault, Access::ReadWrite).map_err(|error| vault_failure(vault, error))?;
+    let keeper = CheckpointFile::of(vault, Access::ReadWrite)
+        .map_err(|error| vault_failure(vault, error))?;
     let ring = keys.read()?.ring;
     let mounts = mounts(vault, &ring).unwrap_or_default();
     let ring = match ring.trail_keys() {
@@ -138,10 +138,10 @@ impl TrailPlan<'_> {
     ///
     /// # Errors
     /// [`Exit::Trail`].
-    pub fn start(self, keeper: TrailSeal, ring: &KeyRing) -> Result<Start, Failure> {
+    pub fn start(self, keeper: CheckpointFile, ring: &KeyRing) -> Result<Start, Failure> {
         let keys = ring.trail_keys().ok_or(TrailError::NoKey)?;
         // The writer that continues the trail reports a damaged one.
-        let seal = Seal::read(&keeper, &keys).ok().flatten();
+        let seal = Checkpoint::read(&keeper, &keys).ok().flatten();
         let foreign = self.foreign.as_deref();
         let directory = place_of(self.directory, seal.as_ref(), &self.volume, foreign)?;
         if let Some(seal) = seal.as_ref().filter(|seal| is_foreign(seal, foreign))
@@ -165,7 +165,7 @@ impl TrailPlan<'_> {
             settings,
             epoch,
             without_line: self.mounts.without_line,
-            keeper: Box::new(keeper),
+            checkpoints: Box::new(keeper),
         })
     }
 }
@@ -186,9 +186,9 @@ pub fn directory(
         return Ok(directory.to_owned());
     }
     let keeper =
-        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
+        CheckpointFile::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
     let default = default_directory(&vault::describe(vault)?.vault);
-    let claimed = match Seal::claimed_directory(&keeper) {
+    let claimed = match Checkpoint::claimed_directory(&keeper) {
         Some(claimed) if default.as_ref().is_ok_and(|default| *default == claimed) => {
             return Ok(claimed);
         }
@@ -203,7 +203,7 @@ pub fn directory(
         );
         Failure::new(Exit::Trail, message)
     })?;
-    match Seal::read(&keeper, &keys)? {
+    match Checkpoint::read(&keeper, &keys)? {
         Some(seal) => Ok(seal.directory),
         None => Ok(default?),
     }
@@ -218,8 +218,8 @@ pub fn claimed_directory(vault: &Path, named: Option<&Path>) -> Result<PathBuf, 
         return Ok(directory.to_owned());
     }
     let keeper =
-        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
-    match Seal::claimed_directory(&keeper) {
+        CheckpointFile::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
+    match Checkpoint::claimed_directory(&keeper) {
         Some(directory) => Ok(directory),
         None => Ok(default_directory(&vault::describe(vault)?.vault)?),
     }

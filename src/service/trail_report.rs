@@ -11,7 +11,7 @@ use crate::keys::policy::Subject;
 use crate::service::failure::{Exit, Failure, vault_failure};
 use crate::service::trail_events::of_key;
 use crate::service::trail_keeping::{directory, mounts};
-use crate::store::{Access, TrailSeal, Vault};
+use crate::store::{Access, CheckpointFile, Vault};
 use crate::sys;
 use crate::trail::{self, EventName, Head, Mounts, Report, Trail, TrailError};
 
@@ -128,7 +128,7 @@ pub fn verified_with(
     head: Option<Head>,
 ) -> Result<Report, Failure> {
     let keeper =
-        TrailSeal::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
+        CheckpointFile::of(vault, Access::ReadOnly).map_err(|error| vault_failure(vault, error))?;
     let Beside { mounts, doubts } = beside;
     Ok(trail::verify(directory, keys, &keeper, head, mounts.as_ref(), &doubts)?)
 }

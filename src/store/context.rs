@@ -11,7 +11,7 @@ use crate::format::{
     BadHeader, FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, StoredLen, VolumeId,
 };
 use crate::keys::policy::{ActionSet, Summary};
-use crate::keys::{KeyError, KeyRing};
+use crate::keys::{KeyError, KeyRing, RingError};
 
 /// The version of a master key that wraps a data key.
 pub type WrappedBy = (MasterKeyId, KeyVersion);
@@ -322,8 +322,8 @@ impl Context {
 /// A key that a header wraps, or what is wrong with the header.
 fn authentic(key: Result<DataKey, KeyError>, header: &Header) -> Result<DataKey, FileError> {
     match key {
-        Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),
-        Err(KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. }) => {
+        Err(KeyError::Ring(RingError::Forged { .. })) => Err(IntegrityError::WrappedKey.into()),
+        Err(KeyError::Ring(RingError::NoSuchKeyId(_) | RingError::NoSuchVersion { .. })) => {
             let (key, version) = (header.master_key, header.version);
             Err(IntegrityError::UnknownKey { key, version }.into())
         }

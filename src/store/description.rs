@@ -11,7 +11,7 @@ use super::VaultError;
 use super::own_files::OwnFiles;
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
 use crate::format::{FORMAT_VERSION, KeyVersion, MasterKeyId, VolumeId};
-use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
+use crate::keys::{DEFAULT_KEY, KeyError, KeyRing, RingError};
 use crate::sys;
 
 const FILE: &str = "vault.json";
@@ -139,9 +139,11 @@ impl Description {
         let wrapped = WrappedKey::from_bytes(&wrapped);
         let unwrapped = ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped);
         let vault_key = unwrapped.map_err(|error| match error {
-            KeyError::NoSuchKeyId(_)
-            | KeyError::NoSuchVersion { .. }
-            | KeyError::VersionRetired { .. } => VaultError::KeysApart(error),
+            KeyError::Ring(
+                RingError::NoSuchKeyId(_)
+                | RingError::NoSuchVersion { .. }
+                | RingError::VersionRetired { .. },
+            ) => VaultError::KeysApart(error),
             error => error.into(),
         })?;
         self.authenticate(mac, &vault_key)?;

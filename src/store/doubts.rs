@@ -13,7 +13,7 @@ use super::marks::{MachineTag, Marks, TrailMark};
 use super::records::{Record, file_of, read};
 use super::vault_age::keys_of;
 use super::watched::trail_mark;
-use super::{Access, EpochRecord, TrailSeal, Vault, VaultError, state};
+use super::{Access, CheckpointFile, EpochRecord, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
 use crate::format::{Epoch, VolumeId};
 use crate::keys::{KeyFileMark, KeyRing};
@@ -75,7 +75,7 @@ impl Seen {
             None => (Vec::new(), None),
         };
         let (epochs, marks) = state::read(&open_own_files(dir).ok()?, &keys.state).ok()?;
-        let trail = trail_mark(&TrailSeal::of(dir, Access::ReadOnly).ok()?, ring);
+        let trail = trail_mark(&CheckpointFile::of(dir, Access::ReadOnly).ok()?, ring);
         if let (Some(place), Some(machine), None) = (&place, machine, &unusable) {
             let machine = MachineTag::of(machine, place, &keys.freshness);
             unusable = lost_record(&marks, Some(&machine), &records)

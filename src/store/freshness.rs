@@ -52,8 +52,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// With records in the default place: `atrest` in [`sys::state_home`], or in `/var/lib` for root
-    /// without a home, as at boot.
+    /// With records in the default place: [`sys::state_directory`], in `/var/lib` at boot.
     pub fn new(key_file: KeyFileMark) -> Self {
         let (place, machine) = (default_place(), sys::machine_id());
         Self {
@@ -80,8 +79,7 @@ impl Evidence {
 
 /// Where records of vaults lie unless told otherwise; `None` where there is no such place.
 pub fn default_place() -> Option<PathBuf> {
-    let at_boot = || rustix::process::geteuid().is_root().then(|| "/var/lib".into());
-    Some(sys::state_home().or_else(at_boot)?.join("atrest"))
+    sys::state_directory("/var/lib")
 }
 
 /// What is known of a vault's age.

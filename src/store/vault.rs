@@ -20,7 +20,7 @@ use super::own_files::{OWN_DIR, OwnFiles};
 use super::probe::{Lack, probe};
 use super::staging::Staging;
 use super::watched::{Watched, trail_mark};
-use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
+use super::{CheckpointFile, Context, EpochRecord, Names, RootAttrs, VaultError, lock, state};
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
 use crate::keys::KeyRing;
@@ -167,7 +167,7 @@ impl Vault {
         let root_attrs = kept_attrs.unwrap_or(own_attrs).shown(own_attrs);
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
-            let trail = trail_mark(&TrailSeal::over(&own, access)?, &ring);
+            let trail = trail_mark(&CheckpointFile::over(&own, access)?, &ring);
             let claim = Claim {
                 epochs: record.as_ref(),
                 marks: &marks,

@@ -8,7 +8,7 @@ use super::freshness::{Freshness, Watch, default_place, foreign_trail_in, newest
 use super::own_files::OwnFiles;
 use super::records::file_of;
 use super::watched::{Watched, trail_mark};
-use super::{Access, EpochRecord, RootAttrs, TrailSeal, Vault, VaultError, state};
+use super::{Access, CheckpointFile, EpochRecord, RootAttrs, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
 use crate::format::VolumeId;
 use crate::keys::{KeyFileMark, KeyRing};
@@ -69,18 +69,18 @@ impl Vault {
         Ok(mounts_of(&state::read(&self.own, &self.keys().state)?.0))
     }
 
-    /// Where it keeps how far its trail has come.
+    /// The file with the checkpoint of its trail.
     ///
     /// # Errors
     /// EMFILE.
-    pub fn trail_seal(&self) -> io::Result<TrailSeal> {
-        TrailSeal::over(&self.own, self.access)
+    pub fn checkpoint_file(&self) -> io::Result<CheckpointFile> {
+        CheckpointFile::over(&self.own, self.access)
     }
 
     /// Marks the clean end of a mount, with how far its trail has come.
     pub(super) fn note_clean_end(&self) -> Result<(), VaultError> {
         let mut watched = self.watched.lock();
-        let seal = self.trail_seal()?;
+        let seal = self.checkpoint_file()?;
         // A mount without a trail leaves the one that there was.
         let trail = trail_mark(&seal, &self.context.ring()).map(|(mark, _)| mark);
         watched.marks.trail = trail.or_else(|| watched.marks.trail.take());
@@ -160,7 +160,7 @@ impl Vault {
         let place = default_place()?;
         if !file_of(&place, &vault).exists() {
             // It was never seen here.
-            let (mark, _) = trail_mark(&TrailSeal::of(dir, Access::ReadOnly).ok()?, ring)?;
+            let (mark, _) = trail_mark(&CheckpointFile::of(dir, Access::ReadOnly).ok()?, ring)?;
             return Some(mark.directory).filter(|directory| !Path::new(directory).is_dir());
         }
         foreign_trail_in(&place, dir, &vault, &keys.freshness)

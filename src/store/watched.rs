@@ -2,11 +2,11 @@
 
 use super::freshness::Watch;
 use super::marks::{Marks, TrailMark};
-use super::{EpochRecord, TrailSeal};
+use super::{CheckpointFile, EpochRecord};
 use crate::format::Epoch;
 use crate::keys::KeyRing;
 use crate::sys::Show;
-use crate::trail::Seal;
+use crate::trail::Checkpoint;
 
 /// What shows later that the vault was put back.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ impl Watched {
 
 /// How far the trail has come, and the newest mount that it knows of, by a record of it that is
 /// authentic.
-pub(super) fn trail_mark(seal: &TrailSeal, ring: &KeyRing) -> Option<(TrailMark, Epoch)> {
-    let seal = Seal::read(seal, &ring.trail_keys()?).ok()??;
+pub(super) fn trail_mark(seal: &CheckpointFile, ring: &KeyRing) -> Option<(TrailMark, Epoch)> {
+    let seal = Checkpoint::read(seal, &ring.trail_keys()?).ok()??;
     let (head, directory) = (seal.head.to_string(), seal.directory.to_string_lossy().into_owned());
     let link = head.split_once(':')?.1.to_owned();
     Some((TrailMark { last: seal.head.sequence, link, directory }, seal.epoch))

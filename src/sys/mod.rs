@@ -30,8 +30,8 @@ mod process;
 mod regular;
 mod shown;
 mod signals;
-mod state_home;
 mod stream;
+mod xdg;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
@@ -64,5 +64,5 @@ pub use process::{Background, Forked, Starting, fork_to_background, keep_secrets
 pub use regular::{Links, NotRegular, create_temporary, has_one_name, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};
 pub use signals::BlockedSignals;
-pub use state_home::state_home;
 pub use stream::open_input;
+pub use xdg::{state_directory, xdg_directory};

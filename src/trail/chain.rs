@@ -1,4 +1,4 @@
-//! The chain: each line carries a MAC of itself and of the one before.
+//! The chain: each line ends with a MAC of itself and of the line before.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,17 +8,17 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use super::Line;
 use crate::crypto::{MacKey, scrubbed};
 
-/// What stands before the MAC at the end of a line, and behind it.
-const BEFORE: &[u8] = b",\"chain\":\"";
-const BEHIND: &[u8] = b"\"}";
-/// Characters of a MAC in base64.
-const TEXT_LEN: usize = 44;
+/// The bytes around the MAC at the end of a line.
+const MAC_PREFIX: &[u8] = b",\"chain\":\"";
+const MAC_SUFFIX: &[u8] = b"\"}";
+/// The length of a MAC in base64.
+const MAC_TEXT_LEN: usize = 44;
 
 /// The MAC that links a line to all before it (HMAC-SHA256).
 pub(super) type Link = [u8; MacKey::LEN];
 
-/// The end of a trail: how many lines there are, and the last one's link. Kept elsewhere, it shows
-/// later that the trail still holds the line.
+/// The end of a trail: the number of the last line and its link. Kept elsewhere, it proves later
+/// whether the trail still holds that line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// The line's number; 0 before the first.
@@ -60,22 +60,22 @@ pub(super) fn link_from_text(text: &[u8]) -> Option<Link> {
     BASE64_STANDARD.decode(text).ok()?.try_into().ok()
 }
 
-/// Puts lines one behind the other.
+/// Numbers and links lines.
 #[derive(Debug, Clone)]
 pub(super) struct Chain {
     key: MacKey,
     head: Head,
-    /// The last link and a line, one behind the other.
+    /// A buffer for the last link and a line.
     scratch: Vec<u8>,
 }
 
 impl Chain {
-    /// That goes on behind `head`.
+    /// A chain that continues after `head`.
     pub fn after(key: MacKey, head: Head) -> Self {
         Self { key, head, scratch: Vec::new() }
     }
 
-    /// Where it ends.
+    /// The last line.
     pub fn head(&self) -> Head {
         self.head
     }
@@ -89,20 +89,20 @@ impl Chain {
         // Without the closing brace.
         out.pop();
         let link = self.link(&out[begin..]);
-        out.extend_from_slice(BEFORE);
+        out.extend_from_slice(MAC_PREFIX);
         out.extend_from_slice(link_to_text(&link).as_bytes());
-        out.extend_from_slice(BEHIND);
+        out.extend_from_slice(MAC_SUFFIX);
         out.push(b'\n');
         self.head = Head { sequence: line.sequence, link };
         Ok(())
     }
 
-    /// Goes on behind a line, whether or not it belongs here.
-    pub fn go_on_behind(&mut self, head: Head) {
+    /// Continues after `head`, whether or not that line fits.
+    pub fn continue_from(&mut self, head: Head) {
         self.head = head;
     }
 
-    /// Whether a line belongs behind the last one.
+    /// Whether a line is the next one.
     pub fn fits(&mut self, sequence: u64, body: &[u8], link: Link) -> bool {
         sequence == self.head.sequence.wrapping_add(1) && scrubbed(|| self.link(body)) == link
     }
@@ -115,15 +115,15 @@ impl Chain {
     }
 }
 
-/// A whole line, without its end, as what was linked and the link; `None` for what has none.
+/// Splits a line, without its newline, into the body and its link; `None` where it has no link.
 pub(super) fn split(line: &[u8]) -> Option<(&[u8], Link)> {
-    let rest = line.strip_suffix(BEHIND)?;
-    let (rest, link) = rest.split_at_checked(rest.len().checked_sub(TEXT_LEN)?)?;
-    Some((rest.strip_suffix(BEFORE)?, link_from_text(link)?))
+    let rest = line.strip_suffix(MAC_SUFFIX)?;
+    let (rest, link) = rest.split_at_checked(rest.len().checked_sub(MAC_TEXT_LEN)?)?;
+    Some((rest.strip_suffix(MAC_PREFIX)?, link_from_text(link)?))
 }
 
-/// A line, without its end, as JSON that can be read: an unlinked body closed again.
-pub(super) fn closed(body: &[u8], out: &mut Vec<u8>) {
+/// Writes the body of a line, as [`split`] returns it, to `out` as complete JSON.
+pub(super) fn close_json(body: &[u8], out: &mut Vec<u8>) {
     out.clear();
     out.extend_from_slice(body);
     out.push(b'}');

@@ -1,5 +1,5 @@
-//! How far the trail has come, as the vault keeps it: authenticated, so that it can't be set back
-//! without the key.
+//! The checkpoint of a trail: its end, as the vault keeps it. It is authenticated, so that a rollback
+//! of the trail cannot be hidden without the key.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,24 +11,24 @@ use super::chain::{Head, link_from_text, link_to_text};
 use crate::crypto::TrailKeys;
 use crate::format::{Epoch, EpochSet};
 
-/// Bytes of a file of the trail, unless told otherwise: 64 MiB.
+/// Default length of a file of the trail: 64 MiB.
 const FILE_LEN: u64 = 64 << 20;
-/// It is filled up to a multiple of this, so that the next one is as long and can be written over it
-/// where the disk is full.
-const UNIT: usize = 1024;
-/// Full files of the trail that are kept, unless told otherwise.
+/// Default number of full files that are kept.
 const FILES: u32 = 16;
+/// A checkpoint is padded to a multiple of this, so that the next one has the same length and can
+/// replace it where the disk is full.
+const PADDED_TO: usize = 1024;
 
 /// How a trail is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Every event is durable before it is answered.
+    /// Every event is durable before the operation is answered.
     pub sync: bool,
     /// No key may be used while the trail can't be written.
     pub fail_closed: bool,
-    /// Bytes of a file before the next begins.
+    /// Length in bytes at which a file ends and the next one begins.
     pub file_len: u64,
-    /// How many full files are kept, or as many bytes in more that are short; 0 for all.
+    /// How many full files are kept, or as many bytes in more files that are short; 0 for all.
     pub files: u32,
 }
 
@@ -40,8 +40,8 @@ impl Default for Settings {
 
 /// What the vault keeps of its trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seal {
-    /// Where the trail lies.
+pub struct Checkpoint {
+    /// The directory of the trail.
     pub directory: PathBuf,
     /// How it is kept.
     pub settings: Settings,
@@ -49,38 +49,56 @@ pub struct Seal {
     pub first: u64,
     /// The last line.
     pub head: Head,
-    /// The first line of the file that the last one is in, and bytes of that file.
-    pub(super) file: (u64, u64),
-    /// The newest mount that knew of the trail, whether or not it kept one.
+    /// The last file.
+    pub(super) file: LastFile,
+    /// The newest mount that read the checkpoint, whether or not it kept a trail.
     pub epoch: Epoch,
-    /// Mounts that kept none, as they were told.
-    pub passed_over: u64,
-    /// What the trail does not tell of yet.
+    /// Mounts that kept no trail on purpose.
+    pub without_trail: u64,
+    /// Lost events that no line records yet.
     pub(super) gap: Option<Gap>,
 }
 
-/// The end of a mount whose trail could not be written then.
+/// The last file of a trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LastFile {
+    /// The number of its first line; 0 where there is no file yet.
+    pub first: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// Events lost because the trail could not be written at the end of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Gap {
-    /// Events that were lost.
+    /// How many.
     pub lost: u64,
     /// The mount.
     pub epoch: Epoch,
 }
 
-/// Where the vault keeps it.
-pub trait SealKeeper: Send {
-    /// What was last written, if anything was.
+/// Whether a checkpoint has to survive a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on stable storage when the write returns.
+    Durable,
+    /// It may reach stable storage later.
+    Buffered,
+}
+
+/// Where the vault keeps the checkpoint.
+pub trait CheckpointStore: Send {
+    /// The bytes last written; `None` before the first write.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of read(2).
     fn read(&self) -> io::Result<Option<Vec<u8>>>;
 
-    /// Replaces it; with `durable` so that it outlives the machine.
+    /// Replaces the checkpoint. On failure the old one is still there.
     ///
     /// # Errors
-    /// What the backing filesystem says; the old one is there then.
-    fn write(&self, bytes: &[u8], durable: bool) -> io::Result<()>;
+    /// Those of write(2), fsync(2) and rename(2); EROFS where the vault is open for reading alone.
+    fn write(&self, bytes: &[u8], durability: Durability) -> io::Result<()>;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -94,8 +112,8 @@ struct Body {
     file: u64,
     bytes: u64,
     epoch: Epoch,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    passed_over: u64,
+    #[serde(rename = "passed_over", default, skip_serializing_if = "is_zero")]
+    without_trail: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gap: Option<Gap>,
 }
@@ -110,49 +128,56 @@ struct Authenticated {
     mac: String,
 }
 
-impl Seal {
-    /// Of a trail of which there is nothing yet.
+impl Checkpoint {
+    /// The checkpoint of an empty trail.
     pub(super) fn new(directory: &Path, settings: Settings, epoch: Epoch) -> Self {
-        let directory = directory.to_owned();
-        let (head, file) = (Head::START, (0, 0));
-        Self { directory, settings, first: 1, head, file, epoch, passed_over: 0, gap: None }
+        Self {
+            directory: directory.to_owned(),
+            settings,
+            first: 1,
+            head: Head::START,
+            file: LastFile { first: 0, len: 0 },
+            epoch,
+            without_trail: 0,
+            gap: None,
+        }
     }
 
-    /// What a vault keeps; `None` where no trail was ever kept.
+    /// The checkpoint in `store`; `None` where no trail was ever kept.
     ///
     /// # Errors
-    /// [`TrailError::Seal`] when it is not what was sealed; [`TrailError::Io`].
-    pub fn read(keeper: &dyn SealKeeper, keys: &TrailKeys) -> Result<Option<Self>, TrailError> {
-        let read = keeper.read();
+    /// [`TrailError::Checkpoint`] when its MAC or form is wrong; [`TrailError::Io`].
+    pub fn read(store: &dyn CheckpointStore, keys: &TrailKeys) -> Result<Option<Self>, TrailError> {
+        let read = store.read();
         let bytes =
             read.map_err(|source| TrailError::io("read", Path::new("trail.json"), source))?;
         let Some(bytes) = bytes else { return Ok(None) };
-        Self::from_bytes(&bytes, keys).map(Some).ok_or(TrailError::Seal)
+        Self::from_bytes(&bytes, keys).map(Some).ok_or(TrailError::Checkpoint)
     }
 
-    /// Where the trail lies by what a vault keeps, without being authenticated: to look there.
-    pub fn claimed_directory(keeper: &dyn SealKeeper) -> Option<PathBuf> {
-        let bytes = keeper.read().ok()??;
-        let sealed: Authenticated = serde_json::from_slice(&bytes).ok()?;
-        Some(sealed.seal.directory.into())
+    /// The directory that a checkpoint names. It is not authenticated.
+    pub fn claimed_directory(store: &dyn CheckpointStore) -> Option<PathBuf> {
+        let bytes = store.read().ok()??;
+        let found: Authenticated = serde_json::from_slice(&bytes).ok()?;
+        Some(found.seal.directory.into())
     }
 
-    /// Writes it.
+    /// Writes the checkpoint to `store`.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of [`CheckpointStore::write`]; EINVAL for a directory whose path is not UTF-8.
     pub fn write(
         &self,
-        keeper: &dyn SealKeeper,
+        store: &dyn CheckpointStore,
         keys: &TrailKeys,
-        durable: bool,
+        durability: Durability,
     ) -> io::Result<()> {
-        keeper.write(&self.to_bytes(keys)?, durable)
+        store.write(&self.to_bytes(keys)?, durability)
     }
 
-    /// What it means that the vault knows of mounts up to `newest`, where the trail should too, but
-    /// for those `without_line`.
-    pub fn set_back(&self, newest: Epoch, without_line: &EpochSet) -> Option<String> {
+    /// A message where the vault knows of mounts up to `newest` that the checkpoint does not, other
+    /// than those `without_line`: the trail was rolled back, or could not be kept.
+    pub fn rollback_message(&self, newest: Epoch, without_line: &EpochSet) -> Option<String> {
         let known = self.epoch;
         (!without_line.outside(Epoch(known.0 + 1), newest).is_empty()).then(|| {
             format!(
@@ -173,15 +198,15 @@ impl Seal {
             first: self.first,
             last: self.head.sequence,
             link: link_to_text(&self.head.link),
-            file: self.file.0,
-            bytes: self.file.1,
+            file: self.file.first,
+            bytes: self.file.len,
             epoch: self.epoch,
-            passed_over: self.passed_over,
+            without_trail: self.without_trail,
             gap: self.gap,
         };
         let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
         let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
-        bytes.resize((bytes.len() + 1).next_multiple_of(UNIT) - 1, b' ');
+        bytes.resize((bytes.len() + 1).next_multiple_of(PADDED_TO) - 1, b' ');
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -193,20 +218,20 @@ impl Seal {
         Self::of(seal)
     }
 
-    fn of(seal: Body) -> Option<Self> {
+    fn of(body: Body) -> Option<Self> {
         Some(Self {
-            directory: seal.directory.into(),
-            settings: seal.settings,
-            first: seal.first,
-            head: Head { sequence: seal.last, link: link_from_text(seal.link.as_bytes())? },
-            file: (seal.file, seal.bytes),
-            epoch: seal.epoch,
-            passed_over: seal.passed_over,
-            gap: seal.gap,
+            directory: body.directory.into(),
+            settings: body.settings,
+            first: body.first,
+            head: Head { sequence: body.last, link: link_from_text(body.link.as_bytes())? },
+            file: LastFile { first: body.file, len: body.bytes },
+            epoch: body.epoch,
+            without_trail: body.without_trail,
+            gap: body.gap,
         })
     }
 
-    /// Of a body without its MAC.
+    /// The checkpoint of a body without its MAC.
     #[cfg(any(test, fuzzing))]
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         Self::of(serde_json::from_slice(bytes).ok()?)

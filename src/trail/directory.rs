@@ -1,4 +1,4 @@
-//! Where a trail lies: a directory of files, each named by the number of its first line.
+//! The directory of a trail: files named by the number of their first line, and a lock.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -15,25 +15,24 @@ use super::TrailError;
 use crate::format::VolumeId;
 use crate::sys::{self, Links};
 
-/// What the files' names end with.
-const ENDING: &str = ".jsonl";
+/// The end of the files' names.
+const EXTENSION: &str = ".jsonl";
 const LOCK: &str = "lock";
-/// More bytes than a line has: the longest part of one is a path in the mount, escaped.
-const LONGEST_LINE: u64 = 64 << 20;
-/// How long another command may write.
+/// The longest line in bytes. The longest part of one is an escaped path.
+const MAX_LINE_LEN: u64 = 64 << 20;
+/// How long the lock is tried: longer than a command holds it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `atrest/<volume-id>` in [`sys::state_home`], or in `/var/log` for root without a home, as at boot.
+/// `<volume-id>` in [`sys::state_directory`], which is in `/var/log` at boot.
 ///
 /// # Errors
 /// [`TrailError::NoHome`] for another user without one.
 pub fn default_directory(vault: &VolumeId) -> Result<PathBuf, TrailError> {
-    let at_boot = || rustix::process::geteuid().is_root().then(|| "/var/log".into());
-    let state = sys::state_home().or_else(at_boot).ok_or(TrailError::NoHome)?;
-    Ok(state.join("atrest").join(vault.to_string()))
+    let state = sys::state_directory("/var/log").ok_or(TrailError::NoHome)?;
+    Ok(state.join(vault.to_string()))
 }
 
-/// The directory of a trail, as its path led to it: what is done in it is done in no other.
+/// The directory of a trail. All calls use its descriptor, so that a changed path leads to no other.
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
     path: PathBuf,
@@ -41,7 +40,7 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// For reading: it must be there.
+    /// An existing directory, to read.
     ///
     /// # Errors
     /// [`TrailError::Missing`]; [`TrailError::Io`].
@@ -53,7 +52,7 @@ impl Directory {
         }
     }
 
-    /// For writing: made with mode 0700 where it is not there. A symbolic link is none.
+    /// A directory to write to, created with mode 0700 where it is missing. Symbolic links are refused.
     ///
     /// # Errors
     /// [`TrailError::Exposed`] for one that others may write or list; [`TrailError::Io`].
@@ -63,11 +62,11 @@ impl Directory {
         Self::open_own(path)
     }
 
-    /// What its path leads to by now, which is another one where this was moved or removed.
+    /// Opens the path again, which leads to another directory after this one was moved or removed.
     ///
     /// # Errors
-    /// As [`Directory::make`]; `NotFound` where nothing is there.
-    pub fn again(&self) -> Result<Self, TrailError> {
+    /// Those of [`Directory::make`]; [`TrailError::Io`] with ENOENT where there is none.
+    pub fn reopen(&self) -> Result<Self, TrailError> {
         Self::open_own(&self.path)
     }
 
@@ -92,13 +91,13 @@ impl Directory {
         &self.path
     }
 
-    /// Where the file is whose first line is number `first`.
+    /// The path of the file whose first line is number `first`.
     pub fn file(&self, first: u64) -> PathBuf {
         self.path.join(name_of(first))
     }
 
-    /// The numbers of the files' first lines, in ascending order. What is named like a file of a
-    /// trail and can't be one is none.
+    /// The numbers of the files' first lines, in ascending order. Entries other than regular files are
+    /// ignored, whatever their names.
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -114,7 +113,7 @@ impl Directory {
                 FileType::Unknown => self.kind(first),
                 kind => Some(kind),
             };
-            // Opening a pipe would wait for whoever writes into it.
+            // Opening a FIFO would block.
             files.extend(kind.filter(|kind| kind.is_file()).map(|_| first));
         }
         files.sort_unstable();
@@ -129,12 +128,12 @@ impl Directory {
         Some(FileType::from_raw_mode(self.stat(first).ok()?.st_mode))
     }
 
-    /// Bytes of a file; 0 for one that is not there.
+    /// The length of a file in bytes; 0 where there is none.
     pub fn len_of(&self, first: u64) -> u64 {
         self.stat(first).map_or(0, |found| found.st_size.max(0) as u64)
     }
 
-    /// Makes a file, where there is none.
+    /// Creates a file, which must not exist.
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -161,10 +160,10 @@ impl Directory {
             .map_err(|errno| TrailError::io("remove", &self.file(first), errno))
     }
 
-    /// The right to write, until it is dropped or the process ends.
+    /// Takes the lock for writing, which is released when the file is dropped or the process ends.
     ///
     /// # Errors
-    /// [`TrailError::InUse`] when somebody else has it for longer than a command takes;
+    /// [`TrailError::InUse`] when another process holds it for longer than a command takes;
     /// [`TrailError::Io`].
     pub fn lock(&self) -> Result<File, TrailError> {
         let path = self.path.join(LOCK);
@@ -178,7 +177,7 @@ impl Directory {
         }
     }
 
-    /// Makes what was made or removed in it durable.
+    /// Makes created and removed entries durable (fsync(2)).
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -186,8 +185,8 @@ impl Directory {
         rustix::fs::fsync(&self.opened).map_err(|source| TrailError::io("sync", &self.path, source))
     }
 
-    /// Hands the whole lines of a file to `take`, without their ends, until it has enough; returns
-    /// whether the file ends with a whole line, which one that was being written need not.
+    /// Passes the whole lines of a file to `take`, without newlines, until it returns false. Returns
+    /// false where the file ends in the middle of a line.
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -202,7 +201,7 @@ impl Directory {
         let mut line = Vec::new();
         loop {
             line.clear();
-            if (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(io)? == 0 {
+            if (&mut lines).take(MAX_LINE_LEN).read_until(b'\n', &mut line).map_err(io)? == 0 {
                 return Ok(true);
             }
             let Some(whole) = line.strip_suffix(b"\n") else { return Ok(false) };
@@ -215,12 +214,12 @@ impl Directory {
 
 /// The name of the file whose first line is number `first`.
 fn name_of(first: u64) -> String {
-    format!("{first:020}{ENDING}")
+    format!("{first:020}{EXTENSION}")
 }
 
-/// The number in a file's name. No trail gets so far that there is no next.
+/// The number in a file's name. Numbers above half of the range are never reached.
 fn first_line_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(ENDING)?;
+    let digits = name.strip_suffix(EXTENSION)?;
     let is_number = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
     let number = is_number.then(|| digits.parse().ok()).flatten()?;
     (1..=u64::MAX / 2).contains(&number).then_some(number)

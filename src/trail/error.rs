@@ -1,4 +1,4 @@
-//! What can be wrong with a trail.
+//! Errors of the trail.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,42 +8,42 @@ use crate::sys::Show;
 /// Why a trail can't be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum TrailError {
-    /// Nowhere to look for trails.
+    /// There is no default directory.
     #[error(
         "neither XDG_STATE_HOME nor HOME is set to an absolute path; name the trail's directory with --trail"
     )]
     NoHome,
-    /// There is none.
+    /// The directory does not exist.
     #[error("there is no trail in {}: none was kept yet, or --trail names another place", .0.shown())]
     Missing(PathBuf),
-    /// Somebody else writes it.
+    /// Another process holds the lock.
     #[error(
         "the trail in {} is being written by another process; a copy of a vault needs a trail of its own: name one with --trail",
         .0.shown()
     )]
     InUse(PathBuf),
-    /// Others than the owner may change it.
+    /// The directory belongs to another user, or others may enter it.
     #[error("the trail's directory {} is open to others or belongs to them; `chmod 700` it", .0.shown())]
     Exposed(PathBuf),
-    /// The key file has no key for it.
+    /// The key file has no key for a trail.
     #[error(
         "the key file is of before there was a trail and can't be changed; mount with --no-trail"
     )]
     NoKey,
-    /// How far it has come can't be told.
+    /// The checkpoint is damaged or was changed.
     #[error("the vault's record of its trail was changed or damaged")]
-    Seal,
-    /// Events can't be written, and so keys not be used.
+    Checkpoint,
+    /// Events cannot be written, and the trail is to fail closed.
     #[error("no key may be used while the trail can't be written: {0}")]
     Refused(String),
-    /// The system refused.
+    /// A system call failed.
     #[error("cannot {action} {}: {source}", .path.shown())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The error.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! What is recorded.
+//! Events: what the trail records.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::format::{FileId, KeyVersion, MasterKeyId};
 use crate::keys::policy::{Action, Subject};
-use crate::keys::{KeyError, MasterKey};
+use crate::keys::{KeyError, MasterKey, RingError};
 
 macro_rules! event_names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What was done, in the words of KMS where it has one.
+        /// The kind of an event, with the name that KMS has for it, where it has one.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         pub enum EventName { $($(#[$doc])* $name),* }
 
@@ -19,7 +19,7 @@ macro_rules! event_names {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Its word in the trail.
+            /// The name in the trail.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name)),* }
             }
@@ -28,49 +28,49 @@ macro_rules! event_names {
 }
 
 event_names! {
-    /// A file's key was opened, for reading or for writing in part.
+    /// A file's data key was unwrapped, to read the file or to write a part of it.
     Decrypt,
-    /// A file gets a new key: it is made, filled, or written anew.
+    /// A file gets a new data key: it is created, filled or overwritten.
     GenerateDataKey,
-    /// A file's key was wrapped anew.
+    /// A file's data key was wrapped again.
     ReEncrypt,
-    /// A master key was made.
+    /// A master key was created.
     CreateKey,
-    /// A master key, its policy or the mount was looked at.
+    /// A master key, its policy or the status of the mount was shown.
     DescribeKey,
-    /// A master key got a version.
+    /// A master key got a new version.
     RotateKey,
-    /// A master key may be used again.
+    /// A master key was enabled.
     EnableKey,
-    /// A master key may not be used.
+    /// A master key was disabled.
     DisableKey,
-    /// A master key is to be destroyed.
+    /// The deletion of a master key was scheduled.
     ScheduleKeyDeletion,
-    /// It is not.
+    /// The deletion of a master key was cancelled.
     CancelKeyDeletion,
-    /// Its time was up, and it was destroyed.
+    /// The material of a master key was destroyed.
     DeleteKey,
     /// An old version was destroyed.
     RetireKeyVersion,
-    /// A directory got a master key.
+    /// A master key was assigned to a directory.
     AssignKey,
     /// A policy was changed.
     PutKeyPolicy,
     /// All master keys were written to a backup.
     BackupKeyFile,
-    /// The key file was made anew from one.
+    /// The key file was restored from a backup.
     RestoreKeyFile,
-    /// Who can open the key file was changed.
+    /// The protectors of the key file were changed.
     ChangeProtectors,
-    /// The trail was read by way of the daemon.
+    /// The trail was read through the daemon.
     LookupEvents,
     /// The vault was mounted.
     Mount,
     /// It was unmounted.
     Unmount,
-    /// A vault or a key file that was put back to an older state was accepted.
+    /// A rollback of the vault or the key file was accepted.
     AcceptRollback,
-    /// What is wrong with the trail was looked into, and is told no more.
+    /// Findings about the trail were acknowledged and are no longer reported.
     AcknowledgeTrail,
     /// A file of the trail begins.
     TrailBegin,
@@ -79,12 +79,12 @@ event_names! {
 }
 
 impl EventName {
-    /// The event of a word, whatever its case.
+    /// The event of a word, in any case.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|name| name.word().eq_ignore_ascii_case(word))
     }
 
-    /// The use of a key that a policy is asked about for it.
+    /// The event of an action.
     pub fn of_action(action: Action) -> Self {
         match action {
             Action::Decrypt => Self::Decrypt,
@@ -104,7 +104,7 @@ impl EventName {
         }
     }
 
-    /// Whether it changes nothing.
+    /// Whether such an event changes nothing.
     pub fn is_read_only(self) -> bool {
         matches!(self, Self::Decrypt | Self::DescribeKey | Self::LookupEvents)
     }
@@ -117,12 +117,12 @@ pub struct UsedKey {
     pub id: MasterKeyId,
     /// Its name.
     pub name: String,
-    /// The version, where it was one.
+    /// The version, if one was used.
     pub version: Option<KeyVersion>,
 }
 
 impl UsedKey {
-    /// A key, by the name that it has now.
+    /// A key under its present name.
     pub fn of(key: &MasterKey, version: Option<KeyVersion>) -> Self {
         Self { id: key.id(), name: key.name().to_owned(), version }
     }
@@ -141,7 +141,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Of what is to be read and written; `None` for neither.
+    /// The purpose of an open mode; `None` for neither reading nor writing.
     pub fn of(read: bool, write: bool) -> Option<Self> {
         match (read, write) {
             (true, false) => Some(Self::Read),
@@ -151,27 +151,27 @@ impl Purpose {
         }
     }
 
-    /// Whether content could be read.
+    /// Whether content can be read.
     pub fn reads(self) -> bool {
         matches!(self, Self::Read | Self::ReadWrite)
     }
 }
 
-/// With what it was asked for.
+/// The parameters of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Parameters {
     /// The file's path in the mount.
     pub path: Option<String>,
-    /// By which operation of the filesystem, or command.
+    /// The operation of the filesystem, or the command.
     pub operation: Option<&'static str>,
-    /// What the file was opened for.
+    /// The purpose of an open.
     pub purpose: Option<Purpose>,
-    /// What else there is to say.
+    /// Other details.
     pub details: Option<Value>,
 }
 
 impl Parameters {
-    /// Of an operation on a path.
+    /// The parameters of an operation on a path.
     pub fn of_file(operation: &'static str, path: PathBuf) -> Self {
         let path = path.into_os_string().into_string();
         let path = path.unwrap_or_else(|path| path.to_string_lossy().into_owned());
@@ -179,22 +179,22 @@ impl Parameters {
     }
 }
 
-/// Why it was not done.
+/// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
-    /// The word that KMS has for it.
+    /// The error code of KMS.
     pub code: &'static str,
-    /// In a sentence.
+    /// The message.
     pub message: String,
 }
 
 impl Failed {
-    /// The policy does not allow it.
+    /// A refusal by the policy.
     pub fn denied(message: String) -> Self {
         Self { code: "AccessDenied", message }
     }
 
-    /// The wrapped key is not what was wrapped.
+    /// A wrapped key that does not authenticate.
     pub fn forged(message: String) -> Self {
         Self { code: "InvalidCiphertextException", message }
     }
@@ -208,12 +208,16 @@ impl Failed {
 impl From<&KeyError> for Failed {
     fn from(error: &KeyError) -> Self {
         let code = match error {
-            KeyError::Disabled(_) => "DisabledException",
-            KeyError::PendingDeletion { .. } | KeyError::Destroyed(_) => "KMSInvalidStateException",
-            KeyError::NoSuchKey(_) | KeyError::NoSuchKeyId(_) | KeyError::NoSuchVersion { .. } => {
-                "NotFoundException"
+            KeyError::Ring(RingError::Disabled(_)) => "DisabledException",
+            KeyError::Ring(RingError::PendingDeletion { .. } | RingError::Destroyed(_)) => {
+                "KMSInvalidStateException"
             }
-            KeyError::Forged { .. } => return Self::forged(error.to_string()),
+            KeyError::Ring(
+                RingError::NoSuchKey(_)
+                | RingError::NoSuchKeyId(_)
+                | RingError::NoSuchVersion { .. },
+            ) => "NotFoundException",
+            KeyError::Ring(RingError::Forged { .. }) => return Self::forged(error.to_string()),
             error if error.is_refusal() => "ValidationException",
             _ => return Self::other(error.to_string()),
         };
@@ -221,27 +225,27 @@ impl From<&KeyError> for Failed {
     }
 }
 
-/// One event, before it has its place in the trail.
+/// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// What.
+    /// Its kind.
     pub name: EventName,
-    /// On whose behalf.
+    /// The user and process.
     pub subject: Subject,
-    /// With which master key.
+    /// The master key.
     pub key: Option<UsedKey>,
-    /// Of which file: part of the encryption context.
+    /// The file, a part of the encryption context.
     pub file: Option<FileId>,
-    /// With what.
+    /// The parameters.
     pub parameters: Parameters,
-    /// Whether nothing could be changed by it.
+    /// Whether it changed nothing.
     pub read_only: bool,
-    /// Why it was not done, if it was not.
+    /// The refusal or failure, if any.
     pub failed: Option<Failed>,
 }
 
 impl Event {
-    /// Something that was done, with no more to be said of it yet.
+    /// A successful event without key, file or parameters.
     pub fn new(name: EventName, subject: Subject) -> Self {
         Self {
             name,

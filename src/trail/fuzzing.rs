@@ -1,9 +1,9 @@
-//! What a fuzzer does with bytes of a trail.
+//! Fuzz targets of the trail.
 
 use super::chain::{Chain, Head, split};
+use super::claims::parse_claims;
 use super::query::{number_of, parsed};
-use super::verifier::numbered;
-use super::{Filter, Seal};
+use super::{Checkpoint, Filter};
 use crate::crypto::{Secret, TrailKeys};
 
 fn keys() -> TrailKeys {
@@ -13,7 +13,7 @@ fn keys() -> TrailKeys {
 /// A line: what parses, linked anew, is a line of the trail that says the same.
 pub fn line(bytes: &[u8]) -> bool {
     number_of(bytes);
-    split(bytes).and_then(|(body, _)| numbered(body));
+    split(bytes).and_then(|(body, _)| parse_claims(body));
     let seen = parsed(bytes, &mut Vec::new(), |line| {
         Filter { path: Some("a".to_owned()), ..Filter::default() }.meets(line);
         let before = Head { sequence: line.sequence.saturating_sub(1), ..Head::START };
@@ -26,7 +26,7 @@ pub fn line(bytes: &[u8]) -> bool {
             let (body, link) = split(&written).expect("a line that was written has a link");
             let mut chain = Chain::after(keys().line, before);
             assert!(chain.fits(before.sequence + 1, body, link));
-            numbered(body).expect("a line that was written has a number");
+            parse_claims(body).expect("a line that was written has a number");
             written.clone()
         };
         append(line);
@@ -40,14 +40,13 @@ pub fn line(bytes: &[u8]) -> bool {
     seen.is_some()
 }
 
-/// What the vault keeps of its trail, without its MAC, which a fuzzer does not find; or a head as
-/// text.
-pub fn seal(bytes: &[u8]) -> bool {
+/// The checkpoint without its MAC, which a fuzzer does not find; or a head as text.
+pub fn checkpoint(bytes: &[u8]) -> bool {
     let keys = keys();
-    assert!(Seal::from_bytes(bytes, &keys).is_none(), "a MAC was forged");
-    if let Some(seal) = Seal::parse(bytes) {
-        let written = seal.to_bytes(&keys).expect("a seal is JSON");
-        assert_eq!(Seal::from_bytes(&written, &keys), Some(seal));
+    assert!(Checkpoint::from_bytes(bytes, &keys).is_none(), "a MAC was forged");
+    if let Some(checkpoint) = Checkpoint::parse(bytes) {
+        let written = checkpoint.to_bytes(&keys).expect("a checkpoint is JSON");
+        assert_eq!(Checkpoint::from_bytes(&written, &keys), Some(checkpoint));
         return true;
     }
     let head = str::from_utf8(bytes).ok().and_then(|text| text.parse::<Head>().ok());

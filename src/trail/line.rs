@@ -19,36 +19,36 @@ const KEY_TYPE: &str = "atrest::MasterKey";
 pub struct Line<'a> {
     /// Its number in the trail, from 1.
     pub sequence: u64,
-    /// When.
+    /// The time of the event.
     pub event_time: Timestamp,
-    /// What.
+    /// The kind of event.
     pub event_name: EventName,
-    /// By whom.
+    /// The user and process.
     #[serde(borrow)]
     pub user_identity: Identity<'a>,
-    /// With what.
+    /// The parameters.
     #[serde(borrow)]
     pub request_parameters: Request<'a>,
-    /// With which master keys.
+    /// The master keys that were used.
     #[serde(borrow, skip_serializing_if = "Vec::is_empty", default)]
     pub resources: Vec<Resource<'a>>,
-    /// With which version of it.
+    /// The version of the master key.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     pub additional_event_data: Option<Additional<'a>>,
-    /// Why it was not done; not there where it was.
+    /// The code of a refusal or failure; absent after success.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     pub error_code: Option<Cow<'a, str>>,
-    /// The same in a sentence.
+    /// The message of a refusal or failure.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     pub error_message: Option<Cow<'a, str>>,
     /// Whether nothing could be changed by it.
     pub read_only: bool,
-    /// A name for this one event.
+    /// A random id.
     #[serde(rename = "requestID")]
     pub request_id: Uuid,
 }
 
-/// Who did it.
+/// The user and process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity<'a> {
     /// Their user.
@@ -62,7 +62,7 @@ pub struct Identity<'a> {
     pub executable: Option<Cow<'a, str>>,
 }
 
-/// What was asked.
+/// The parameters of the request.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request<'a> {
@@ -72,7 +72,7 @@ pub struct Request<'a> {
     /// The file's path in the mount.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     pub path: Option<Cow<'a, str>>,
-    /// By which operation.
+    /// The operation.
     #[serde(borrow, skip_serializing_if = "Option::is_none", default)]
     pub operation: Option<Cow<'a, str>>,
     /// What a file was opened for.
@@ -109,7 +109,7 @@ pub struct Resource<'a> {
     pub name: Cow<'a, str>,
 }
 
-/// What is said besides.
+/// Additional fields.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Additional<'a> {
@@ -119,7 +119,7 @@ pub struct Additional<'a> {
 }
 
 impl Line<'_> {
-    /// The line of an event that happened at `time` in a vault. Its number comes with its place.
+    /// The line of an event at `time` in the vault `volume`. [`super::chain::Chain::append`] numbers it.
     pub(super) fn of<'a>(event: &'a Event, time: Timestamp, volume: &'a str) -> Line<'a> {
         let Event { subject, key, file, parameters, failed, .. } = event;
         let version =

@@ -1,14 +1,16 @@
-//! The trail: who used which master key, when, for what, and whether it was allowed.
+//! The trail: a record of every use of a master key, allowed or refused.
 //!
-//! A trail is a directory of files of lines, each line one event in JSON, in the field names that
-//! AWS CloudTrail has for KMS. Its last field, `chain`, is a MAC of the line and of the `chain` of
-//! the line before, under a key that only the key file has: so nobody without it can change, drop,
-//! move or insert a line, and it shows. How many lines there are, and the last one's `chain`, is
-//! sealed in the vault: so the last lines can't be dropped either.
+//! A trail is a directory of files of lines. Each line is an event in JSON, with the field names of
+//! AWS CloudTrail for KMS. Its last field, `chain`, is a MAC of the line and of the `chain` of the line
+//! before, under a key that only the key file holds. Without that key no line can be changed, removed,
+//! moved or inserted unnoticed. The vault keeps a [`Checkpoint`]: the number and `chain` of the last
+//! line, so that lines cannot be cut from the end either.
 //!
-//! [`Trail`] takes events and writes them by a thread of its own; [`verify`] and [`query`] read.
+//! [`Trail`] queues events, which a thread writes; [`verify()`] and [`query()`] read them.
 
 mod chain;
+mod checkpoint;
+mod claims;
 mod directory;
 mod error;
 mod event;
@@ -16,27 +18,26 @@ mod event;
 pub mod fuzzing;
 mod line;
 mod mounts;
+mod query;
 mod queue;
 mod report;
+mod resume;
+mod verifier;
 mod verify;
 mod writer;
 
 pub use chain::Head;
-pub use checkpoint::{Seal, SealKeeper, Settings};
+pub use checkpoint::{Checkpoint, CheckpointStore, Durability, Settings};
 pub use directory::default_directory;
 pub use error::TrailError;
 pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey};
 pub use line::Line;
 pub use mounts::Mounts;
 pub use query::{Filter, Reader, number, query, who_read};
-pub use queue::{Condition, Sink, Trail};
+pub use queue::{Sink, Trail, TrailStatus};
 pub use report::{Finding, Report};
 pub use verify::verify;
 pub use writer::Start;
 
-mod checkpoint;
-mod query;
-mod resume;
 #[cfg(test)]
 mod tests;
-mod verifier;

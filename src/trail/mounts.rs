@@ -1,29 +1,30 @@
-//! What the vault's record of mounts says of those that the trail tells of.
+//! The mounts of a vault, with which a trail is compared.
 
 use crate::format::{Epoch, EpochSet};
 
-/// The mounts of a vault, by what it keeps apart from the trail and its record.
+/// The mounts of a vault, by records that it keeps beside the trail and its checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mounts {
     /// The newest.
     pub newest: Epoch,
-    /// It ended cleanly.
+    /// Whether it ended cleanly.
     pub ended: bool,
-    /// Those of which the trail need have no line: they served nobody, or were told to keep no trail.
+    /// Mounts of which the trail needs no line: they served no request, or kept no trail on purpose.
     pub without_line: EpochSet,
 }
 
 impl Mounts {
-    /// None of them left a line that can be missed.
+    /// Whether the trail needs no line of any mount.
     pub(super) fn need_no_lines(&self) -> bool {
         self.without_line.outside(Epoch(1), self.newest).is_empty()
     }
 }
 
-/// A range of mounts, in words.
-pub(super) fn range((first, last): (Epoch, Epoch)) -> String {
-    match first == last {
-        true => format!("mount {} has", first.0),
-        false => format!("mounts {} to {} have", first.0, last.0),
+/// "mount 1 has" or "mounts 1 to 3 have".
+pub(super) fn mounts_have(first: Epoch, last: Epoch) -> String {
+    if first == last {
+        format!("mount {} has", first.0)
+    } else {
+        format!("mounts {} to {} have", first.0, last.0)
     }
 }

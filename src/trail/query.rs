@@ -1,4 +1,4 @@
-//! Looking things up in a trail. Lines are believed here; [`super::verify`] says whether they may be.
+//! Queries. They do not authenticate lines: [`super::verify()`] does.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -7,12 +7,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::chain::{closed, split};
+use super::chain::{close_json, split};
 use super::directory::Directory;
 use super::line::Line;
 use super::{EventName, TrailError};
 
-/// Which lines are wanted: those that meet all of it.
+/// Selects lines: those that meet all conditions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filter {
@@ -52,7 +52,7 @@ impl Filter {
             && self.path.as_deref().is_none_or(is_below)
     }
 
-    /// The files that can hold such lines: the first line of each tells where and when it begins.
+    /// The files that can hold such lines, by the number and time of each file's first line.
     fn files(&self, directory: &Directory) -> Result<Vec<u64>, TrailError> {
         let files = directory.files()?;
         let mut wanted = Vec::with_capacity(files.len());
@@ -97,7 +97,7 @@ pub(super) fn number_of(line: &[u8]) -> Option<u64> {
     str::from_utf8(&digits[..end]).ok()?.parse().ok()
 }
 
-/// Reads a file, if it was not taken away meanwhile, as the oldest are.
+/// Reads a file, unless it was removed meanwhile as the oldest one.
 fn read(
     directory: &Directory,
     first: u64,
@@ -109,18 +109,18 @@ fn read(
     }
 }
 
-/// What `use_it` makes of a line; `None` for what is none.
+/// Passes a line to `use_it`; `None` where it is not a line of a trail.
 pub(super) fn parsed<T>(
     line: &[u8],
-    room: &mut Vec<u8>,
+    buffer: &mut Vec<u8>,
     use_it: impl FnOnce(&Line<'_>) -> T,
 ) -> Option<T> {
-    closed(split(line)?.0, room);
-    serde_json::from_slice::<Line<'_>>(room).ok().as_ref().map(use_it)
+    close_json(split(line)?.0, buffer);
+    serde_json::from_slice::<Line<'_>>(buffer).ok().as_ref().map(use_it)
 }
 
-/// Hands the lines that meet `filter` to `take`, as they are written and as what they say, oldest
-/// first, until it has enough.
+/// Passes the lines that meet `filter` to `take`, oldest first, as text and parsed, until it returns
+/// false.
 ///
 /// # Errors
 /// [`TrailError::Missing`], [`TrailError::Io`].
@@ -130,34 +130,34 @@ pub fn query(
     take: &mut dyn FnMut(&str, &Line<'_>) -> bool,
 ) -> Result<(), TrailError> {
     let directory = Directory::find(directory)?;
-    let (mut go_on, mut room) = (true, Vec::new());
+    let (mut is_wanted, mut buffer) = (true, Vec::new());
     for first in filter.files(&directory)? {
         read(&directory, first, |text| {
             let seen = |after| number_of(text).is_some_and(|number| number <= after);
             if filter.after.is_some_and(seen) {
                 return true;
             }
-            let taken = parsed(text, &mut room, |line| {
+            let taken = parsed(text, &mut buffer, |line| {
                 !filter.meets(line) || take(&String::from_utf8_lossy(text), line)
             });
-            go_on = taken.unwrap_or(true);
-            go_on
+            is_wanted = taken.unwrap_or(true);
+            is_wanted
         })?;
-        if !go_on {
+        if !is_wanted {
             break;
         }
     }
     Ok(())
 }
 
-/// Somebody who could read a file.
+/// A user and program that opened a file for reading.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reader {
     /// Their user.
     pub uid: u32,
-    /// By which program.
+    /// The program.
     pub executable: String,
-    /// How often they opened it.
+    /// How often they opened the file.
     pub opened: u64,
     /// How often they were refused.
     pub refused: u64,
@@ -167,22 +167,22 @@ pub struct Reader {
     pub last: Timestamp,
 }
 
-/// Who opened for reading what lies or lay at `path`, under whichever name they did. `now` is the id
-/// of the file that lies there, if one does.
+/// The readers of every file that is or was at `path`, whatever its name was when they opened it.
+/// `current` is the id of the file at `path`, if there is one.
 ///
 /// # Errors
 /// As [`query`].
 pub fn who_read(
     directory: &Path,
     path: &str,
-    now: Option<String>,
+    current: Option<String>,
 ) -> Result<Vec<Reader>, TrailError> {
-    let mut lives: HashSet<String> = now.into_iter().collect();
+    let mut file_ids: HashSet<String> = current.into_iter().collect();
     let at_path = Filter { path: Some(path.to_owned()), ..Filter::default() };
     query(directory, &at_path, &mut |_, line| {
         let request = &line.request_parameters;
         if request.path.as_deref() == Some(path) {
-            lives.extend(request.encryption_context.file_id.as_deref().map(str::to_owned));
+            file_ids.extend(request.encryption_context.file_id.as_deref().map(str::to_owned));
         }
         true
     })?;
@@ -193,18 +193,18 @@ pub fn who_read(
     };
     query(directory, &opens, &mut |_, line| {
         let request = &line.request_parameters;
-        let life = request.encryption_context.file_id.as_deref();
-        let is_it =
-            life.is_some_and(|life| lives.contains(life)) || request.path.as_deref() == Some(path);
-        if is_it && request.access.is_some_and(|access| access.reads()) {
-            note(&mut readers, line);
+        let file_id = request.encryption_context.file_id.as_deref();
+        let is_match = file_id.is_some_and(|id| file_ids.contains(id))
+            || request.path.as_deref() == Some(path);
+        if is_match && request.access.is_some_and(|access| access.reads()) {
+            count_read(&mut readers, line);
         }
         true
     })?;
     Ok(readers.into_values().collect())
 }
 
-fn note(readers: &mut BTreeMap<(u32, String), Reader>, line: &Line<'_>) {
+fn count_read(readers: &mut BTreeMap<(u32, String), Reader>, line: &Line<'_>) {
     let who = &line.user_identity;
     let executable = who.executable.as_deref().unwrap_or_default().to_owned();
     let reader = readers.entry((who.uid, executable.clone())).or_insert(Reader {

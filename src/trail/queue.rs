@@ -1,55 +1,54 @@
-//! Events on their way to the trail: whoever records one goes on at once, and a thread writes them
-//! in batches.
+//! The queue of events in front of the trail. A thread that records an event does not wait; a thread
+//! of the trail's own writes them in batches.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::thread::sched_getcpu;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::writer::{Start, Writer};
+use super::writer::{Start, TimedEvent, Writer};
 use super::{Event, EventName, Settings, TrailError};
 use crate::keys::policy::Subject;
 use crate::sys::Affinity;
 
-/// How long events are gathered: with the time that writing takes, the daemon's death loses no more
-/// than the last 100 ms.
-const RHYTHM: Duration = Duration::from_millis(10);
-/// After so long without an event the thread sleeps until there is one.
-const IDLE: Duration = Duration::from_millis(400);
-/// By how much the thread is nicer than the others (nice(2)); it costs an open a third less.
-const NICER: i32 = 10;
-/// How often the vault is told how far the trail has come.
-const SEALING: Duration = Duration::from_secs(1);
-/// How long after a failure it is tried again.
-const RETRY: Duration = Duration::from_millis(500);
-/// Events that are written at once, which takes some 100 us.
-const PIECE: usize = 64;
-/// Where so many wait, the thread runs wherever it can.
-const MANY: usize = 2048;
-/// Events that wait at most: whoever records one more waits for the thread.
-const MOST: usize = 16 * 1024;
+/// How long events are gathered. Together with the time of a write, a crash of the daemon loses at
+/// most the last 100 ms.
+const BATCH_INTERVAL: Duration = Duration::from_millis(10);
+/// Without an event for this long, the thread sleeps until the next one.
+const IDLE_AFTER: Duration = Duration::from_millis(400);
+/// The nice value of the thread (nice(2)); an open takes a third less time with it.
+const NICENESS: i32 = 10;
+/// How often the checkpoint is written.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a failed write the next is tried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// Events of one write(2), which takes about 100 us.
+const EVENTS_PER_WRITE: usize = 64;
+/// With this many events queued, the thread runs on every processor.
+const BACKLOG: usize = 2048;
+/// The longest queue. Recording one more event waits for the thread.
+const MAX_QUEUED: usize = 16 * 1024;
 
-/// Somebody else who is told each line: syslog, say.
+/// A second destination of each line, for instance syslog.
 pub trait Sink: Send {
-    /// Takes a line, which was written to the trail.
-    fn tell(&mut self, event: &Event, line: &str);
+    /// Takes a line that was written to the trail.
+    fn write_line(&mut self, event: &Event, line: &str);
 }
 
-/// How a trail is.
+/// The state of a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Condition {
-    /// Where it lies.
+pub struct TrailStatus {
+    /// Its directory.
     pub directory: String,
     /// The number of the last line.
     pub last: u64,
-    /// Why it can't be written at the moment.
+    /// Why the last write failed; `None` while writes succeed.
     pub failing: Option<String>,
-    /// Events that were lost since the mount because it could not be written.
+    /// Events lost since the mount because writes failed.
     pub lost: u64,
 }
 
@@ -65,33 +64,34 @@ struct Shared {
     settings: Settings,
     directory: String,
     state: Mutex<State>,
-    /// There is something to do for the thread.
+    /// Signals the thread that there is work.
     wake: Condvar,
-    /// Something was written, or could not be.
+    /// Signals waiters that a write ended, with or without success.
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: Vec<(Timestamp, Event)>,
-    /// Events recorded so far, those that are durable among them, and at which of them somebody
-    /// waits for that.
+    queue: Vec<TimedEvent>,
+    /// How many events were recorded so far.
     recorded: u64,
+    /// How many of them are durable.
     durable: u64,
+    /// Up to which of them a thread waits for durability.
     awaited: u64,
-    /// The processor on which the last was recorded.
-    recorder: usize,
-    last: u64,
-    resting: bool,
-    ending: bool,
+    /// The processor on which the last one was recorded.
+    recorder_cpu: usize,
+    last_line: u64,
+    sleeping: bool,
+    stopping: bool,
     failing: Option<String>,
     lost: u64,
-    untold: u64,
+    /// Lost events that no line of the trail reports yet.
+    unreported_losses: u64,
 }
 
 impl Trail {
-    /// Goes on with a trail, with a thread of its own. Also returns what is wrong with the trail that
-    /// is there.
+    /// Opens a trail and starts its thread. Also returns what is wrong with the trail that is there.
     ///
     /// # Errors
     /// [`TrailError`] when it can't be written.
@@ -103,28 +103,25 @@ impl Trail {
         let directory = start.directory.to_string_lossy().into_owned();
         let path = start.directory.clone();
         let (writer, trouble) = Writer::open(start)?;
-        let state = Mutex::new(State { last: writer.head().sequence, ..State::default() });
+        let state = Mutex::new(State { last_line: writer.head().sequence, ..State::default() });
         let (wake, written) = (Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { settings, directory, state, wake, written });
-        let (active, sealed) = (Instant::now(), Instant::now());
-        let spare = Vec::with_capacity(1024);
         let worker = Worker {
             shared: Arc::clone(&shared),
             writer,
             sinks,
-            spare,
+            spare: Vec::with_capacity(1024),
             affinity: Affinity::current(),
-            kept_free: None,
-            active,
-            sealed,
+            avoided_cpu: None,
+            last_write: Instant::now(),
+            last_checkpoint: Instant::now(),
         };
         let thread = thread::Builder::new().name("trail".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|error| TrailError::io("begin a thread for", &path, error))?;
         Ok((Self { shared, thread: Mutex::new(Some(thread)) }, trouble))
     }
 
-    /// Takes an event, with the time that it is now. With [`Settings::sync`] it is durable when this
-    /// returns.
+    /// Records an event at the present time. With [`Settings::sync`] it is durable when this returns.
     ///
     /// # Errors
     /// [`TrailError::Refused`] when the trail can't be written and is to fail closed.
@@ -133,7 +130,7 @@ impl Trail {
         if self.shared.settings.sync { self.shared.wait_until_durable(state) } else { Ok(()) }
     }
 
-    /// [`Trail::record`], and it is durable when this returns in any case.
+    /// Records an event, which is durable when this returns.
     ///
     /// # Errors
     /// As [`Trail::record`].
@@ -142,60 +139,60 @@ impl Trail {
         self.shared.wait_until_durable(state)
     }
 
-    /// Whether keys may be used, as far as the trail is concerned.
+    /// Fails where the trail forbids the use of keys.
     ///
     /// # Errors
-    /// [`TrailError::Refused`].
-    pub fn admit(&self) -> Result<(), TrailError> {
-        self.shared.admit(&self.shared.state.lock())
+    /// [`TrailError::Refused`] when writes fail and the trail is to fail closed.
+    pub fn check_writable(&self) -> Result<(), TrailError> {
+        self.shared.check_writable(&self.shared.state.lock())
     }
 
-    /// All that was recorded before is in the trail's files when this returns, if it can be.
+    /// Waits until all events recorded before are durable, or a write fails.
     pub fn flush(&self) {
         let state = self.shared.state.lock();
-        // Failing is told by the condition, and whoever reads the trail reads what there is.
+        // The status reports the failure, and readers see the lines that were written.
         let _ = self.shared.wait_until_durable(state);
     }
 
-    /// How it is.
-    pub fn condition(&self) -> Condition {
+    /// The state of the trail.
+    pub fn status(&self) -> TrailStatus {
         let state = self.shared.state.lock();
-        Condition {
+        TrailStatus {
             directory: self.shared.directory.clone(),
-            last: state.last,
+            last: state.last_line,
             failing: state.failing.clone(),
             lost: state.lost,
         }
     }
 
-    /// Writes what is left, and ends.
+    /// Writes the events that are queued and stops the thread.
     pub fn end(&self) {
         let Some(thread) = self.thread.lock().take() else { return };
-        self.shared.state.lock().ending = true;
+        self.shared.state.lock().stopping = true;
         self.shared.wake.notify_one();
-        // A thread that panics ends the process.
+        // A panic of the thread ends the process.
         let _ = thread.join();
     }
 
     fn push(&self, event: Event) -> Result<MutexGuard<'_, State>, TrailError> {
         let shared = &self.shared;
         let mut state = shared.state.lock();
-        shared.admit(&state)?;
-        while state.queue.len() >= MOST && state.failing.is_none() {
+        shared.check_writable(&state)?;
+        while state.queue.len() >= MAX_QUEUED && state.failing.is_none() {
             shared.wake.notify_one();
             shared.written.wait(&mut state);
         }
-        shared.admit(&state)?;
-        if state.queue.len() >= MOST {
+        shared.check_writable(&state)?;
+        if state.queue.len() >= MAX_QUEUED {
             state.lost += 1;
-            state.untold += 1;
+            state.unreported_losses += 1;
             return Ok(state);
         }
-        state.queue.push((Timestamp::now(), event));
+        state.queue.push(TimedEvent::now(event));
         state.recorded += 1;
-        state.recorder = sched_getcpu();
-        if state.resting {
-            state.resting = false;
+        state.recorder_cpu = sched_getcpu();
+        if state.sleeping {
+            state.sleeping = false;
             shared.wake.notify_one();
         }
         Ok(state)
@@ -209,7 +206,7 @@ impl Drop for Trail {
 }
 
 impl Shared {
-    fn admit(&self, state: &State) -> Result<(), TrailError> {
+    fn check_writable(&self, state: &State) -> Result<(), TrailError> {
         match &state.failing {
             Some(reason) if self.settings.fail_closed => Err(TrailError::Refused(reason.clone())),
             _ => Ok(()),
@@ -220,21 +217,22 @@ impl Shared {
         let mine = state.recorded;
         while state.durable < mine && state.failing.is_none() {
             state.awaited = state.awaited.max(mine);
-            state.resting = false;
+            state.sleeping = false;
             self.wake.notify_one();
             self.written.wait(&mut state);
         }
-        if state.durable < mine { self.admit(&state) } else { Ok(()) }
+        if state.durable < mine { self.check_writable(&state) } else { Ok(()) }
     }
 }
 
-/// Events that are being written, and made durable where somebody waits for that.
+/// Events that are being written.
 struct Batch {
-    events: Vec<(Timestamp, Event)>,
-    /// The last of them is the so manieth recorded.
-    upto: u64,
-    /// Lost ones that the last of them tells of.
+    events: Vec<TimedEvent>,
+    /// [`State::recorded`] when the batch was taken.
+    last_recorded: u64,
+    /// Lost events, which the last event of the batch reports; 0 where it is none of that kind.
     lost: u64,
+    /// Whether they are made durable.
     durable: bool,
 }
 
@@ -242,45 +240,45 @@ struct Worker {
     shared: Arc<Shared>,
     writer: Writer,
     sinks: Vec<Box<dyn Sink>>,
-    /// Room for the next events, which need not be asked for again.
-    spare: Vec<(Timestamp, Event)>,
+    /// The buffer of the batch before, for the next queue.
+    spare: Vec<TimedEvent>,
     affinity: Option<Affinity>,
     /// The processor that the thread does not run on.
-    kept_free: Option<usize>,
-    /// When there was something to write for the last time.
-    active: Instant,
-    sealed: Instant,
+    avoided_cpu: Option<usize>,
+    last_write: Instant,
+    last_checkpoint: Instant,
 }
 
 impl Worker {
     fn run(mut self) {
-        // Behind the threads that answer: it has time, and a share that keeps up with them.
-        let _ = rustix::process::nice(NICER);
+        // Session threads go first; the share that is left keeps up with them.
+        let _ = rustix::process::nice(NICENESS);
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state.lock();
         loop {
             if self.is_due(&state) {
-                self.active = Instant::now();
-                // Whoever waits for it to be durable does not use a processor meanwhile.
-                let keeps_free = state.queue.len() < MANY && state.awaited <= state.durable;
-                let busy = keeps_free.then_some(state.recorder);
-                let mut batch = self.take(&mut state);
+                self.last_write = Instant::now();
+                // A thread that waits for durability leaves its processor idle.
+                let is_recorder_busy =
+                    state.queue.len() < BACKLOG && state.awaited <= state.durable;
+                let busy_cpu = is_recorder_busy.then_some(state.recorder_cpu);
+                let mut batch = self.take_batch(&mut state);
                 let outcome = MutexGuard::unlocked(&mut state, || {
-                    self.keep_free(busy);
+                    self.avoid_cpu(busy_cpu);
                     self.write(&mut batch)
                 });
-                self.settle(&mut state, batch, outcome);
+                self.complete_batch(&mut state, batch, outcome);
                 shared.written.notify_all();
             }
-            if !state.ending {
-                self.rest(&mut state);
+            if !state.stopping {
+                self.wait_for_work(&mut state);
             } else if state.failing.is_some() || !self.is_due(&state) {
                 break;
             }
         }
         let unwritten = state.queue.len();
-        let gap = state.failing.is_some().then(|| unwritten as u64 + state.untold);
-        // For those who come later: nobody writes what they record, or answers who waits.
+        let gap = state.failing.is_some().then(|| unwritten as u64 + state.unreported_losses);
+        // From now on no caller waits for a write.
         state.failing.get_or_insert_with(|| "it has ended".to_owned());
         shared.written.notify_all();
         drop(state);
@@ -288,70 +286,75 @@ impl Worker {
             log::error!("{unwritten} events are lost: the trail can't be written");
         }
         gap.into_iter().for_each(|lost| self.writer.note_gap(lost));
-        self.writer.seal(true);
+        self.writer.write_checkpoint();
     }
 
-    /// Runs on other processors than this one, where there are any: whoever records there answers.
-    fn keep_free(&mut self, processor: Option<usize>) {
+    /// Moves the thread off this processor, where there are others: a session thread answers there.
+    fn avoid_cpu(&mut self, cpu: Option<usize>) {
         let Some(affinity) = self.affinity.as_ref().filter(|affinity| !affinity.is_overridden())
         else {
             return;
         };
-        if processor != self.kept_free {
-            let mut runs_on = affinity.all_but(self.kept_free);
-            affinity.change(&mut runs_on, &affinity.all_but(processor));
-            self.kept_free = processor;
+        if cpu != self.avoided_cpu {
+            let mut runs_on = affinity.all_but(self.avoided_cpu);
+            affinity.change(&mut runs_on, &affinity.all_but(cpu));
+            self.avoided_cpu = cpu;
         }
     }
 
+    /// Whether a batch is to be written now.
     fn is_due(&self, state: &State) -> bool {
-        let waits = !state.queue.is_empty() || state.awaited > state.durable;
-        let is_time = state.failing.is_none() || state.ending || self.active.elapsed() >= RETRY;
-        waits && is_time
+        let has_work = !state.queue.is_empty() || state.awaited > state.durable;
+        let may_write = state.failing.is_none()
+            || state.stopping
+            || self.last_write.elapsed() >= RETRY_INTERVAL;
+        has_work && may_write
     }
 
-    /// Gathers events; seals while there is time for it, and sleeps when there is nothing to do.
-    fn rest(&mut self, state: &mut MutexGuard<'_, State>) {
+    /// Gathers events for [`BATCH_INTERVAL`]; writes the checkpoint when it is due, and sleeps while
+    /// the queue is empty.
+    fn wait_for_work(&mut self, state: &mut MutexGuard<'_, State>) {
         if state.failing.is_none() && self.is_due(state) && state.awaited > state.durable {
             return;
         }
-        let is_idle = state.queue.is_empty() && self.active.elapsed() >= IDLE;
-        if is_idle || self.sealed.elapsed() >= SEALING {
-            self.sealed = Instant::now();
-            MutexGuard::unlocked(state, || self.writer.seal(false));
+        let is_idle = state.queue.is_empty() && self.last_write.elapsed() >= IDLE_AFTER;
+        if is_idle || self.last_checkpoint.elapsed() >= CHECKPOINT_INTERVAL {
+            self.last_checkpoint = Instant::now();
+            MutexGuard::unlocked(state, || self.writer.refresh_checkpoint());
         }
         if !is_idle {
-            self.shared.wake.wait_for(state, RHYTHM);
+            self.shared.wake.wait_for(state, BATCH_INTERVAL);
             return;
         }
-        state.resting = state.queue.is_empty() && state.awaited <= state.durable;
-        while state.resting && !state.ending {
+        state.sleeping = state.queue.is_empty() && state.awaited <= state.durable;
+        while state.sleeping && !state.stopping {
             self.shared.wake.wait(state);
         }
     }
 
-    fn take(&mut self, state: &mut State) -> Batch {
+    /// The queue, with an event that reports the events lost since the last batch.
+    fn take_batch(&mut self, state: &mut State) -> Batch {
         let mut events = std::mem::replace(&mut state.queue, std::mem::take(&mut self.spare));
-        let lost = std::mem::take(&mut state.untold);
+        let lost = std::mem::take(&mut state.unreported_losses);
         if lost > 0 {
             let mut gap = Event::new(EventName::TrailGap, Subject::this_process());
             gap.parameters.details = Some(json!({ "lost": lost }));
-            events.push((Timestamp::now(), gap));
+            events.push(TimedEvent::now(gap));
         }
         let durable = self.shared.settings.sync || state.awaited > state.durable;
-        Batch { events, upto: state.recorded, lost, durable }
+        Batch { events, last_recorded: state.recorded, lost, durable }
     }
 
-    /// Leaves in the batch what could not be written.
+    /// Writes the batch. Events that could not be written stay in it.
     fn write(&mut self, batch: &mut Batch) -> Result<(), TrailError> {
         let sinks = &mut self.sinks;
         let mut written = 0;
-        let outcome = batch.events.chunks(PIECE).try_for_each(|events| {
+        let outcome = batch.events.chunks(EVENTS_PER_WRITE).try_for_each(|events| {
             self.writer.append(events, |event, line| {
-                sinks.iter_mut().for_each(|sink| sink.tell(event, line));
+                sinks.iter_mut().for_each(|sink| sink.write_line(event, line));
             })?;
             written += events.len();
-            // Who answers meanwhile may have use for the processor.
+            // A session thread may need the processor.
             thread::yield_now();
             Ok(())
         });
@@ -359,43 +362,45 @@ impl Worker {
         outcome?;
         if batch.durable {
             self.writer.sync()?;
-            // Who waits for all that there is wants it to be known; not who opens a file.
+            // A caller of `flush` reads the trail next. With `sync` every open comes here: no checkpoint
+            // for each.
             if !self.shared.settings.sync {
-                self.writer.seal(false);
+                self.writer.refresh_checkpoint();
             }
         }
         Ok(())
     }
 
-    fn settle(&mut self, state: &mut State, batch: Batch, outcome: Result<(), TrailError>) {
-        state.last = self.writer.head().sequence;
+    fn complete_batch(&mut self, state: &mut State, batch: Batch, outcome: Result<(), TrailError>) {
+        state.last_line = self.writer.head().sequence;
         match outcome {
             Ok(()) => {
                 self.spare = batch.events;
                 if batch.durable {
-                    state.durable = batch.upto;
+                    state.durable = batch.last_recorded;
                 }
                 if state.failing.take().is_some() {
                     log::warn!("the trail is written again; {} events were lost", state.lost);
                 }
             }
             Err(error) => {
-                // They go first when it works again, and then there may be more to tell of. What
-                // came while that was tried finds no room where there was none before.
+                // They go back to the front of the queue. Events that came meanwhile and exceed its
+                // length are lost, and counted by the next report.
                 let mut events = batch.events;
                 if batch.lost > 0 && events.pop().is_some() {
-                    state.untold += batch.lost;
+                    state.unreported_losses += batch.lost;
                 }
                 events.append(&mut state.queue);
-                let excess = events.len().saturating_sub(MOST);
-                events.truncate(MOST);
+                let excess = events.len().saturating_sub(MAX_QUEUED);
+                events.truncate(MAX_QUEUED);
                 state.lost += excess as u64;
-                state.untold += excess as u64;
+                state.unreported_losses += excess as u64;
                 state.queue = events;
                 if state.failing.is_none() {
-                    let what = match self.shared.settings.fail_closed {
-                        true => "no key may be used until it can",
-                        false => "keys are used all the same",
+                    let what = if self.shared.settings.fail_closed {
+                        "no key may be used until it can"
+                    } else {
+                        "keys are used all the same"
                     };
                     log::error!("the trail can't be written, and {what}: {error}");
                 }

@@ -1,18 +1,18 @@
-//! What was found in a trail, and what is wrong with it.
+//! The result of verifying a trail.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::TrailKeys;
 
-/// What is wrong at a place of the trail.
+/// One defect of a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The file's name; none where it is about the trail as a whole.
     pub file: Option<String>,
     /// The line in the file, from 1.
     pub line: Option<u64>,
-    /// In a sentence.
+    /// The defect, in a sentence.
     pub what: String,
 }
 
@@ -27,25 +27,25 @@ pub struct Report {
     pub first: u64,
     /// The number of the last line.
     pub last: u64,
-    /// Its head, to be kept elsewhere.
+    /// The head of the trail, to be kept elsewhere.
     pub head: String,
-    /// Lines behind those that the vault knows of: of a mount that runs or has crashed.
+    /// Lines after the checkpoint: of a mount that runs or has crashed.
     pub unsealed: u64,
-    /// Mounts that kept no trail, as they were told.
+    /// Mounts that kept no trail on purpose.
     #[serde(default)]
     pub without_trail: u64,
-    /// Events that were lost while the trail could not be written, as it says itself.
+    /// Lost events that the trail records.
     #[serde(default)]
     pub lost: u64,
-    /// What is wrong.
+    /// The defects.
     pub findings: Vec<Finding>,
-    /// What was wrong and was acknowledged.
+    /// How many defects were acknowledged.
     #[serde(default)]
     pub acknowledged: u64,
 }
 
 impl Finding {
-    /// What an acknowledgement keeps of it: the same for the same finding, and for no other.
+    /// A MAC that identifies the finding in an acknowledgement.
     pub fn digest(&self, keys: &TrailKeys) -> String {
         let Self { file, line, what } = self;
         let mac = keys.seal.mac(format!("{file:?} {line:?} {what}").as_bytes());

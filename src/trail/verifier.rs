@@ -1,64 +1,86 @@
-//! What verifying goes through, line by line.
+//! Verifies a trail line by line, then against the checkpoint and the vault's record of its mounts.
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
-
-use super::chain::{Chain, Head, link_from_text, split};
+use super::chain::{Chain, Head, split};
+use super::claims::{Claims, FileStart, Statement, parse_claims};
 use super::directory::Directory;
-use super::mounts::range;
+use super::mounts::mounts_have;
 use super::report::{Finding, Report};
-use super::{EventName, Mounts, Seal, TrailError};
+use super::{Checkpoint, EventName, Mounts, TrailError};
 use crate::crypto::TrailKeys;
 use crate::format::Epoch;
 
-/// A trail that is being read.
-pub(super) struct Check<'a> {
+/// The most findings about single lines that are reported.
+const MAX_FINDINGS: usize = 1000;
+
+/// The state of verifying a trail.
+pub(super) struct Verifier<'a> {
     keys: &'a TrailKeys,
     pub report: Report,
     chain: Option<Chain>,
-    /// The last line that was where it belongs: what follows one that was inserted follows it.
+    /// The last line that was in its place. A line behind an inserted one continues the chain here.
     sound: Head,
-    /// The file's name, and the number of its first line.
-    file: (String, u64),
-    /// Whole lines of it so far.
+    file: CurrentFile,
+    /// Whole lines of the file so far.
     pub line: u64,
-    /// The file before ends in the middle of this line, the first of it maybe.
+    /// The incomplete line at the end of the file before.
     cut: Option<Finding>,
-    /// The newest mount that a line tells of.
+    /// The newest mount of which a line records the beginning.
     newest: Epoch,
-    /// The newest mount of which a line tells the end.
+    /// The newest mount of which a line records the end.
     ended: Epoch,
-    /// Mounts between those that lines tell of.
-    untold: Vec<(Epoch, Epoch)>,
+    /// Mounts without a line, between mounts with one.
+    unrecorded: Vec<UnrecordedMounts>,
     /// Lines that do not begin a file.
     pub events: u64,
-    /// Digests of findings that were looked into.
+    /// Digests of findings that were acknowledged.
     pub acknowledged: HashSet<String>,
-    /// Findings that are of earlier starts, which wrote them down.
+    /// Findings that first lines of files record.
     pub noted: usize,
-    /// Lines that must be there with this link, and whether they were seen.
-    anchors: Vec<(Head, &'static str, bool)>,
+    anchors: Vec<Anchor>,
 }
 
-impl<'a> Check<'a> {
-    /// Before the first file, of what must be there.
-    pub fn new(keys: &'a TrailKeys, seal: Option<&Seal>, known: Option<Head>) -> Self {
-        let sealed = seal.map(|seal| (seal.head, "the vault's seal", false));
-        let known = known.map(|head| (head, "the head that was kept", false));
-        let anchors =
-            sealed.into_iter().chain(known).filter(|(head, ..)| head.sequence > 0).collect();
+/// The file that is being read.
+#[derive(Default)]
+struct CurrentFile {
+    name: String,
+    /// The number of its first line, by its name.
+    first: u64,
+}
+
+/// Mounts from `first` to `last`.
+struct UnrecordedMounts {
+    first: Epoch,
+    last: Epoch,
+}
+
+/// A line that the trail must hold.
+struct Anchor {
+    head: Head,
+    /// Where it is known from.
+    source: &'static str,
+    seen: bool,
+}
+
+impl<'a> Verifier<'a> {
+    /// Of a trail that must hold the lines that the checkpoint and `known` name.
+    pub fn new(keys: &'a TrailKeys, checkpoint: Option<&Checkpoint>, known: Option<Head>) -> Self {
+        let anchor = |head, source| Anchor { head, source, seen: false };
+        let saved = checkpoint.map(|saved| anchor(saved.head, "the vault's seal"));
+        let known = known.map(|head| anchor(head, "the head that was kept"));
+        let anchors = saved.into_iter().chain(known).filter(|it| it.head.sequence > 0).collect();
         Self {
             keys,
             report: Report::default(),
             chain: None,
             sound: Head::START,
-            file: (String::new(), 0),
+            file: CurrentFile::default(),
             line: 0,
             cut: None,
             newest: Epoch(0),
             ended: Epoch(0),
-            untold: Vec::new(),
+            unrecorded: Vec::new(),
             events: 0,
             acknowledged: HashSet::new(),
             noted: 0,
@@ -66,19 +88,19 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Tells what is wrong at the place that was read last, or behind all with the trail as a whole.
+    /// Reports a defect of the line that was read last, or, after the last file, of the whole trail.
     pub fn find(&mut self, what: impl Into<String>) {
-        let file = (!self.file.0.is_empty()).then(|| self.file.0.clone());
+        let file = (!self.file.name.is_empty()).then(|| self.file.name.clone());
         let line = (self.line > 0).then_some(self.line);
         self.add(Finding { file, line, what: what.into() });
     }
 
     fn add(&mut self, finding: Finding) {
         let findings = &mut self.report.findings;
-        // What is wrong with the trail as a whole comes last, and is always told.
-        if findings.len() < MOST || finding.file.is_none() {
+        // Findings about the whole trail come last and are always reported.
+        if findings.len() < MAX_FINDINGS || finding.file.is_none() {
             findings.push(finding);
-        } else if findings.len() == MOST {
+        } else if findings.len() == MAX_FINDINGS {
             let what = "there is more, which is not told".to_owned();
             findings.push(Finding { what, ..finding });
         }
@@ -92,10 +114,10 @@ impl<'a> Check<'a> {
     ///
     /// # Errors
     /// [`TrailError::Io`].
-    pub fn file(&mut self, directory: &Directory, first: u64) -> Result<(), TrailError> {
+    pub fn read_file(&mut self, directory: &Directory, first: u64) -> Result<(), TrailError> {
         let path = directory.file(first);
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-        self.file = (name.unwrap_or_default(), first);
+        self.file = CurrentFile { name: name.unwrap_or_default(), first };
         self.line = 0;
         self.report.files += 1;
         let ends_whole = directory.read(first, |line| {
@@ -109,53 +131,58 @@ impl<'a> Check<'a> {
         if self.line == 0 && first != self.end_of_chain().sequence.saturating_add(1) {
             self.find(what);
         } else if self.line == 0 || !ends_whole {
-            let (file, line) = (Some(self.file.0.clone()), Some(self.line + 1));
+            let (file, line) = (Some(self.file.name.clone()), Some(self.line + 1));
             self.cut.get_or_insert(Finding { file, line, what: what.to_owned() });
         }
         Ok(())
     }
 
-    /// A crash in the middle of a line leaves it cut; what was whole goes on behind it.
-    fn settle_cut(&mut self, was_crash: bool) {
-        if let Some(finding) = self.cut.take().filter(|_| !was_crash) {
+    /// Reports an incomplete line that no crash explains.
+    fn report_cut(&mut self) {
+        if let Some(finding) = self.cut.take() {
             self.add(finding);
         }
+    }
+
+    /// Forgets an incomplete line that a crash left: no whole line is missing behind it.
+    fn forgive_cut(&mut self) {
+        self.cut = None;
     }
 
     fn line(&mut self, line: &[u8]) {
         self.line += 1;
         self.report.lines += 1;
-        let parts = split(line).and_then(|(body, link)| Some((body, link, numbered(body)?)));
-        let Some((body, link, numbered)) = parts else {
-            self.settle_cut(false);
+        let parts = split(line).and_then(|(body, link)| Some((body, link, parse_claims(body)?)));
+        let Some((body, link, claims)) = parts else {
+            self.report_cut();
             return self.find("this is no line of a trail");
         };
-        let sequence = numbered.sequence;
-        let is_begin = numbered.event_name == EventName::TrailBegin;
-        let told = numbered.told();
+        let sequence = claims.sequence;
+        let is_begin = claims.event_name == EventName::TrailBegin;
+        let statement = claims.statement();
         self.events += u64::from(!is_begin);
-        if self.line == 1 && !self.first_line(numbered) {
-            return self.go_on_behind(Head { sequence, link });
+        if self.line == 1 && !self.first_line(claims) {
+            return self.continue_from(Head { sequence, link });
         } else if self.line > 1 && is_begin {
             self.find("the beginning of a file stands in the middle of one");
         }
         let Some(chain) = &mut self.chain else {
             self.find("what comes before it in its file is missing");
-            return self.go_on_behind(Head { sequence, link });
+            return self.continue_from(Head { sequence, link });
         };
         let before = chain.head();
         let mut sound = chain.fits(sequence, body, link);
         if !sound && self.sound != before {
-            // Behind a line that does not belong here, the one after it may.
+            // Behind an inserted line the next one continues the chain before it.
             let mut without = Chain::after(self.keys.line.clone(), self.sound);
             sound = without.fits(sequence, body, link);
         }
         let head = Head { sequence, link };
-        chain.go_on_behind(head);
+        chain.continue_from(head);
         if sound {
             self.sound = head;
             self.meet_anchors(head);
-            self.note(told);
+            self.note(statement);
             return;
         }
         let expected = before.sequence.saturating_add(1);
@@ -171,16 +198,19 @@ impl<'a> Check<'a> {
         });
     }
 
-    /// The first line of a file continues the file before it, or begins what is kept; returns whether
-    /// it is one that can.
-    fn first_line(&mut self, line: Numbered) -> bool {
-        let Some((before, trouble)) = begins(self.file.1, line) else {
-            self.settle_cut(false);
+    /// Checks that the first line of a file continues the file before it; returns whether it can be a
+    /// first line at all.
+    fn first_line(&mut self, line: Claims) -> bool {
+        let Some(FileStart { before, trouble }) = line.file_start(self.file.first) else {
+            self.report_cut();
             self.find("the file does not begin as one of its name does");
             return false;
         };
         let end = self.chain.as_ref().map(Chain::head);
-        self.settle_cut(end == Some(before));
+        if end == Some(before) {
+            self.forgive_cut();
+        }
+        self.report_cut();
         match end {
             Some(end) if end.sequence < before.sequence => {
                 let (from, to) = (end.sequence + 1, before.sequence);
@@ -195,11 +225,11 @@ impl<'a> Check<'a> {
             self.noted += 1;
             self.find(format!("when the trail went on here: {trouble}"));
         }
-        self.go_on_behind(before);
+        self.continue_from(before);
         true
     }
 
-    fn go_on_behind(&mut self, head: Head) {
+    fn continue_from(&mut self, head: Head) {
         self.sound = head;
         self.chain = Some(Chain::after(self.keys.line.clone(), head));
         if self.report.first == 0 {
@@ -207,10 +237,10 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Takes what an authentic line tells of mounts, and of findings.
-    fn note(&mut self, told: Option<Told>) {
-        match told {
-            Some(Told::Begin { epoch, after_clean_end }) => {
+    /// Takes note of what an authentic line states.
+    fn note(&mut self, statement: Option<Statement>) {
+        match statement {
+            Some(Statement::Begin { epoch, after_clean_end }) => {
                 let before = Epoch(epoch.0.saturating_sub(1));
                 if after_clean_end && self.newest == before && self.ended < before {
                     self.find(format!(
@@ -224,73 +254,77 @@ impl<'a> Check<'a> {
                         epoch.0, self.newest.0
                     ));
                 }
-                if let Some(after) = self.told_upto()
+                if let Some(after) = self.recorded_up_to()
                     && epoch.0 > after.0 + 1
                 {
-                    self.untold.push((Epoch(after.0 + 1), before));
+                    let first = Epoch(after.0 + 1);
+                    self.unrecorded.push(UnrecordedMounts { first, last: before });
                 }
                 self.newest = self.newest.max(epoch);
             }
-            Some(Told::End(epoch)) => self.ended = self.ended.max(epoch),
-            Some(Told::Gap { lost, epoch }) => {
+            Some(Statement::End(epoch)) => self.ended = self.ended.max(epoch),
+            Some(Statement::Gap { lost, epoch }) => {
                 self.report.lost += lost;
-                // What is missed then is the end of that mount, with the rest.
+                // The line of that mount's end is among the lost.
                 self.ended = self.ended.max(epoch);
             }
-            Some(Told::Acknowledged(digests)) => self.acknowledged.extend(digests),
+            Some(Statement::Acknowledged(digests)) => self.acknowledged.extend(digests),
             None => {}
         }
     }
 
-    /// The newest mount that the lines so far tell of, if they tell of all up to it: files that went
-    /// when there were enough had the lines of older ones.
-    fn told_upto(&self) -> Option<Epoch> {
+    /// The newest mount that the lines so far record; `None` where the lines of older mounts may have
+    /// been in files that were removed as the oldest.
+    fn recorded_up_to(&self) -> Option<Epoch> {
         (self.newest > Epoch(0) || self.report.first == 1).then_some(self.newest)
     }
 
     fn meet_anchors(&mut self, head: Head) {
-        for (anchor, _, seen) in &mut self.anchors {
-            *seen |= *anchor == head;
+        for anchor in &mut self.anchors {
+            anchor.seen |= anchor.head == head;
         }
     }
 
-    /// Behind the last file: whether all is there that must be.
+    /// Checks, after the last file, that all lines are there that must be. Returns the end of the chain.
     pub fn end(&mut self) -> Head {
         let end = self.end_of_chain();
-        self.settle_cut(self.anchors.iter().all(|(head, ..)| head.sequence <= end.sequence));
-        self.file.0.clear();
+        if self.anchors.iter().all(|anchor| anchor.head.sequence <= end.sequence) {
+            self.forgive_cut();
+        }
+        self.report_cut();
+        self.file.name.clear();
         self.line = 0;
         self.report.last = end.sequence;
         self.report.head = end.to_string();
-        for (anchor, name, seen) in std::mem::take(&mut self.anchors) {
-            let Head { sequence, .. } = anchor;
+        for Anchor { head, source, seen } in std::mem::take(&mut self.anchors) {
+            let sequence = head.sequence;
             if sequence > end.sequence {
                 self.find(match sequence - end.sequence {
-                    1 => format!("the last line, {sequence}, is missing: {name} has it"),
+                    1 => format!("the last line, {sequence}, is missing: {source} has it"),
                     _ => format!(
-                        "the last lines, {} to {sequence}, are missing: {name} has them",
+                        "the last lines, {} to {sequence}, are missing: {source} has them",
                         end.sequence + 1
                     ),
                 });
             } else if !seen && sequence >= self.report.first {
-                self.find(format!("line {sequence} is not the one that {name} has"));
+                self.find(format!("line {sequence} is not the one that {source} has"));
             }
         }
         end
     }
 
-    /// Whether it is what the vault's seal says, which was read after it.
+    /// Compares the trail with a checkpoint that was read after it, and with the vault's mounts.
     ///
     /// # Errors
-    /// [`TrailError::Io`] where that could not be read.
+    /// [`TrailError::Io`] where the checkpoint could not be read.
     pub fn compare(
         &mut self,
-        seal: Result<Option<Seal>, TrailError>,
+        checkpoint: Result<Option<Checkpoint>, TrailError>,
         mounts: Option<&Mounts>,
     ) -> Result<(), TrailError> {
-        let seal = match seal {
-            Ok(Some(seal)) => seal,
-            // The first starts leave no other lines before they seal.
+        let checkpoint = match checkpoint {
+            Ok(Some(checkpoint)) => checkpoint,
+            // The first starts write a checkpoint before any other line.
             Ok(None) if self.events == 0 && mounts.is_some_and(Mounts::need_no_lines) => {
                 return Ok(());
             }
@@ -298,31 +332,31 @@ impl<'a> Check<'a> {
                 self.find("the vault has no record of its trail");
                 return Ok(());
             }
-            Err(error @ TrailError::Seal) => {
+            Err(error @ TrailError::Checkpoint) => {
                 self.find(error.to_string());
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
         let Report { first, last, files, .. } = self.report;
-        self.report.unsealed = last.saturating_sub(seal.head.sequence);
-        self.report.without_trail = seal.passed_over;
-        if let Some(gap) = seal.gap {
+        self.report.unsealed = last.saturating_sub(checkpoint.head.sequence);
+        self.report.without_trail = checkpoint.without_trail;
+        if let Some(gap) = checkpoint.gap {
             self.report.lost += gap.lost;
             self.ended = self.ended.max(gap.epoch);
         }
-        if first > seal.first || (files == 0 && seal.head.sequence > 0) {
-            self.find(format!("the first lines, from {}, are missing", seal.first));
+        if first > checkpoint.first || (files == 0 && checkpoint.head.sequence > 0) {
+            self.find(format!("the first lines, from {}, are missing", checkpoint.first));
         }
         match mounts {
-            Some(mounts) => self.compare_mounts(&seal, mounts),
+            Some(mounts) => self.compare_mounts(&checkpoint, mounts),
             None => self.find("the vault's record of its mounts is missing or was changed"),
         }
         Ok(())
     }
 
-    /// Whether there is a line of each mount.
-    fn compare_mounts(&mut self, seal: &Seal, mounts: &Mounts) {
+    /// Checks that there is a line of each mount.
+    fn compare_mounts(&mut self, checkpoint: &Checkpoint, mounts: &Mounts) {
         let Mounts { newest, ended, without_line } = mounts;
         if *newest < self.newest {
             self.find(format!(
@@ -330,103 +364,23 @@ impl<'a> Check<'a> {
                 self.newest.0, newest.0
             ));
         }
-        let set_back = seal.set_back(*newest, without_line);
-        // Of those that the seal does not know, `set_back` tells.
-        let upto = seal.epoch.min(*newest);
-        if let Some(after) = self.told_upto().filter(|after| *after < upto) {
-            self.untold.push((Epoch(after.0 + 1), upto));
+        let rollback = checkpoint.rollback_message(*newest, without_line);
+        // `rollback` is about the mounts after these.
+        let last = checkpoint.epoch.min(*newest);
+        if let Some(after) = self.recorded_up_to().filter(|after| *after < last) {
+            self.unrecorded.push(UnrecordedMounts { first: Epoch(after.0 + 1), last });
         }
-        for (first, last) in std::mem::take(&mut self.untold) {
-            for missing in without_line.outside(first, last) {
+        for UnrecordedMounts { first, last } in std::mem::take(&mut self.unrecorded) {
+            for (first, last) in without_line.outside(first, last) {
                 self.find(format!(
                     "{} no line of the beginning: the trail was set back, or could not be kept then",
-                    range(missing)
+                    mounts_have(first, last)
                 ));
             }
         }
-        set_back.into_iter().for_each(|what| self.find(what));
+        rollback.into_iter().for_each(|what| self.find(what));
         if *ended && self.newest == *newest && self.ended < *newest {
             self.find(format!("mount {} ended cleanly, and there is no line of its end", newest.0));
         }
     }
-}
-
-/// What of a line tells its place.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Numbered {
-    sequence: u64,
-    event_name: EventName,
-    request_parameters: Option<Parameters>,
-}
-
-#[derive(Deserialize)]
-struct Parameters {
-    details: Option<serde_json::Value>,
-}
-
-impl Numbered {
-    fn told(&self) -> Option<Told> {
-        let details = || self.request_parameters.as_ref()?.details.as_ref();
-        let epoch = || details()?.get("epoch")?.as_u64().map(Epoch);
-        let is = |name| details().is_some_and(|details| details.get(name) == Some(&true.into()));
-        match self.event_name {
-            // A mount for reading alone is none of those that count.
-            EventName::Mount | EventName::Unmount if is("readOnly") => None,
-            EventName::Mount => {
-                Some(Told::Begin { epoch: epoch()?, after_clean_end: is("afterCleanEnd") })
-            }
-            EventName::Unmount => epoch().map(Told::End),
-            EventName::TrailGap => Some(Told::Gap {
-                lost: details()?.get("lost")?.as_u64()?,
-                epoch: epoch().unwrap_or_default(),
-            }),
-            EventName::AcknowledgeTrail => {
-                let digests = details()?.get("findings")?.as_array()?.iter();
-                let digests = digests.filter_map(serde_json::Value::as_str).map(str::to_owned);
-                Some(Told::Acknowledged(digests.collect()))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What a line tells beside its place.
-enum Told {
-    /// A mount began.
-    Begin {
-        /// Its number.
-        epoch: Epoch,
-        /// The one before it had ended cleanly.
-        after_clean_end: bool,
-    },
-    /// A mount ended.
-    End(Epoch),
-    /// Events were lost while the trail could not be written.
-    Gap {
-        /// How many.
-        lost: u64,
-        /// The mount that ended meanwhile, 0 for none.
-        epoch: Epoch,
-    },
-    /// These findings were looked into.
-    Acknowledged(Vec<String>),
-}
-
-/// Findings that are told, the rest being more of the kind.
-const MOST: usize = 1000;
-
-pub(super) fn numbered(body: &[u8]) -> Option<Numbered> {
-    serde_json::from_slice(&[body, b"}"].concat()).ok()
-}
-
-/// What a file's first line says of the chain before it, and of what was wrong with that.
-fn begins(first: u64, line: Numbered) -> Option<(Head, Option<String>)> {
-    if line.event_name != EventName::TrailBegin || line.sequence != first {
-        return None;
-    }
-    let details = line.request_parameters?.details?;
-    let text = |field| details.get(field).and_then(serde_json::Value::as_str);
-    let link = link_from_text(text("previousChain")?.as_bytes())?;
-    Some((Head { sequence: first.checked_sub(1)?, link }, text("trouble").map(str::to_owned)))
 }

@@ -1,4 +1,4 @@
-//! Whether a trail is as it was written.
+//! Verifying a whole trail, or the last files of one.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,47 +6,48 @@ use std::path::Path;
 use super::chain::Head;
 use super::directory::Directory;
 use super::report::Report;
-use super::verifier::Check;
-use super::{Mounts, Seal, SealKeeper, TrailError};
+use super::verifier::Verifier;
+use super::{Checkpoint, CheckpointStore, Mounts, TrailError};
 use crate::crypto::TrailKeys;
 
-/// Reads a whole trail, which may be written meanwhile. `keeper` has the vault's seal; `known` is a
-/// head that was kept elsewhere; `mounts` are those that the vault knew of before this, `None` where its
-/// record of them can't be authenticated; `doubts` are what else speaks against the trail as a whole.
+/// Verifies a whole trail, which another process may be writing. `known` is a head that was kept
+/// elsewhere. `mounts` are those that the vault knew of before this call; `None` where its record of
+/// them can't be authenticated. `doubts` are reported as further findings about the whole trail.
 ///
 /// # Errors
-/// [`TrailError::Missing`], [`TrailError::Io`]; what is wrong with the trail is in the report.
+/// [`TrailError::Missing`], [`TrailError::Io`]. Tampering is in the report.
 pub fn verify(
     directory: &Path,
     keys: &TrailKeys,
-    keeper: &dyn SealKeeper,
+    checkpoints: &dyn CheckpointStore,
     known: Option<Head>,
     mounts: Option<&Mounts>,
     doubts: &[String],
 ) -> Result<Report, TrailError> {
-    let before = Seal::read(keeper, keys);
-    let sealed = before.as_ref().ok().and_then(Option::as_ref);
-    let mut check = loop {
+    let before = Checkpoint::read(checkpoints, keys);
+    let saved = before.as_ref().ok().and_then(Option::as_ref);
+    let mut verifier = loop {
         let directory = Directory::find(directory)?;
-        let mut check = Check::new(keys, sealed, known);
-        match directory.files()?.iter().try_for_each(|first| check.file(&directory, *first)) {
-            // The oldest are taken away by a mount that goes on.
+        let mut verifier = Verifier::new(keys, saved, known);
+        let mut files = directory.files()?.into_iter();
+        match files.try_for_each(|first| verifier.read_file(&directory, first)) {
+            // The mount removed its oldest file meanwhile.
             Err(TrailError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-            read => break read.map(|()| check)?,
+            read => break read.map(|()| verifier)?,
         }
     };
-    check.end();
-    // Before they are, the vault is told: where one was missed, it is by now.
-    check.compare(before.and_then(|_| Seal::read(keeper, keys)), mounts)?;
-    doubts.iter().for_each(|doubt| check.find(doubt));
-    let mut report = check.report;
+    verifier.end();
+    // The checkpoint is written before a file is removed, so a new one explains a missing file.
+    verifier.compare(before.and_then(|_| Checkpoint::read(checkpoints, keys)), mounts)?;
+    doubts.iter().for_each(|doubt| verifier.find(doubt));
+    let mut report = verifier.report;
     let found = report.findings.len();
-    report.findings.retain(|finding| !check.acknowledged.contains(&finding.digest(keys)));
+    report.findings.retain(|finding| !verifier.acknowledged.contains(&finding.digest(keys)));
     report.acknowledged = (found - report.findings.len()) as u64;
     Ok(report)
 }
 
-/// The last files of a trail, from the one on that the vault knows of.
+/// The last files of a trail, from the last file of the checkpoint on.
 pub(super) struct Tail {
     pub head: Head,
     pub is_sound: bool,
@@ -57,20 +58,23 @@ pub(super) struct Tail {
 }
 
 impl Tail {
+    /// Verifies `files`.
+    ///
     /// # Errors
     /// [`TrailError::Io`].
     pub fn read(
         directory: &Directory,
         files: &[u64],
         keys: &TrailKeys,
-        seal: Option<&Seal>,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Self, TrailError> {
-        let mut check = Check::new(keys, seal, None);
+        let mut verifier = Verifier::new(keys, checkpoint, None);
         for &first in files {
-            check.file(directory, first)?;
+            verifier.read_file(directory, first)?;
         }
-        let (lines, events) = (check.line, check.events);
-        let head = check.end();
-        Ok(Self { head, is_sound: check.report.findings.len() == check.noted, lines, events })
+        let (lines, events) = (verifier.line, verifier.events);
+        let head = verifier.end();
+        let is_sound = verifier.report.findings.len() == verifier.noted;
+        Ok(Self { head, is_sound, lines, events })
     }
 }

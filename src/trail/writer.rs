@@ -1,4 +1,4 @@
-//! Lines to files: the end of the trail, its files and its seal.
+//! Appends lines to the trail: its last file, the change to the next one, and the checkpoint.
 
 use std::fs::File;
 use std::io;
@@ -9,31 +9,44 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::chain::{Chain, Head, link_to_text};
-use super::checkpoint::{Gap, Seal, SealKeeper, Settings};
+use super::checkpoint::{Checkpoint, CheckpointStore, Durability, Gap, LastFile, Settings};
 use super::directory::Directory;
 use super::line::Line;
-use super::resume::End;
+use super::resume::ResumePoint;
 use super::{Event, EventName, TrailError};
 use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, EpochSet, VolumeId};
 use crate::keys::policy::Subject;
 
-/// What a trail begins with.
+/// What is needed to write a trail.
 pub struct Start {
-    /// The vault whose trail it is.
+    /// The vault.
     pub volume: VolumeId,
-    /// What it is authenticated with.
+    /// The keys that authenticate the trail.
     pub keys: TrailKeys,
-    /// Where it lies.
+    /// The directory of the trail.
     pub directory: PathBuf,
     /// How it is kept.
     pub settings: Settings,
     /// The newest mount of the vault.
     pub epoch: Epoch,
-    /// Mounts of which it need know nothing.
+    /// Mounts of which the trail needs no line.
     pub without_line: EpochSet,
-    /// Where the vault keeps how far the trail has come.
-    pub keeper: Box<dyn SealKeeper>,
+    /// Where the vault keeps the checkpoint.
+    pub checkpoints: Box<dyn CheckpointStore>,
+}
+
+/// An event and its time.
+#[derive(Debug)]
+pub(super) struct TimedEvent {
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+impl TimedEvent {
+    pub fn now(event: Event) -> Self {
+        Self { time: Timestamp::now(), event }
+    }
 }
 
 /// The end of a trail, where lines are appended. One process has it at a time.
@@ -41,12 +54,12 @@ pub(super) struct Writer {
     start: Start,
     directory: Directory,
     chain: Chain,
-    seal: Seal,
+    checkpoint: Checkpoint,
     file: File,
-    /// Whether the seal in the vault says less than there is.
-    unsealed: bool,
-    /// Whether it was logged that it can't be written.
-    told: bool,
+    /// The trail is ahead of the checkpoint in the vault.
+    checkpoint_due: bool,
+    /// A failure to write the checkpoint was logged, and none succeeded since.
+    warned: bool,
     buffer: Vec<u8>,
     /// The vault's id.
     volume: String,
@@ -54,46 +67,47 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Finds the end of the trail and goes on from there, in a new file unless the last one ends as
-    /// it was sealed. Also returns what is wrong with it, which `verify` tells whole.
+    /// Finds the end of the trail and appends to it, in a new file unless the last one ends as the
+    /// checkpoint says. Also returns what is wrong with the trail; `verify` reports that in full.
     ///
     /// # Errors
     /// [`TrailError`] when it can't be written.
     pub fn open(start: Start) -> Result<(Self, Option<String>), TrailError> {
         let directory = Directory::make(&start.directory)?;
         let lock = directory.lock()?;
-        let (sealed, mut trouble) = match Seal::read(start.keeper.as_ref(), &start.keys) {
-            Ok(sealed) => (sealed, None),
-            Err(error @ TrailError::Seal) => (None, Some(error.to_string())),
+        let saved = Checkpoint::read(start.checkpoints.as_ref(), &start.keys);
+        let (saved, mut trouble) = match saved {
+            Ok(saved) => (saved, None),
+            Err(error @ TrailError::Checkpoint) => (None, Some(error.to_string())),
             Err(error) => return Err(error),
         };
         let first = directory.files()?.first().copied();
-        let was_elsewhere = sealed.as_ref().is_some_and(|seal| seal.directory != directory.path());
-        let end = match &sealed {
-            // It goes on here; what there was stays where it is.
-            Some(seal) if was_elsewhere && first.is_none() => {
-                End { head: seal.head, open: None, trouble: None }
+        let was_elsewhere = saved.as_ref().is_some_and(|saved| saved.directory != directory.path());
+        let end = match &saved {
+            // The chain continues in this directory; the old files stay where they are.
+            Some(saved) if was_elsewhere && first.is_none() => {
+                ResumePoint { head: saved.head, open: None, trouble: None }
             }
-            sealed => End::find(&directory, &start.keys, sealed.as_ref())?,
+            saved => ResumePoint::find(&directory, &start.keys, saved.as_ref())?,
         };
-        // The mount that begins is the one that the trail does not know of yet.
+        // The trail does not know of the mount that begins.
         let before = Epoch(start.epoch.0.saturating_sub(1));
         trouble = trouble.or(end.trouble).or_else(|| {
-            sealed.as_ref().and_then(|seal| seal.set_back(before, &start.without_line))
+            saved.as_ref().and_then(|saved| saved.rollback_message(before, &start.without_line))
         });
-        let mut seal = sealed.unwrap_or_else(|| Seal {
+        let mut checkpoint = saved.unwrap_or_else(|| Checkpoint {
             first: first.unwrap_or(1),
-            ..Seal::new(&start.directory, start.settings, start.epoch)
+            ..Checkpoint::new(&start.directory, start.settings, start.epoch)
         });
         if was_elsewhere && first.is_none() {
-            seal.first = end.head.sequence + 1;
+            checkpoint.first = end.head.sequence + 1;
         }
-        seal.directory = directory.path().to_owned();
-        seal.settings = start.settings;
-        seal.epoch = start.epoch;
-        seal.head = end.head;
+        checkpoint.directory = directory.path().to_owned();
+        checkpoint.settings = start.settings;
+        checkpoint.epoch = start.epoch;
+        checkpoint.head = end.head;
         let chain = Chain::after(start.keys.line.clone(), end.head);
-        // Trouble is written down, where the next seal does not cover it up.
+        // Trouble is recorded in a new file's first line, which the next checkpoint does not hide.
         let open = end.open.filter(|_| trouble.is_none());
         let is_new = open.is_none();
         let file = match open {
@@ -105,40 +119,40 @@ impl Writer {
             start,
             directory,
             chain,
-            seal,
+            checkpoint,
             file,
-            unsealed: true,
-            told: false,
+            checkpoint_due: true,
+            warned: false,
             buffer: Vec::new(),
             _lock: lock,
         };
         if is_new && let Err(error) = writer.begin_file(trouble.as_deref()) {
-            let _ = writer.directory.remove(writer.seal.file.0);
+            let _ = writer.directory.remove(writer.checkpoint.file.first);
             return Err(error);
         }
-        writer.tell_gap();
-        writer.seal(true);
+        writer.record_gap();
+        writer.write_checkpoint();
         Ok((writer, trouble))
     }
 
-    /// Appends events, each with its time. On failure none of them was written.
+    /// Appends events and hands each line to `written`. On failure none of them was appended.
     ///
     /// # Errors
     /// [`TrailError::Io`].
     pub fn append(
         &mut self,
-        events: &[(Timestamp, Event)],
-        mut told: impl FnMut(&Event, &str),
+        events: &[TimedEvent],
+        mut written: impl FnMut(&Event, &str),
     ) -> Result<(), TrailError> {
-        if self.seal.file.1 >= self.start.settings.file_len || self.is_removed() {
+        if self.checkpoint.file.len >= self.start.settings.file_len || self.is_removed() {
             self.next_file()?;
         }
         let mut chain = self.chain.clone();
         self.buffer.clear();
         let mut ends = Vec::with_capacity(events.len());
         scrubbed(|| {
-            events.iter().try_for_each(|(time, event)| {
-                self.line(&mut chain, *time, event)?;
+            events.iter().try_for_each(|timed| {
+                self.line(&mut chain, timed)?;
                 ends.push(self.buffer.len());
                 Ok::<_, TrailError>(())
             })
@@ -147,34 +161,34 @@ impl Writer {
         self.chain = chain;
         self.note_end();
         let mut begin = 0;
-        for ((_, event), end) in events.iter().zip(ends) {
+        for (timed, end) in events.iter().zip(ends) {
             let line = self.buffer.get(begin..end - 1).and_then(|line| str::from_utf8(line).ok());
-            told(event, line.unwrap_or_default());
+            written(&timed.event, line.unwrap_or_default());
             begin = end;
         }
         Ok(())
     }
 
-    /// The trail could not be written when this mount ended, and so many events are lost: the vault
-    /// keeps that until the trail tells it.
+    /// Notes in the checkpoint that the trail could not be written at the end of this mount and that
+    /// `lost` events are lost.
     pub fn note_gap(&mut self, lost: u64) {
-        let before = self.seal.gap.map_or(0, |gap| gap.lost);
-        self.seal.gap = Some(Gap { lost: before + lost, epoch: self.start.epoch });
-        self.unsealed = true;
+        let before = self.checkpoint.gap.map_or(0, |gap| gap.lost);
+        self.checkpoint.gap = Some(Gap { lost: before + lost, epoch: self.start.epoch });
+        self.checkpoint_due = true;
     }
 
-    /// Tells of a gap that the vault keeps, as soon as there is room.
-    fn tell_gap(&mut self) {
-        let Some(Gap { lost, epoch }) = self.seal.gap else { return };
+    /// Moves the gap from the checkpoint to a line of the trail, if that can be written.
+    fn record_gap(&mut self) {
+        let Some(Gap { lost, epoch }) = self.checkpoint.gap else { return };
         let mut event = Event::new(EventName::TrailGap, Subject::this_process());
         event.parameters.details = Some(json!({ "lost": lost, "epoch": epoch }));
-        // Else the vault keeps it, and what is recorded next finds out that there is no room.
-        if self.append(&[(Timestamp::now(), event)], |_, _| ()).is_ok() {
-            self.seal.gap = None;
+        // On failure the checkpoint keeps the gap, and the next event reports the error.
+        if self.append(&[TimedEvent::now(event)], |_, _| ()).is_ok() {
+            self.checkpoint.gap = None;
         }
     }
 
-    /// Makes durable what was appended.
+    /// Makes all appended lines durable.
     ///
     /// # Errors
     /// [`TrailError::Io`].
@@ -183,25 +197,33 @@ impl Writer {
         synced.map_err(|source| TrailError::io("sync", &self.path(), source))
     }
 
-    /// Brings the seal in the vault up to date; returns whether it is. What keeps it from that is
-    /// logged: the trail itself is whole without.
-    pub fn seal(&mut self, durable: bool) -> bool {
-        if !self.unsealed && !durable {
-            return true;
+    /// Writes the checkpoint, durably; returns whether it is up to date. A failure is logged once:
+    /// the trail itself is whole without.
+    pub fn write_checkpoint(&mut self) -> bool {
+        self.put_checkpoint(Durability::Durable)
+    }
+
+    /// Writes the checkpoint if the trail is ahead of it, as [`Durability::Buffered`].
+    pub fn refresh_checkpoint(&mut self) {
+        if self.checkpoint_due {
+            self.put_checkpoint(Durability::Buffered);
         }
-        // A seal that outlives a crash of the machine must not know of lines that do not.
+    }
+
+    fn put_checkpoint(&mut self, durability: Durability) -> bool {
+        // A checkpoint that survives a crash of the machine must not name lines that do not.
         let synced = self.file.sync_data();
-        let (keeper, keys) = (self.start.keeper.as_ref(), &self.start.keys);
-        match synced.and_then(|()| self.seal.write(keeper, keys, durable)) {
-            Ok(()) => (self.unsealed, self.told) = (false, false),
-            // A vault that is read alone keeps what it knows.
-            Err(error) if self.told || error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
+        let (store, keys) = (self.start.checkpoints.as_ref(), &self.start.keys);
+        match synced.and_then(|()| self.checkpoint.write(store, keys, durability)) {
+            Ok(()) => (self.checkpoint_due, self.warned) = (false, false),
+            // A vault that is mounted read-only keeps its old checkpoint.
+            Err(error) if self.warned || error.kind() == io::ErrorKind::ReadOnlyFilesystem => {}
             Err(error) => {
                 log::warn!("the vault does not know how far its trail has come: {error}");
-                self.told = true;
+                self.warned = true;
             }
         }
-        !self.unsealed
+        !self.checkpoint_due
     }
 
     /// The last line.
@@ -209,83 +231,78 @@ impl Writer {
         self.chain.head()
     }
 
-    fn line(
-        &mut self,
-        chain: &mut Chain,
-        time: Timestamp,
-        event: &Event,
-    ) -> Result<(), TrailError> {
-        let mut line = Line::of(event, time, &self.volume);
+    fn line(&mut self, chain: &mut Chain, timed: &TimedEvent) -> Result<(), TrailError> {
+        let mut line = Line::of(&timed.event, timed.time, &self.volume);
         let appended = chain.append(&mut line, &mut self.buffer);
         appended.map_err(|error| TrailError::io("write", &self.path(), error))
     }
 
-    /// Writes the buffer behind what is there, whole or not at all.
+    /// Appends the buffer to the file, whole or not at all.
     fn write(&mut self) -> Result<(), TrailError> {
-        let end = self.seal.file.1;
+        let end = self.checkpoint.file.len;
         let written = self.file.write_all_at(&self.buffer, end);
         written.map_err(|source| {
-            // What is left of it is no whole line, and the next write goes over it.
+            // Without ftruncate(2) a part of a line remains, which the next write overwrites.
             let _ = self.file.set_len(end);
             TrailError::io("write", &self.path(), source)
         })
     }
 
-    /// What is written to a file that was removed is read by nobody.
+    /// Whether the file was unlinked: nobody reads what is appended to it.
     fn is_removed(&self) -> bool {
         self.file.metadata().is_ok_and(|file| file.nlink() == 0)
     }
 
     fn note_end(&mut self) {
-        self.seal.file.1 += self.buffer.len() as u64;
-        self.seal.head = self.chain.head();
-        self.unsealed = true;
+        self.checkpoint.file.len += self.buffer.len() as u64;
+        self.checkpoint.head = self.chain.head();
+        self.checkpoint_due = true;
     }
 
-    /// Goes on in a new file, and takes the oldest away where there is enough without them.
+    /// Begins the next file, and removes the oldest ones beyond [`Settings::files`].
     fn next_file(&mut self) -> Result<(), TrailError> {
         self.sync()?;
-        // Nobody finds what goes on where the directory was.
-        self.directory = self.directory.again()?;
+        // The path may lead to another directory by now, where readers look.
+        self.directory = self.directory.reopen()?;
         let file = self.directory.create(self.chain.head().sequence + 1)?;
         let before = std::mem::replace(&mut self.file, file);
-        let was = self.seal.file;
+        let last = self.checkpoint.file;
         if let Err(error) = self.begin_file(None) {
-            let _ = self.directory.remove(self.seal.file.0);
+            let _ = self.directory.remove(self.checkpoint.file.first);
             self.file = before;
-            self.seal.file = was;
+            self.checkpoint.file = last;
             return Err(error);
         }
         let files = self.directory.files()?;
         let (old, kept) = files.split_at(self.excess(&files));
-        // What is not there without having been taken away here stays missed.
+        // Only files that are removed here move the first line: `verify` reports all others missing.
         if let (false, Some(first)) = (old.is_empty(), kept.first()) {
-            self.seal.first = *first;
+            self.checkpoint.first = *first;
         }
-        // Else they would be missed: the vault takes them for the first that are kept.
-        let removable = if self.seal(true) { old } else { &[] };
+        // Without the checkpoint `verify` would report them missing.
+        let removable = if self.write_checkpoint() { old } else { &[] };
         removable.iter().try_for_each(|first| self.directory.remove(*first))
     }
 
-    /// How many of the files, the last of which has just begun, go. They count by their bytes: the
-    /// short ones that crashes leave push no others out.
+    /// How many of the files have to go; the last one has just begun. The limit counts bytes, so that
+    /// short files, which crashes leave, displace no others.
     fn excess(&self, files: &[u64]) -> usize {
         let Some(full) = self.start.settings.files.checked_sub(1) else { return 0 };
         let enough = u64::from(full).saturating_mul(self.start.settings.file_len);
         let mut kept = 0;
-        let goes = |first: &u64| {
+        let is_excess = |first: &u64| {
             let is_enough = kept >= enough;
             kept += self.directory.len_of(*first);
             is_enough
         };
-        let before = files.len().saturating_sub(1);
-        files[..before].iter().rposition(goes).map_or(0, |last| last + 1)
+        let full_files = files.len().saturating_sub(1);
+        files[..full_files].iter().rposition(is_excess).map_or(0, |last| last + 1)
     }
 
-    /// The first line of a file: it says what the chain was before, so that those kept can be
-    /// verified without those that are not.
+    /// Writes the first line of a file. It holds the last link of the file before, so that the files
+    /// that are kept can be verified without those that were removed.
     fn begin_file(&mut self, trouble: Option<&str>) -> Result<(), TrailError> {
-        self.seal.file = (self.chain.head().sequence + 1, 0);
+        self.checkpoint.file = LastFile { first: self.chain.head().sequence + 1, len: 0 };
         let mut event = Event::new(EventName::TrailBegin, Subject::this_process());
         let mut details = json!({ "previousChain": link_to_text(&self.chain.head().link) });
         if let Some(trouble) = trouble {
@@ -294,7 +311,7 @@ impl Writer {
         event.parameters.details = Some(details);
         let mut chain = self.chain.clone();
         self.buffer.clear();
-        scrubbed(|| self.line(&mut chain, Timestamp::now(), &event))?;
+        scrubbed(|| self.line(&mut chain, &TimedEvent::now(event)))?;
         self.write()?;
         self.sync()?;
         self.directory.sync()?;
@@ -304,6 +321,6 @@ impl Writer {
     }
 
     fn path(&self) -> PathBuf {
-        self.directory.file(self.seal.file.0)
+        self.directory.file(self.checkpoint.file.first)
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use atrest::format::VolumeId;
 use atrest::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
 use atrest::keys::{KeyFile, KeyRing, NoPassphrase};
-use atrest::store::{Access, Evidence, FileError, TrailSeal, Vault as Store, VaultError};
+use atrest::store::{Access, CheckpointFile, Evidence, FileError, Vault as Store, VaultError};
 use atrest::trail::{self, Filter};
 use rand::{Rng, RngExt};
 
@@ -329,7 +329,7 @@ impl Ground {
 
     fn trail_found(&self, ring: &KeyRing) -> bool {
         let (dir, keys) = (self.vault.path(), ring.trail_keys().unwrap());
-        let Ok(seal) = TrailSeal::of(&dir, Access::ReadOnly) else { return true };
+        let Ok(seal) = CheckpointFile::of(&dir, Access::ReadOnly) else { return true };
         let mounts = Store::mounts(&dir, ring).ok();
         let report = trail::verify(&self.trail, &keys, &seal, None, mounts.as_ref(), &[]);
         let is_whole = report.is_ok_and(|report| report.findings.is_empty());

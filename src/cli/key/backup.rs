@@ -12,7 +12,7 @@ use super::note;
 use crate::cli::output::{print, print_json};
 use crate::cli::target::{Daemon, Target};
 use crate::cli::vault_args::VaultArgs;
-use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, Unlock};
+use crate::keys::{KeyError, KeyFile, KeyRing, NewProtector, NoPassphrase, RecoveryError, Unlock};
 use crate::service::failure::{Context, Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
@@ -123,11 +123,11 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
     if ring.volume_id() != id {
-        let error = KeyError::BackupOfOther {
+        let error = KeyError::from(RecoveryError::OtherVault {
             path: args.file.clone(),
             found: ring.volume_id(),
             wanted: id,
-        };
+        });
         return Err(error.into());
     }
     let path = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;

@@ -10,7 +10,7 @@ use crate::cli::key::args::KeyArgs;
 use crate::cli::output::{print, print_json};
 use crate::cli::target::{Target, within};
 use crate::keys::policy::{Action, ActionSet, Effect, Grant, Principal};
-use crate::keys::{KeyError, Timestamp};
+use crate::keys::{KeyError, PolicyError, Timestamp};
 use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::principals;
 use crate::service::request::{PolicyChange, Request};
@@ -123,7 +123,7 @@ impl GrantArgs {
         };
         let past = self.until.filter(|until| *until <= Timestamp::now() && !revoke);
         if let Some(until) = past {
-            return Err(Failure::new(Exit::Usage, KeyError::PastGrant(until).to_string()));
+            return Err(Failure::new(Exit::Usage, PolicyError::PastGrant(until).to_string()));
         }
         let under = self.under.as_deref().map(|path| under(path, target, revoke)).transpose()?;
         let actions = ActionSet::of(actions);
@@ -153,7 +153,7 @@ fn under(path: &Path, target: &Target, revoke: bool) -> Result<Option<String>, F
 
 /// Goes on only if that was said twice: by `--yes --yes`, or on the terminal.
 fn confirm_lock_out(key: &str, action: Action, said: bool) -> Result<(), Failure> {
-    let refusal = KeyError::LocksOut { key: key.to_owned(), action };
+    let refusal = KeyError::from(PolicyError::LocksOut { key: key.to_owned(), action });
     if said {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use crate::cli::output::{print, print_json};
 use crate::cli::progress::Bar;
 use crate::cli::target::Target;
 use crate::cli::vault_args::VaultArgs;
-use crate::keys::{DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, Timestamp};
+use crate::keys::{DEFAULT_ROTATION_DAYS, KeyDescription, KeyError, RingError, Timestamp};
 use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::key_change::{Action, KeyChange};
 use crate::service::request::{FileWork, Request};
@@ -150,7 +150,7 @@ fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
     let keys = args.vault.list()?.keys;
     let named = keys.iter().find(|key| key.name == args.name);
     let key = named.or_else(|| keys.iter().find(|key| key.id.to_string() == args.name));
-    let key = key.ok_or_else(|| KeyError::NoSuchKey(args.name.clone()))?;
+    let key = key.ok_or_else(|| KeyError::from(RingError::NoSuchKey(args.name.clone())))?;
     if args.vault.json {
         print_json(&json!(key))?;
     } else {

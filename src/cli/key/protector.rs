@@ -9,7 +9,7 @@ use super::note;
 use crate::cli::output::{print, print_json};
 use crate::cli::target::{Daemon, Target};
 use crate::cli::vault_args::VaultArgs;
-use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription};
+use crate::keys::{KeyError, NewProtector, OpenKeyFile, ProtectorDescription, RawProtectors};
 use crate::service::failure::{Exit, Failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::passphrase::NewPassphraseArgs;
@@ -65,7 +65,8 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
         Command::Add { vault, new, raw, keep_raw } => {
             let keys = vault.open_keys()?;
             let new = if *raw { NewProtector::Raw } else { new.protector()? };
-            let add = |file: &mut OpenKeyFile| file.protectors.add(&new, *keep_raw);
+            let raw = if *keep_raw { RawProtectors::Keep } else { RawProtectors::Replace };
+            let add = |file: &mut OpenKeyFile| file.protectors.add(&new, raw);
             edit(vault, &keys, Note::AddProtector, add)
         }
         Command::Change { vault, id, new } => {

@@ -38,7 +38,7 @@ impl Fs {
     /// Before something that can't be taken back: whether keys may be used as far as the trail is
     /// concerned.
     pub(in crate::fs) fn require_trail(&self) -> Result<(), FsError> {
-        Ok(self.trail.get().map_or(Ok(()), |trail| trail.admit())?)
+        Ok(self.trail.get().map_or(Ok(()), |trail| trail.check_writable())?)
     }
 
     /// Records a use of a file's key, or that it was refused, and passes the outcome on.
@@ -212,12 +212,7 @@ fn key_of(error: &FsError) -> Option<&str> {
         _ => return None,
     };
     match error {
-        KeyError::Disabled(key)
-        | KeyError::PendingDeletion { key, .. }
-        | KeyError::Destroyed(key)
-        | KeyError::NoSuchVersion { key, .. }
-        | KeyError::VersionRetired { key, .. }
-        | KeyError::Forged { key, .. } => Some(key),
+        KeyError::Ring(error) => error.key(),
         _ => None,
     }
 }

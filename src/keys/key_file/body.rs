@@ -1,4 +1,4 @@
-//! The ring as the key file's sealed body holds it: JSON, material included.
+//! The sealed body of the key file: the ring as JSON, with its material.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::keys::text::{SecretText, to_secret_json};
 struct RingBody {
     default: MasterKeyId,
     keys: Vec<KeyBody>,
-    /// Not there in key files of before there was a trail.
+    /// Absent in key files that are older than the trail.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     trail: Option<SecretText>,
 }
@@ -29,7 +29,7 @@ struct KeyBody {
     current: KeyVersion,
     rotate_every_days: u32,
     versions: Vec<VersionBody>,
-    /// Not there for a key with the default alone, nor in key files of before there were grants.
+    /// Absent for the default policy, and in key files that are older than grants.
     #[serde(skip_serializing_if = "Policy::is_default", default)]
     policy: Policy,
 }
@@ -76,7 +76,7 @@ pub(in crate::keys) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
     })
 }
 
-/// The reverse of [`ring_to_json`]; `None` for what it never writes.
+/// The reverse of [`ring_to_json`]; `None` for JSON that it never writes.
 pub(in crate::keys) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
     let body: RingBody = serde_json::from_slice(json).ok()?;
     let version = |version: VersionBody| Version {

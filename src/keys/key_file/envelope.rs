@@ -1,12 +1,12 @@
-//! The key file's bytes: what is public, and the ring sealed with all of that authenticated.
+//! The bytes of the key file: public fields, and the sealed ring, which authenticates them.
 //!
 //! ```json
 //! { "atrest_key_file": 1, "vault": "…", "generation": 7, "protectors": [ … ], "body": "…" }
 //! ```
 //!
-//! `body` is nonce | ciphertext | tag of the ring's JSON, in base64. Its associated data is the
-//! same object without `body`, as this program writes it. A file that does not read back as what
-//! this program writes is refused, so no byte but white space can be changed.
+//! `body` is nonce | ciphertext | tag of the ring's JSON, in base64. Its associated data is the same
+//! object without `body`, as this program writes it. A file is refused unless this program would
+//! write it the same but for white space, so that no other byte can be changed.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -33,12 +33,12 @@ pub(in crate::keys) struct Envelope {
     body: String,
 }
 
-/// Why bytes are not a key file.
+/// The reason why bytes are not a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::keys) enum NotAKeyFile {
-    /// Of a version that this program does not know.
+    /// A version that this program does not know.
     Version(u64),
-    /// Not what this program writes.
+    /// Bytes that this program does not write.
     Damaged,
 }
 
@@ -62,7 +62,7 @@ impl Envelope {
         envelope
     }
 
-    /// The ring; `None` when anything in the file is not what was sealed.
+    /// The ring; `None` where the file does not authenticate.
     pub(in crate::keys) fn open(&mut self, key: &FileKey) -> Option<KeyRing> {
         let body = std::mem::take(&mut self.body);
         let public = to_secret_json(self);
@@ -77,7 +77,7 @@ impl Envelope {
         KeyFileMark::of(self.generation, content, &key.anchor, ring.version_count())
     }
 
-    /// Its content: one line of JSON, without the end of the line.
+    /// The content: one line of JSON without its newline.
     pub(super) fn to_content(&self) -> Zeroizing<Vec<u8>> {
         to_secret_json(self)
     }
@@ -91,7 +91,7 @@ impl Envelope {
         bytes
     }
 
-    /// Reads what [`Envelope::to_bytes`] wrote, whatever white space has come between.
+    /// Parses the output of [`Envelope::to_bytes`], with any white space.
     pub(in crate::keys) fn parse(bytes: &[u8]) -> Result<Self, NotAKeyFile> {
         #[derive(Deserialize)]
         struct Probe {

@@ -14,15 +14,15 @@ use super::read::{MAX_LEN, read_key_file};
 use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
 use crate::crypto::scrubbed_deep;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
-use crate::keys::KeyError;
-use crate::keys::protectors::{Held, NewProtector, Protectors, Unlock};
+use crate::keys::protectors::{HeldProtector, NewProtector, Protectors, Unlock};
 use crate::keys::ring::{KeyRing, MasterKey};
+use crate::keys::{KeyError, KeyFileError};
 use crate::sys::{self, Links};
 
 /// What the lock's name ends with.
 const LOCK: &str = ".lock";
 
-/// The key file of a vault, by its path: what can be done with it.
+/// Operations on the key file of a vault, by its path.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyFile;
 
@@ -31,18 +31,19 @@ pub struct KeyFile;
 pub struct OpenKeyFile {
     /// The vault's master keys.
     pub ring: KeyRing,
-    /// Who can open the file.
+    /// The protectors of the file.
     pub protectors: Protectors,
     mark: KeyFileMark,
 }
 
 impl KeyFile {
-    /// Writes a new key file with these protectors, or a raw one when there are none. Directories
-    /// that are missing are made with mode 0700.
+    /// Writes a new key file with these protectors, or with a raw one when there are none. Missing
+    /// directories are created with mode 0700.
     ///
     /// # Errors
-    /// [`KeyError::Exists`] when anything is at `path`, [`KeyError::BadCost`],
-    /// [`KeyError::NoMemory`], [`KeyError::Full`] above 16 protectors, [`KeyError::Io`].
+    /// [`KeyFileError::Exists`] when anything is at `path`, [`KeyFileError::Io`],
+    /// [`KeyError::Protector`] for a cost that is out of range or for which there is no memory,
+    /// [`KeyError::Full`] above 16 protectors.
     pub fn create(
         path: &Path,
         ring: &KeyRing,
@@ -51,7 +52,7 @@ impl KeyFile {
         Self::create_after(path, ring, protectors, 0)
     }
 
-    /// [`KeyFile::create`] of one that takes the place of another, which was written so often.
+    /// [`KeyFile::create`] for a file that replaces another one, of this generation.
     ///
     /// # Errors
     /// As [`KeyFile::create`].
@@ -63,20 +64,19 @@ impl KeyFile {
     ) -> Result<KeyFileMark, KeyError> {
         let directory = parent(path);
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.map_err(|source| KeyError::io("create directory", &directory, source))?;
+        made.map_err(|source| KeyFileError::io("create directory", &directory, source))?;
         let _lock = Lock::take(path)?;
         if fs::symlink_metadata(path).is_ok() {
-            return Err(KeyError::Exists(path.to_owned()));
+            return Err(KeyFileError::Exists(path.to_owned()).into());
         }
         let mut protectors = Protectors::create(ring.volume_id(), protectors)?;
         write(&RealDisk, path, ring, &mut protectors, generation + 1, Old::None)
     }
 
-    /// Takes away a key file that was made a moment ago and has wrapped nothing, with the lock
-    /// beside it.
+    /// Removes a new key file, whose keys have wrapped nothing, and the lock beside it.
     ///
     /// # Errors
-    /// What the system says.
+    /// Those of unlink(2).
     pub fn discard(path: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
         fs::remove_file(beside(path, LOCK))
@@ -85,11 +85,8 @@ impl KeyFile {
     /// Opens the key file of `vault`.
     ///
     /// # Errors
-    /// About the file: [`KeyError::Missing`], [`KeyError::NotRegular`], [`KeyError::Exposed`],
-    /// [`KeyError::WrongOwner`], [`KeyError::Damaged`], [`KeyError::FromTheFuture`],
-    /// [`KeyError::OtherVault`], [`KeyError::Io`]. About opening it:
-    /// [`KeyError::WrongPassphrase`], [`KeyError::ProtectorGone`], [`KeyError::NoMemory`], and
-    /// what `unlock` gives.
+    /// [`KeyError::KeyFile`] about the file; [`KeyError::Protector`] where the passphrase does not open
+    /// it or costs too much; those of `unlock`.
     pub fn open(
         path: &Path,
         vault: &VolumeId,
@@ -98,12 +95,12 @@ impl KeyFile {
         open_bytes(path, &read_key_file(path)?, vault, unlock)
     }
 
-    /// Changes what the key file at `path` holds and writes it, with nobody else changing it
-    /// meanwhile: who comes later waits. Returns what `change` did and the new state.
+    /// Changes the key file at `path` under its lock, which other callers wait for. Returns the result
+    /// of `change` and the new state. On failure the old file stays.
     ///
     /// # Errors
-    /// What [`KeyFile::open`] and `change` give, [`KeyError::Full`] above 16 MiB,
-    /// [`KeyError::Io`] when it cannot be written; the old file stays then.
+    /// Those of [`KeyFile::open`] and `change`, [`KeyError::Full`] above 16 MiB,
+    /// [`KeyFileError::Io`] when it cannot be written.
     pub fn edit<T, E: From<KeyError>>(
         path: &Path,
         vault: &VolumeId,
@@ -113,33 +110,32 @@ impl KeyFile {
         edit_on(&RealDisk, path, vault, unlock, change)
     }
 
-    /// The vault that the key file at `path` says it belongs to. That is believed only once the
-    /// file is opened.
+    /// The vault that the key file at `path` names. It is authenticated only by opening the file.
     ///
     /// # Errors
-    /// Those of [`KeyFile::open`] that are about the file.
+    /// Those of [`KeyFile::open`] about the file.
     pub fn vault_of(path: &Path) -> Result<VolumeId, KeyError> {
         Ok(parse(path, &read_key_file(path)?)?.vault)
     }
 }
 
 impl OpenKeyFile {
-    /// How often the file has been written.
+    /// How many times the file was written.
     pub fn generation(&self) -> u64 {
         self.mark.generation
     }
 
-    /// Which state of the file this is.
+    /// The mark of this state of the file.
     pub fn mark(&self) -> &KeyFileMark {
         &self.mark
     }
 
-    /// What opens the file again while the protector that opened it now stays.
-    pub fn held(&self) -> Held {
+    /// The protector that opened the file, which opens later states while the file keeps it.
+    pub fn held(&self) -> HeldProtector {
         self.protectors.held()
     }
 
-    /// What must not be found in an older copy once it is gone from this one.
+    /// The versions with material. Once one is removed, no older copy of the file may keep it.
     fn secrets(&self) -> BTreeSet<(MasterKeyId, KeyVersion)> {
         let with_material = |key: &MasterKey| {
             let present = key.versions.iter().filter(|version| version.material.is_some());
@@ -149,7 +145,7 @@ impl OpenKeyFile {
     }
 }
 
-/// [`KeyFile::edit`] on a filesystem of the caller's choice.
+/// [`KeyFile::edit`] on any [`Disk`].
 pub(super) fn edit_on<T, E: From<KeyError>>(
     disk: &dyn Disk,
     path: &Path,
@@ -157,31 +153,33 @@ pub(super) fn edit_on<T, E: From<KeyError>>(
     unlock: &dyn Unlock,
     change: impl FnOnce(&mut OpenKeyFile) -> Result<T, E>,
 ) -> Result<(T, OpenKeyFile), E> {
-    let path = &resolve(path)?;
-    let _lock = Lock::take(path)?;
-    let bytes = read_key_file(path)?;
+    let path = &resolve(path).map_err(KeyError::from)?;
+    let _lock = Lock::take(path).map_err(KeyError::from)?;
+    let bytes = read_key_file(path).map_err(KeyError::from)?;
     let mut file = open_bytes(path, &bytes, vault, unlock)?;
     let before = file.secrets();
     let done = change(&mut file)?;
-    let forget = file.protectors.shut_someone_out() || !before.is_subset(&file.secrets());
+    let forget = file.protectors.removed_any() || !before.is_subset(&file.secrets());
     let old = if forget { Old::Forget } else { Old::Keep(&bytes) };
     let generation = file.generation() + 1;
     file.mark = write(disk, path, &file.ring, &mut file.protectors, generation, old)?;
     Ok((done, file))
 }
 
-/// The file itself, where `path` is a symlink to it: that is what gets replaced.
-fn resolve(path: &Path) -> Result<PathBuf, KeyError> {
+/// Follows symbolic links, so that their target is replaced and not a link.
+fn resolve(path: &Path) -> Result<PathBuf, KeyFileError> {
     fs::canonicalize(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => KeyError::Missing(path.to_owned()),
-        _ => KeyError::io("find key file", path, error),
+        io::ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
+        _ => KeyFileError::io("find key file", path, error),
     })
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Envelope, KeyError> {
+fn parse(path: &Path, bytes: &[u8]) -> Result<Envelope, KeyFileError> {
     Envelope::parse(bytes).map_err(|error| match error {
-        NotAKeyFile::Damaged => KeyError::Damaged(path.to_owned()),
-        NotAKeyFile::Version(version) => KeyError::FromTheFuture { path: path.to_owned(), version },
+        NotAKeyFile::Damaged => KeyFileError::Damaged(path.to_owned()),
+        NotAKeyFile::Version(version) => {
+            KeyFileError::FromTheFuture { path: path.to_owned(), version }
+        }
     })
 }
 
@@ -194,13 +192,13 @@ fn open_bytes(
     let mut envelope = parse(path, bytes)?;
     if envelope.vault != *vault {
         let (found, wanted) = (envelope.vault, *vault);
-        return Err(KeyError::OtherVault { path: path.to_owned(), found, wanted });
+        return Err(KeyFileError::OtherVault { path: path.to_owned(), found, wanted }.into());
     }
     let slots = envelope.protectors.clone();
     let (protectors, key) = scrubbed_deep(|| Protectors::open(path, *vault, slots, unlock))?;
     let content = scrubbed_deep(|| envelope.to_content());
     let ring = scrubbed_deep(|| envelope.open(&key));
-    let ring = ring.ok_or_else(|| KeyError::Damaged(path.to_owned()))?;
+    let ring = ring.ok_or_else(|| KeyFileError::Damaged(path.to_owned()))?;
     let mark = scrubbed_deep(|| envelope.mark(&content, &key, &ring));
     Ok(OpenKeyFile { ring, protectors, mark })
 }
@@ -222,23 +220,23 @@ fn write(
         return Err(KeyError::Full { what: "bytes", limit: MAX_LEN as usize });
     }
     replace(disk, path, &bytes, old).map_err(|error| match (error.kind(), old) {
-        (io::ErrorKind::AlreadyExists, Old::None) => KeyError::Exists(path.to_owned()),
-        _ => KeyError::io("write key file", path, error),
+        (io::ErrorKind::AlreadyExists, Old::None) => KeyFileError::Exists(path.to_owned()),
+        _ => KeyFileError::io("write key file", path, error),
     })?;
     Ok(mark)
 }
 
-/// Held by whoever changes the key file: flock(2) on a file beside it, since the key file itself
-/// is replaced. Freed on drop, or with the process.
+/// The lock for changes of the key file: flock(2) on a file beside it, since the key file itself is
+/// replaced. Released on drop, or when the process ends.
 struct Lock(#[expect(dead_code, reason = "the lock is the open file")] File);
 
 impl Lock {
-    fn take(path: &Path) -> Result<Self, KeyError> {
+    fn take(path: &Path) -> Result<Self, KeyFileError> {
         let path = beside(path, LOCK);
         let flags = OFlags::WRONLY | OFlags::CREATE;
         let opened = sys::open_regular(CWD, &path, flags, Links::Refuse);
-        let file = opened.map_err(|error| KeyError::io("open", &path, error))?;
-        sys::lock(&file).map_err(|error| KeyError::io("lock", &path, error))?;
+        let file = opened.map_err(|error| KeyFileError::io("open", &path, error))?;
+        sys::lock(&file).map_err(|error| KeyFileError::io("lock", &path, error))?;
         Ok(Self(file))
     }
 }

@@ -1,4 +1,4 @@
-//! Where a vault's key file is.
+//! The path of the key file of a vault.
 
 use std::env;
 use std::ffi::OsString;
@@ -6,25 +6,26 @@ use std::path::{Path, PathBuf};
 
 use super::file::KeyFile;
 use crate::format::VolumeId;
-use crate::keys::KeyError;
+use crate::keys::{KeyError, KeyFileError};
+use crate::sys;
 
 impl KeyFile {
     /// The key file to use: `explicit`, else `$ATREST_KEY_FILE`, else [`KeyFile::default_path`].
-    /// Nothing is looked up on disk.
+    /// The disk is not read.
     ///
     /// # Errors
-    /// [`KeyError::NoHome`].
+    /// [`KeyFileError::NoHome`].
     pub fn locate(vault: &VolumeId, explicit: Option<&Path>) -> Result<PathBuf, KeyError> {
-        choose(vault, explicit, |name| env::var_os(name))
+        Ok(choose(vault, explicit, |name| env::var_os(name))?)
     }
 
     /// `$XDG_CONFIG_HOME/atrest/<volume-id>.json`, or `~/.config/atrest/<volume-id>.json` (XDG
     /// Base Directory Specification 0.8).
     ///
     /// # Errors
-    /// [`KeyError::NoHome`] when neither variable is an absolute path.
+    /// [`KeyFileError::NoHome`] when neither variable is an absolute path.
     pub fn default_path(vault: &VolumeId) -> Result<PathBuf, KeyError> {
-        default_path(vault, |name| env::var_os(name))
+        Ok(default_path(vault, |name| env::var_os(name))?)
     }
 }
 
@@ -32,7 +33,7 @@ fn choose(
     vault: &VolumeId,
     explicit: Option<&Path>,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, KeyError> {
+) -> Result<PathBuf, KeyFileError> {
     if let Some(path) = explicit {
         return Ok(path.to_owned());
     }
@@ -45,11 +46,9 @@ fn choose(
 fn default_path(
     vault: &VolumeId,
     variable: impl Fn(&str) -> Option<OsString>,
-) -> Result<PathBuf, KeyError> {
-    let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let config = absolute("XDG_CONFIG_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
-        .ok_or(KeyError::NoHome)?;
+) -> Result<PathBuf, KeyFileError> {
+    let config =
+        sys::xdg_directory("XDG_CONFIG_HOME", ".config", variable).ok_or(KeyFileError::NoHome)?;
     Ok(config.join("atrest").join(format!("{vault}.json")))
 }
 
@@ -57,7 +56,7 @@ fn default_path(
 mod tests {
     use super::*;
 
-    fn chosen(explicit: Option<&str>, variables: &[(&str, &str)]) -> Result<PathBuf, KeyError> {
+    fn chosen(explicit: Option<&str>, variables: &[(&str, &str)]) -> Result<PathBuf, KeyFileError> {
         let vault = VolumeId::from_bytes([0x11; 16]);
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
@@ -82,7 +81,7 @@ mod tests {
         for (found, expected) in paths {
             assert_eq!(found.unwrap(), expected);
         }
-        assert!(matches!(chosen(None, &[]), Err(KeyError::NoHome)));
-        assert!(matches!(chosen(None, &[("HOME", "")]), Err(KeyError::NoHome)));
+        assert!(matches!(chosen(None, &[]), Err(KeyFileError::NoHome)));
+        assert!(matches!(chosen(None, &[("HOME", "")]), Err(KeyFileError::NoHome)));
     }
 }

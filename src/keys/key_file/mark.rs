@@ -1,4 +1,4 @@
-//! Which state of a key file it is: what is kept elsewhere, to know an older or another one by.
+//! The mark of one state of a key file, kept elsewhere to recognize an older or another file.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::crypto::{self, Secret};
 
-/// Bytes of a digest that are kept.
+/// The length of the kept part of a digest, in bytes.
 const DIGEST_LEN: usize = 16;
 
-/// One state of a key file. It tells nothing of what is in it.
+/// The mark of one state of a key file. It reveals nothing about the keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyFileMark {
-    /// How often the file had been written.
+    /// How many times the file had been written.
     #[serde(rename = "key_file", default, skip_serializing_if = "is_zero")]
     pub generation: u64,
-    /// Of the file's content, in base64.
+    /// A digest of the file's content, in base64.
     #[serde(rename = "key_file_digest", default, skip_serializing_if = "String::is_empty")]
     digest: String,
-    /// Of the secret that stays while the passphrases do, in base64.
+    /// A digest of the anchor, which stays while any passphrase does, in base64.
     #[serde(rename = "key_file_anchor", default, skip_serializing_if = "String::is_empty")]
     anchor: String,
-    /// How many versions all its keys had had, with those that were retired: they never get fewer.
-    /// 0 where that was not noted.
+    /// The number of versions of all keys, retired ones included, which never decreases. 0 in marks
+    /// that are older than this field.
     #[serde(rename = "key_file_versions", default, skip_serializing_if = "is_zero")]
     versions: u64,
 }
 
 impl KeyFileMark {
-    /// Of the file with this content, as the program writes it.
+    /// The mark of a file with this content, as the program writes it.
     pub(super) fn of(generation: u64, content: &[u8], anchor: &Secret, versions: u64) -> Self {
         let short = |digest: [u8; 32]| STANDARD.encode(&digest[..DIGEST_LEN]);
         Self {
@@ -39,19 +39,18 @@ impl KeyFileMark {
         }
     }
 
-    /// Whether a ring with so many versions in all is older than this state.
+    /// Whether a ring with this number of versions is older than this state.
     pub fn has_more_versions(&self, versions: u64) -> bool {
         versions < self.versions
     }
 
-    /// Whether it is one that this program makes: 16 bytes each, in base64.
+    /// Whether it has the form of a mark: digests of 16 bytes, in base64.
     pub fn is_sound(&self) -> bool {
         let decodes = |text: &str| STANDARD.decode(text).is_ok_and(|it| it.len() == DIGEST_LEN);
         decodes(&self.digest) && decodes(&self.anchor)
     }
 
-    /// Why `now` is neither this state nor one that came of it; `None` where nothing speaks
-    /// against that.
+    /// A message where `now` is provably neither this state nor a later one.
     pub fn contradicts(&self, now: &Self) -> Option<String> {
         let differ = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
         let (state, seen) = (now.generation, self.generation);

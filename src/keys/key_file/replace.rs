@@ -1,16 +1,16 @@
-//! Replacing a file so that an interruption at any point leaves the old one or the new one.
+//! Atomic replacement of a file: an interruption at any point leaves the old file or the new one.
 //!
 //! | step | on disk after it |
 //! |---|---|
-//! | remove what an interrupted run left | old, previous |
+//! | remove the files of an interrupted run | old, previous |
 //! | write and fsync `.new` | old, previous, new beside them |
 //! | keep: write and fsync `.prev.new`, rename it to `.prev` | old twice, new beside |
 //! | forget: remove `.prev`, fsync the directory | old, new beside |
 //! | rename `.new` over the file, fsync the directory | new |
 //! | forget: overwrite what was removed | new, the old nowhere |
 //!
-//! Overwriting is as good as the filesystem below: one that writes elsewhere, and a flash disk,
-//! keep old blocks until they are reused.
+//! Overwriting depends on the filesystem below: copy-on-write filesystems and flash disks keep old
+//! blocks until they are reused.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -23,46 +23,46 @@ use rustix::fs::{CWD, OFlags};
 use super::read::MAX_LEN;
 use crate::sys::{self, Links, NotRegular};
 
-/// What becomes of the state that is replaced.
+/// The treatment of the file that is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Old<'a> {
-    /// There is none: a file that is there stays, and the call fails.
+    /// There must be none: the call fails where a file exists.
     None,
     /// It is kept as `.prev`.
     Keep(&'a [u8]),
-    /// It holds what has to go: neither it nor the `.prev` before it stays.
+    /// It holds secrets that were removed: it is overwritten, and so is the `.prev` before it.
     Forget,
 }
 
-/// The calls that a replacement is made of, so that a test can stop between any two.
+/// The calls of a replacement, so that a test can stop between any two.
 pub(super) trait Disk {
-    /// Creates a file with mode 0600 that must not exist, writes and fsyncs it.
+    /// Creates a file with mode 0600, writes and fsyncs it. Fails where one exists.
     fn write_new(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Renames over whatever is there.
+    /// Renames, replacing an existing file.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Renames, failing when something is there.
+    /// Renames. Fails where the new name exists.
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file; that it is not there is no error.
+    /// Removes a file, if there is one.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Fsyncs a directory.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Holds a file open to be wiped when it has no name any more; none where there is no regular one.
-    fn hold(&self, path: &Path) -> io::Result<Option<File>>;
-    /// Overwrites a file that has no name any more with zeros.
+    /// Opens a regular file, to be wiped after it is unlinked; `None` where there is none.
+    fn open_for_wipe(&self, path: &Path) -> io::Result<Option<File>>;
+    /// Overwrites an unlinked file with zeros.
     fn wipe(&self, file: &File) -> io::Result<()>;
 }
 
-/// Puts `bytes` at `path`, as a whole or not at all.
+/// Replaces the file at `path` by `bytes`.
 ///
 /// # Errors
-/// The step that failed. The old file is in place then, unless it was the last fsync.
+/// Those of the step that failed. The old file is in place then, unless it was the last fsync.
 pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], old: Old) -> io::Result<()> {
     let (new, prev, prev_new) =
         (beside(path, ".new"), beside(path, ".prev"), beside(path, ".prev.new"));
     let directory = parent(path);
-    let mut held = Vec::new();
-    take_away(disk, &new, &mut held)?;
-    take_away(disk, &prev_new, &mut held)?;
+    let mut unlinked = Vec::new();
+    unlink(disk, &new, &mut unlinked)?;
+    unlink(disk, &prev_new, &mut unlinked)?;
 
     let mut steps = || {
         disk.write_new(&new, bytes)?;
@@ -74,9 +74,9 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], old: Old) -> i
                 disk.rename(&new, path)?;
             }
             Old::Forget => {
-                take_away(disk, &prev, &mut held)?;
+                unlink(disk, &prev, &mut unlinked)?;
                 disk.sync_dir(&directory)?;
-                held.extend(disk.hold(path)?);
+                unlinked.extend(disk.open_for_wipe(path)?);
                 disk.rename(&new, path)?;
             }
         }
@@ -84,16 +84,16 @@ pub(super) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8], old: Old) -> i
     };
     let result = steps();
     match result {
-        // The new state is in place: that an old one could not be overwritten does not undo it.
-        Ok(()) => held.iter().for_each(|file| drop(disk.wipe(file))),
+        // The new file is in place: a failure to overwrite the old one is no failure of the call.
+        Ok(()) => unlinked.iter().for_each(|file| drop(disk.wipe(file))),
         Err(_) => [&new, &prev_new].into_iter().for_each(|path| drop(disk.remove(path))),
     }
     result
 }
 
-/// Removes the file at `path` and holds it to be wiped.
-fn take_away(disk: &dyn Disk, path: &Path, held: &mut Vec<File>) -> io::Result<()> {
-    held.extend(disk.hold(path)?);
+/// Unlinks the file at `path` and adds it to those to be wiped.
+fn unlink(disk: &dyn Disk, path: &Path, unlinked: &mut Vec<File>) -> io::Result<()> {
+    unlinked.extend(disk.open_for_wipe(path)?);
     disk.remove(path)
 }
 
@@ -128,7 +128,7 @@ impl Disk for RealDisk {
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        // A link fails where something is, on every filesystem that has links.
+        // link(2) fails where the name exists, on every filesystem with hard links.
         match fs::hard_link(from, to) {
             Ok(()) => fs::remove_file(from),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
@@ -148,7 +148,7 @@ impl Disk for RealDisk {
         sys::sync_directory(path)
     }
 
-    fn hold(&self, path: &Path) -> io::Result<Option<File>> {
+    fn open_for_wipe(&self, path: &Path) -> io::Result<Option<File>> {
         match sys::open_regular(CWD, path, OFlags::WRONLY, Links::Refuse) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -159,7 +159,7 @@ impl Disk for RealDisk {
 
     fn wipe(&self, file: &File) -> io::Result<()> {
         let found = file.metadata()?;
-        // Longer than any key file, it is somebody else's.
+        // A longer file is not a key file.
         if found.nlink() > 0 || !found.is_file() || found.len() > MAX_LEN {
             return Ok(());
         }

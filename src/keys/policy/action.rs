@@ -1,42 +1,41 @@
-//! What a key can be used for: a closed list.
+//! The actions on a master key: a closed list.
 
 use std::fmt;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A use of a master key, or a change of it. The words are those of KMS key policies, in this
-/// program's spelling.
+/// A use of a master key, or a change of it. The names are those of KMS key policies, in kebab case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Action {
     /// Reading the content of a file under the key.
     Decrypt,
-    /// Giving a file a data key under the key: making it, filling it, writing it anew.
+    /// Giving a file a data key under the key: creating, filling or rewriting it.
     GenerateDataKey,
-    /// Seeing the key, its versions, its policy, and the mount's status.
+    /// Showing the key, its versions, its policy, and the status of the mount.
     Describe,
-    /// Making another master key; asked of the default key.
+    /// Creating another master key; decided by the default key.
     Create,
     /// Adding a version.
     Rotate,
-    /// Bringing files to its newest version, from whichever key they have.
+    /// Rewrapping files to its newest version, from any key.
     Rewrap,
     /// Destroying an old version.
     Retire,
-    /// Giving its use back.
+    /// Enabling it.
     Enable,
-    /// Refusing all its use.
+    /// Disabling it.
     Disable,
-    /// Having it destroyed later.
+    /// Scheduling its deletion.
     ScheduleDeletion,
-    /// Keeping it from that.
+    /// Cancelling its deletion.
     CancelDeletion,
-    /// Giving it to a directory.
+    /// Assigning it to a directory.
     Assign,
     /// Changing its policy.
     PutPolicy,
-    /// Reading the trail; asked of the default key.
+    /// Reading the trail; decided by the default key.
     ReadTrail,
 }
 
@@ -59,7 +58,7 @@ impl Action {
         Self::ReadTrail,
     ];
 
-    /// Its word on the command line and in the key file.
+    /// Its name on the command line and in the key file.
     pub fn word(self) -> &'static str {
         match self {
             Self::Decrypt => "decrypt",
@@ -79,7 +78,7 @@ impl Action {
         }
     }
 
-    /// The action of a word.
+    /// The action with this name.
     pub fn of_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.word() == word)
     }
@@ -109,7 +108,7 @@ impl fmt::Display for Action {
 pub struct ActionSet(u16);
 
 impl ActionSet {
-    /// Of these.
+    /// The set of these.
     pub const fn of(actions: &[Action]) -> Self {
         let (mut set, mut at) = (Self(0), 0);
         while at < actions.len() {
@@ -119,7 +118,7 @@ impl ActionSet {
         set
     }
 
-    /// With one more.
+    /// The set with one more action.
     pub const fn with(self, action: Action) -> Self {
         Self(self.0 | 1 << action as u8)
     }
@@ -134,22 +133,22 @@ impl ActionSet {
         self.0 == 0
     }
 
-    /// Those of either.
+    /// The actions in either set.
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those of both.
+    /// The actions in both sets.
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those that `other` has not.
+    /// The actions that `other` does not have.
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// One by one.
+    /// The actions, in the order of [`Action::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Action> {
         Action::ALL.into_iter().filter(move |action| self.has(*action))
     }
@@ -178,9 +177,10 @@ impl Serialize for ActionSet {
 impl<'de> Deserialize<'de> for ActionSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let actions = Vec::<Action>::deserialize(deserializer)?;
-        match actions.is_sorted_by(|a, b| a < b) {
-            true => Ok(Self::of(&actions)),
-            false => Err(D::Error::custom("actions out of order")),
+        if actions.is_sorted_by(|a, b| a < b) {
+            Ok(Self::of(&actions))
+        } else {
+            Err(D::Error::custom("actions out of order"))
         }
     }
 }

@@ -7,24 +7,24 @@ use serde::{Deserialize, Serialize};
 
 use super::{Action, ActionSet, Effect, Grant, Policy, Principal, Subject};
 
-/// Whether something may be done, and what decided that.
+/// The decision about an action, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Whether it may.
+    /// Whether the action is allowed.
     pub allowed: bool,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// What decided.
+/// The reason of a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// This grant.
     Grant(Grant),
-    /// The default, which is for root and the owner.
+    /// The default, which allows root and the owner.
     Default,
-    /// That no grant allows it, and that the default is not for them.
+    /// No grant allows it, and the subject is neither root nor the owner.
     NoGrant,
 }
 
@@ -38,8 +38,8 @@ pub enum Ownership {
 }
 
 impl Policy {
-    /// Whether `subject` may do `action` with the key, for a file at `paths` (one for each name that
-    /// is known of it; none for what is not about a file), at `now`.
+    /// Decides whether `subject` may do `action` with the key at `now`, for a file at `paths`: one for
+    /// each known name of the file, none for an action on no file.
     pub fn decide(
         &self,
         subject: &Subject,
@@ -69,8 +69,8 @@ impl Policy {
         }
     }
 
-    /// Whether a grant for a group may decide about one of these actions, so that it has to be
-    /// known which groups somebody is in.
+    /// Whether a grant to a group may decide about one of these actions, so that the groups of the
+    /// subject are needed.
     pub fn asks_for_groups(&self, actions: ActionSet) -> bool {
         self.grants.iter().any(|grant| {
             matches!(grant.principal, Principal::Group(_))
@@ -78,9 +78,9 @@ impl Policy {
         })
     }
 
-    /// Whether there is somebody at all who may do `action` at `now` somewhere: root, the owner,
-    /// or one that a grant is for. `owner` is the user of the vault's directory.
-    pub fn lets_anybody(&self, action: Action, owner: u32, now: Timestamp) -> bool {
+    /// Whether any subject may do `action` at `now` on any path: root, the owner, or the principal of
+    /// a grant. `owner` is the user of the vault's directory.
+    pub fn allows_anyone(&self, action: Action, owner: u32, now: Timestamp) -> bool {
         let named = self.grants.iter().filter(|grant| grant.effect == Effect::Allow);
         let subject = |uid, gid| {
             let is_owner = uid == 0 || uid == owner;
@@ -93,13 +93,11 @@ impl Policy {
             Principal::Everyone => subject(u32::MAX, u32::MAX),
         });
         let owners = [0, owner].map(|uid| subject(uid, u32::MAX));
-        let places = self.grants.iter().filter_map(|grant| grant.under.as_deref());
-        // A file at the root stands for all that no grant names.
-        let places: Vec<&Path> = places.map(Path::new).chain([Path::new("")]).collect();
+        let paths = self.grants.iter().filter_map(|grant| grant.under.as_deref());
+        // The root stands for all paths that no grant names.
+        let paths: Vec<&Path> = paths.map(Path::new).chain([Path::new("")]).collect();
         owners.into_iter().chain(candidates).any(|(subject, ownership)| {
-            places
-                .iter()
-                .any(|place| self.decide(&subject, ownership, action, &[*place], now).allowed)
+            paths.iter().any(|path| self.decide(&subject, ownership, action, &[*path], now).allowed)
         })
     }
 }

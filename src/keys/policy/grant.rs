@@ -1,4 +1,4 @@
-//! One line of a policy: who, may or may not, do what, until when, and where.
+//! A grant: one line of a policy.
 
 use std::path::Path;
 
@@ -8,45 +8,45 @@ use serde::{Deserialize, Serialize};
 use super::action::ActionSet;
 use super::subject::{Groups, Subject};
 
-/// Bytes of a path that a grant may name: those of a path in Linux (limits.h, PATH_MAX).
+/// The longest path of a grant in bytes (limits.h, PATH_MAX).
 const MAX_PATH: usize = 4096;
 
-/// Whom a grant is for.
+/// The users that a grant is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Principal {
     /// The user with this number.
     User(u32),
-    /// Whoever has this group as their own or as one of their others.
+    /// The users with this primary or supplementary group.
     Group(u32),
-    /// Every user, root and the owner among them.
+    /// Every user, root and the owner included.
     Everyone,
 }
 
-/// What a grant does.
+/// The effect of a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// It allows.
     Allow,
-    /// It denies, whatever else allows.
+    /// It denies, and takes precedence over all grants that allow.
     Deny,
 }
 
-/// A line of a key's policy.
+/// One line of a key's policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// Whom it is for.
+    /// The users that it is for.
     pub principal: Principal,
     /// Whether it allows or denies.
     pub effect: Effect,
-    /// What.
+    /// The actions.
     pub actions: ActionSet,
-    /// From this time on it counts no more.
+    /// The time at which it expires.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until: Option<Timestamp>,
-    /// A directory's or a file's path in the mount, at and below which alone it counts.
+    /// A path in the mount: the grant applies only at and below it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub under: Option<String>,
 }
@@ -68,13 +68,13 @@ impl Grant {
         }
     }
 
-    /// Whether it counts at `now`.
+    /// Whether it has not expired at `now`.
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 
-    /// Whether it counts for a file at one of `paths`, from the mount's root. What is not about a
-    /// file has none.
+    /// Whether it applies to a file at one of `paths`, relative to the mount. An action on no file has
+    /// no paths.
     pub fn covers(&self, paths: &[&Path]) -> bool {
         match &self.under {
             None => true,
@@ -82,19 +82,19 @@ impl Grant {
         }
     }
 
-    /// Whether it depends on nothing but who asks.
+    /// Whether it depends on the subject alone.
     pub fn is_unconditional(&self) -> bool {
         self.until.is_none() && self.under.is_none()
     }
 
-    /// Whether it is the same line but for its actions and its end.
+    /// Whether it differs in its actions and end at most.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.principal == other.principal
             && self.effect == other.effect
             && self.under == other.under
     }
 
-    /// What the code relies on: it does something, to a path that a file could have.
+    /// The invariants of a grant: it has an action, and its path is one that a file can have.
     pub(super) fn is_sound(&self) -> bool {
         let plain = |path: &str| {
             let names = path.split('/');

@@ -1,8 +1,8 @@
-//! Who may use a master key: the grants that its key file keeps, and what they come to.
+//! Policies: the grants of a master key, and the decision that they come to.
 //!
-//! A key without grants is for its owner and root. Grants add to that and take from it; a grant
-//! that denies wins over all that allow. The answer is a function of the policy, who asks, what
-//! for, where and when, and nothing else: [`Policy::decide`].
+//! Without grants, root and the owner may use a key. Grants allow more, or deny; a grant that denies
+//! takes precedence over all that allow. [`Policy::decide`] depends on nothing but the policy, the
+//! subject, the action, the paths and the time.
 
 mod action;
 mod decide;
@@ -19,10 +19,10 @@ pub use grant::{Effect, Grant, Principal};
 pub use subject::{Groups, Subject};
 pub use summary::Summary;
 
-/// How many grants a policy takes.
+/// The most grants of a policy.
 pub const MAX_GRANTS: usize = 256;
 
-/// The grants of one master key, in the order they were made.
+/// The grants of one master key, in the order of their creation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Policy {
@@ -30,17 +30,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Its grants.
+    /// The grants.
     pub fn grants(&self) -> &[Grant] {
         &self.grants
     }
 
-    /// Whether the default alone counts.
+    /// Whether there are no grants.
     pub fn is_default(&self) -> bool {
         self.grants.is_empty()
     }
 
-    /// What the code relies on, of what was read from a key file.
+    /// The invariants of a policy, checked when one is read from a key file.
     pub(super) fn is_sound(&self) -> bool {
         self.grants.len() <= MAX_GRANTS && self.grants.iter().all(Grant::is_sound)
     }

@@ -1,20 +1,20 @@
-//! What the policies of all keys come to, for those whom no grant has to be looked up for.
+//! A summary of the policies of all keys, which decides most requests without a look at a grant.
 
 use super::{Action, ActionSet, Effect, Policy, Principal};
 
-/// What holds for every key of a ring alike.
+/// The decisions that are the same for every key of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
-    /// What every key lets everybody do, at any time and anywhere.
+    /// Actions that every key allows everybody, at any time and path.
     pub everybody: ActionSet,
-    /// What the default lets root and the owner do with every key: all that nothing denies anybody.
+    /// Actions that every key allows root and the owner by default: those that no grant denies.
     pub owner: ActionSet,
-    /// Whether a grant counts at and below some path alone.
+    /// Whether any grant is limited to a path.
     pub by_path: bool,
 }
 
 impl Summary {
-    /// Of the policies of all keys.
+    /// The summary of these policies.
     pub fn of<'a>(policies: impl Iterator<Item = &'a Policy>) -> Self {
         let all = ActionSet::of(&Action::ALL);
         policies.fold(Self { everybody: all, owner: all, by_path: false }, |so_far, policy| {

@@ -8,9 +8,9 @@ mod slot;
 mod unlock;
 
 pub use passphrase::{CostLimit, Passphrase, PassphraseCost};
-pub use protector::{NewProtector, ProtectorDescription};
+pub use protector::{NewProtector, ProtectorDescription, RawProtectors};
 pub use set::Protectors;
-pub use unlock::{Held, NoPassphrase, Unlock};
+pub use unlock::{HeldProtector, NoPassphrase, Unlock};
 
 pub(super) use slot::{FileKey, MAX_PROTECTORS, Slot};
 

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::{Secret, random};
-use crate::keys::KeyError;
 use crate::keys::text::BytesText;
+use crate::keys::{KeyError, ProtectorError};
 
-/// The longest passphrase, in bytes; a file of a random key is as good as any sentence.
+/// The longest passphrase, in bytes. A file of random bytes may be one.
 const MAX_LEN: usize = 64 * 1024;
 
 /// A passphrase: any bytes, at least one. Wiped on drop and never printed.
@@ -21,28 +21,28 @@ impl Passphrase {
     /// Takes `bytes` as they are.
     ///
     /// # Errors
-    /// [`KeyError::EmptyPassphrase`], [`KeyError::LongPassphrase`] above 64 KiB.
+    /// [`ProtectorError::EmptyPassphrase`], [`ProtectorError::LongPassphrase`] above 64 KiB.
     pub fn new(bytes: Vec<u8>) -> Result<Self, KeyError> {
         let bytes = Zeroizing::new(bytes);
         match bytes.len() {
-            0 => Err(KeyError::EmptyPassphrase),
+            0 => Err(ProtectorError::EmptyPassphrase.into()),
             1..=MAX_LEN => Ok(Self(bytes)),
-            _ => Err(KeyError::LongPassphrase),
+            _ => Err(ProtectorError::LongPassphrase.into()),
         }
     }
 
-    /// Takes what a file holds or a command prints: one line, whose end is not part of it.
+    /// A passphrase from a file or the output of a command: one line, without its newline.
     ///
     /// # Errors
     /// As [`Passphrase::new`]; a lone newline is an empty passphrase;
-    /// [`KeyError::PassphraseLines`] for more than a line.
+    /// [`ProtectorError::PassphraseLines`] for more than a line.
     pub fn from_line(mut bytes: Vec<u8>) -> Result<Self, KeyError> {
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
         }
         let passphrase = Self::new(bytes)?;
         if passphrase.0.contains(&b'\n') {
-            return Err(KeyError::PassphraseLines);
+            return Err(ProtectorError::PassphraseLines.into());
         }
         Ok(passphrase)
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for Passphrase {
     }
 }
 
-/// What guessing at a passphrase costs, once a guess.
+/// The cost of one guess at a passphrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PassphraseCost {
@@ -74,19 +74,19 @@ impl Default for PassphraseCost {
 }
 
 impl PassphraseCost {
-    /// Checks the ranges, which bound what a changed file can make its reader spend.
+    /// Checks the ranges. They bound the cost that a forged file can cause.
     ///
     /// # Errors
-    /// [`KeyError::BadCost`].
-    pub fn check(&self) -> Result<(), KeyError> {
+    /// [`ProtectorError::BadCost`].
+    fn check(self) -> Result<(), ProtectorError> {
         let sound = (1..=64).contains(&self.lanes)
             && (1..=1000).contains(&self.passes)
             && (8 * self.lanes..=4 * 1024 * 1024).contains(&self.memory_kib);
-        sound.then_some(()).ok_or(KeyError::BadCost)
+        sound.then_some(()).ok_or(ProtectorError::BadCost)
     }
 }
 
-/// What opening a key file may cost, whatever the file says.
+/// A limit of the cost of opening a key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CostLimit {
     /// Memory in MiB. All protectors together may take [`CostLimit::PASSES`] passes over it.
@@ -94,7 +94,7 @@ pub struct CostLimit {
 }
 
 impl Default for CostLimit {
-    /// 1 GiB: four times what `init` asks for.
+    /// 1 GiB: four times the default of `init`.
     fn default() -> Self {
         Self { memory_mib: 1024 }
     }
@@ -104,14 +104,14 @@ impl CostLimit {
     /// Passes over all of the memory: 16 protectors, each with the default's three.
     pub const PASSES: u64 = 48;
 
-    /// Checks the costs of all protectors that a passphrase may have to be tried on.
+    /// Checks the costs of all protectors, since a passphrase may be tried on each.
     ///
     /// # Errors
-    /// [`KeyError::BadCost`]; [`KeyError::TooCostly`] with the limit that would let it.
+    /// [`ProtectorError::BadCost`]; [`ProtectorError::TooCostly`] with a sufficient limit.
     pub(in crate::keys) fn check(
         self,
         costs: impl Iterator<Item = PassphraseCost>,
-    ) -> Result<(), KeyError> {
+    ) -> Result<(), ProtectorError> {
         let (mut memory, mut work) = (0, 0);
         for cost in costs {
             cost.check()?;
@@ -121,7 +121,7 @@ impl CostLimit {
         }
         let needed = memory.max(work.div_ceil(Self::PASSES)).div_ceil(1024);
         if needed > u64::from(self.memory_mib) {
-            return Err(KeyError::TooCostly { limit: self.memory_mib, needed });
+            return Err(ProtectorError::TooCostly { limit: self.memory_mib, needed });
         }
         Ok(())
     }
@@ -140,26 +140,26 @@ impl Salt {
     }
 }
 
-/// The key that `passphrase` gives with `salt` at `cost`.
+/// Derives a key from `passphrase` with `salt` at `cost`.
 ///
 /// # Errors
-/// [`KeyError::BadCost`], [`KeyError::NoMemory`].
+/// [`ProtectorError::BadCost`], [`ProtectorError::NoMemory`].
 pub(super) fn derive(
     passphrase: &Passphrase,
     salt: &Salt,
     cost: &PassphraseCost,
-) -> Result<Secret, KeyError> {
+) -> Result<Secret, ProtectorError> {
     cost.check()?;
     let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-        .map_err(|_| KeyError::BadCost)?;
+        .map_err(|_| ProtectorError::BadCost)?;
     let mut memory: Vec<Block> = Vec::new();
     let blocks = params.block_count();
-    memory.try_reserve_exact(blocks).map_err(|_| KeyError::NoMemory(cost.memory_kib))?;
+    memory.try_reserve_exact(blocks).map_err(|_| ProtectorError::NoMemory(cost.memory_kib))?;
     memory.resize(blocks, Block::new());
     let mut key = Zeroizing::new([0; 32]);
     let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password_into_with_memory(&passphrase.0, &salt.0.0, &mut key[..], &mut memory);
     memory.iter_mut().for_each(Zeroize::zeroize);
-    hashed.map_err(|_| KeyError::BadCost)?;
+    hashed.map_err(|_| ProtectorError::BadCost)?;
     Ok(Secret::from_bytes(&key))
 }

@@ -1,16 +1,16 @@
-//! A protector as the key file holds it, and the secrets it gives.
+//! A protector in the key file, and the secrets that it protects.
 //!
 //! Two secrets open a body, and each protector gives both:
 //!
-//! - the *key-encryption key*, fresh at every write. A passphrase's protector gets it sealed to a
-//!   public key whose private half only the passphrase opens, so the writer need not know it. So
-//!   what an older key file or a removed passphrase gives does not open a newer file.
-//! - the *anchor*, which stays while a passphrase does. Only protectors know it, so nobody else
-//!   can make a key file that opens, and what a stranger would have to break is AES and the
-//!   passphrase, not X25519.
+//! - the *key-encryption key*, new at every write. It is sealed to a public key of each passphrase, so
+//!   that a writer needs none of the passphrases. The secrets of an older key file or of a removed
+//!   passphrase do not open a newer file.
+//! - the *anchor*, which stays while any passphrase does. Only protectors hold it, so that a key file
+//!   cannot be forged with the public keys alone, and an attacker has to break AES and the
+//!   passphrase, not only X25519.
 //!
-//! One thing remains: who could open the file once and may write it now can forge one for those
-//! whose passphrases are of that time.
+//! Not prevented: a user who could open the file once and can write it now can forge one that the
+//! passphrases of that time open.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use super::protector::{NewProtector, ProtectorDescription};
 use super::recipient::{Recipient, SealedTo, derive_secret};
 use crate::crypto::{self, Forged, Secret, WrappedKey};
 use crate::format::VolumeId;
-use crate::keys::KeyError;
+use crate::keys::ProtectorError;
 use crate::keys::ring::now;
 use crate::keys::text::{BytesText, SecretText};
 
@@ -46,7 +46,7 @@ pub(in crate::keys) struct RawSlot {
     kek: SecretText,
 }
 
-/// The file's key for whoever knows the passphrase: `private` and `anchor` are wrapped under the
+/// The file's key, protected by a passphrase: `private` and `anchor` are wrapped under the
 /// passphrase's key, `kek` is sealed to `public`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,9 +61,9 @@ pub(in crate::keys) struct PassphraseSlot {
     kek: SealedTo,
 }
 
-/// What a passphrase opens of its protector.
+/// The secrets of a protector that a passphrase opens.
 #[derive(Debug, Clone)]
-pub(super) struct Holder {
+pub(super) struct ProtectorSecrets {
     public: Recipient,
     private: Secret,
     anchor: Secret,
@@ -87,16 +87,16 @@ impl FileKey {
 }
 
 impl Slot {
-    /// Makes a protector numbered `id`, with the holder that its passphrase will open.
+    /// Creates a protector numbered `id`, and the secrets that its passphrase opens.
     ///
     /// # Errors
-    /// [`KeyError::BadCost`], [`KeyError::NoMemory`].
+    /// [`ProtectorError::BadCost`], [`ProtectorError::NoMemory`].
     pub(super) fn create(
         vault: &VolumeId,
         id: u32,
         new: &NewProtector,
         key: &FileKey,
-    ) -> Result<(Self, Option<Holder>), KeyError> {
+    ) -> Result<(Self, Option<ProtectorSecrets>), ProtectorError> {
         match new {
             NewProtector::Raw => {
                 let slot = RawSlot {
@@ -121,7 +121,7 @@ impl Slot {
         }
     }
 
-    /// What trying a passphrase on it costs.
+    /// The cost of trying a passphrase on it.
     pub(super) fn cost(&self) -> Option<PassphraseCost> {
         match self {
             Self::Raw(_) => None,
@@ -133,13 +133,13 @@ impl Slot {
         matches!(self, Self::Raw(_))
     }
 
-    /// Whether this is the protector that `holder` was opened from.
-    pub(super) fn is_of(&self, holder: &Holder) -> bool {
+    /// Whether `holder` was opened from this protector.
+    pub(super) fn is_of(&self, holder: &ProtectorSecrets) -> bool {
         matches!(self, Self::Passphrase(slot) if slot.public == holder.public)
     }
 
-    /// Hands over the key of the next state of the file. A passphrase's protector keeps its
-    /// anchor, which is why only a file without one gets another anchor.
+    /// Stores the key of the next state of the file. The anchor of a passphrase's protector cannot be
+    /// changed, so that only a file without passphrases gets a new anchor.
     pub(super) fn rekey(&mut self, vault: &VolumeId, key: &FileKey) {
         match self {
             Self::Raw(slot) => {
@@ -152,7 +152,7 @@ impl Slot {
         }
     }
 
-    /// The file's key, where the file itself gives it.
+    /// The file's key in the clear, if this protector is raw.
     pub(in crate::keys) fn raw_key(&self) -> Option<FileKey> {
         match self {
             Self::Raw(slot) => {
@@ -162,23 +162,30 @@ impl Slot {
         }
     }
 
-    /// What `passphrase` opens of it, or `None` when it is another one's.
+    /// The secrets that `passphrase` opens; `None` where it is not this protector's.
     ///
     /// # Errors
-    /// [`KeyError::BadCost`], [`KeyError::NoMemory`].
+    /// [`ProtectorError::BadCost`], [`ProtectorError::NoMemory`].
     pub(super) fn holder(
         &self,
         vault: &VolumeId,
         passphrase: &Passphrase,
-    ) -> Result<Option<Holder>, KeyError> {
+    ) -> Result<Option<ProtectorSecrets>, ProtectorError> {
         match self {
             Self::Raw(_) => Ok(None),
             Self::Passphrase(slot) => slot.holder(vault, passphrase),
         }
     }
 
-    /// The file's key, if this protector is the holder's.
-    pub(super) fn open(&self, vault: &VolumeId, holder: &Holder) -> Result<FileKey, Forged> {
+    /// The file's key, if `holder` was opened from this protector.
+    ///
+    /// # Errors
+    /// [`Forged`] where it was not, or the sealed key does not authenticate.
+    pub(super) fn open(
+        &self,
+        vault: &VolumeId,
+        holder: &ProtectorSecrets,
+    ) -> Result<FileKey, Forged> {
         match self {
             Self::Passphrase(slot) if slot.public == holder.public => {
                 let kek = slot.kek.open(&holder.private, &context(vault, slot.id, b"kek"))?;
@@ -210,7 +217,7 @@ impl PassphraseSlot {
         passphrase: &Passphrase,
         cost: PassphraseCost,
         key: &FileKey,
-    ) -> Result<(Self, Holder), KeyError> {
+    ) -> Result<(Self, ProtectorSecrets), ProtectorError> {
         let salt = Salt::random();
         let outer = derive(passphrase, &salt, &cost)?;
         let private = Secret::random();
@@ -228,14 +235,14 @@ impl PassphraseSlot {
             anchor: wrap(b"anchor", &key.anchor),
             kek: public.seal(&context(vault, id, b"kek"), &key.kek),
         };
-        Ok((slot, Holder { public, private, anchor: key.anchor.clone() }))
+        Ok((slot, ProtectorSecrets { public, private, anchor: key.anchor.clone() }))
     }
 
     fn holder(
         &self,
         vault: &VolumeId,
         passphrase: &Passphrase,
-    ) -> Result<Option<Holder>, KeyError> {
+    ) -> Result<Option<ProtectorSecrets>, ProtectorError> {
         let outer = derive(passphrase, &self.salt, &self.argon2id)?;
         let unwrap = |name, wrapped: &BytesText<_>| {
             let wrapped = WrappedKey::from_bytes(&wrapped.0);
@@ -245,12 +252,12 @@ impl PassphraseSlot {
         let anchor = unwrap(b"anchor".as_slice(), &self.anchor);
         Ok(private.zip(anchor).and_then(|(private, anchor)| {
             let public = Recipient::of(&private);
-            (public == self.public).then_some(Holder { public, private, anchor })
+            (public == self.public).then_some(ProtectorSecrets { public, private, anchor })
         }))
     }
 }
 
-/// What a protector's secrets are bound to: vault id, protector, which secret.
+/// The associated data of a protector's secrets: vault id, number of the protector, name of the secret.
 fn context(vault: &VolumeId, id: u32, name: &[u8]) -> Vec<u8> {
     [vault.as_bytes().as_slice(), &id.to_le_bytes(), name].concat()
 }

@@ -10,7 +10,7 @@ fn kinds(file: &OpenKeyFile) -> Vec<(u32, &'static str)> {
 }
 
 fn wrong(result: Result<OpenKeyFile, KeyError>) -> bool {
-    matches!(result, Err(KeyError::WrongPassphrase(_)))
+    matches!(result, Err(KeyError::Protector(ProtectorError::WrongPassphrase(_))))
 }
 
 #[test]
@@ -21,9 +21,12 @@ fn a_passphrase_opens_the_file_and_another_changes_nothing() {
     for passphrase in ["wrong", "right ", "Right", "right\n"] {
         assert!(wrong(scratch.open(&secret_of(passphrase))));
         let changed = scratch.update(&secret_of(passphrase), |ring| ring.rotate(DEFAULT_KEY));
-        assert!(matches!(changed, Err(KeyError::WrongPassphrase(_))));
+        assert!(matches!(changed, Err(KeyError::Protector(ProtectorError::WrongPassphrase(_)))));
     }
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::PassphraseNeeded)));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::Protector(ProtectorError::PassphraseNeeded))
+    ));
     assert_eq!(fs::read(scratch.path()).unwrap(), before);
 }
 
@@ -38,7 +41,7 @@ fn the_passphrase_is_asked_for_only_when_one_is_needed() {
     assert_eq!(asked.get(), 0);
     let scratch = Scratch::with(&[cheap("other"), cheap("p")]);
     let other_vault = KeyFile::open(&scratch.path(), &VolumeId::random(), &ask);
-    assert!(matches!(other_vault, Err(KeyError::OtherVault { .. })));
+    assert!(matches!(other_vault, Err(KeyError::KeyFile(KeyFileError::OtherVault { .. }))));
     assert_eq!(asked.get(), 0);
     assert!(scratch.open(&ask).is_ok());
     assert_eq!(asked.get(), 1);
@@ -47,15 +50,18 @@ fn the_passphrase_is_asked_for_only_when_one_is_needed() {
 #[test]
 fn a_passphrase_takes_the_place_of_a_raw_protector_unless_told_otherwise() {
     let scratch = Scratch::with(&[]);
-    let keep = |file: &mut OpenKeyFile| file.protectors.add(&cheap("a"), true);
+    let keep = |file: &mut OpenKeyFile| file.protectors.add(&cheap("a"), RawProtectors::Keep);
     let (id, file) = scratch.edit(&NoPassphrase, keep).unwrap();
     assert_eq!((id, kinds(&file)), (2, vec![(1, "raw"), (2, "passphrase")]));
     assert!(scratch.open(&NoPassphrase).is_ok());
 
-    let replace = |file: &mut OpenKeyFile| file.protectors.add(&cheap("b"), false);
+    let replace = |file: &mut OpenKeyFile| file.protectors.add(&cheap("b"), RawProtectors::Replace);
     let (id, file) = scratch.edit(&NoPassphrase, replace).unwrap();
     assert_eq!((id, kinds(&file)), (3, vec![(2, "passphrase"), (3, "passphrase")]));
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::PassphraseNeeded)));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::Protector(ProtectorError::PassphraseNeeded))
+    ));
     assert!(scratch.open(&secret_of("a")).is_ok());
     assert!(scratch.open(&secret_of("b")).is_ok());
 }
@@ -79,11 +85,11 @@ fn the_last_protector_stays() {
     let scratch = Scratch::with(&[cheap("a"), cheap("b")]);
     let remove = |id| move |file: &mut OpenKeyFile| file.protectors.remove(id);
     let unknown = scratch.edit(&secret_of("a"), remove(3));
-    assert!(matches!(unknown, Err(KeyError::NoSuchProtector(3))));
+    assert!(matches!(unknown, Err(KeyError::Protector(ProtectorError::NoSuchProtector(3)))));
     scratch.edit(&secret_of("a"), remove(1)).unwrap();
     assert!(wrong(scratch.open(&secret_of("a"))));
     let last = scratch.edit(&secret_of("b"), remove(2));
-    assert!(matches!(last, Err(KeyError::LastProtector(2))));
+    assert!(matches!(last, Err(KeyError::Protector(ProtectorError::LastProtector(2)))));
     assert!(scratch.open(&secret_of("b")).is_ok());
 }
 
@@ -93,16 +99,23 @@ fn a_failed_change_of_protectors_changes_nothing() {
     let costly = PassphraseCost { memory_kib: 7, passes: 1, lanes: 1 };
     let new = NewProtector::Passphrase { passphrase: secret_of("p"), cost: costly };
     let tried = |file: &mut OpenKeyFile| {
-        assert!(matches!(file.protectors.add(&new, false), Err(KeyError::BadCost)));
-        assert!(matches!(file.protectors.change(1, &new), Err(KeyError::BadCost)));
+        assert!(matches!(
+            file.protectors.add(&new, RawProtectors::Replace),
+            Err(KeyError::Protector(ProtectorError::BadCost))
+        ));
+        assert!(matches!(
+            file.protectors.change(1, &new),
+            Err(KeyError::Protector(ProtectorError::BadCost))
+        ));
         Ok(())
     };
     scratch.edit(&NoPassphrase, tried).unwrap();
     assert!(scratch.open(&NoPassphrase).is_ok());
     assert!(scratch.beside(".prev").exists(), "nobody was shut out");
     let full = |file: &mut OpenKeyFile| {
-        (1..16).try_for_each(|_| file.protectors.add(&cheap("p"), true).map(drop))?;
-        file.protectors.add(&cheap("p"), true)
+        (1..16)
+            .try_for_each(|_| file.protectors.add(&cheap("p"), RawProtectors::Keep).map(drop))?;
+        file.protectors.add(&cheap("p"), RawProtectors::Keep)
     };
     assert!(matches!(scratch.edit(&NoPassphrase, full), Err(KeyError::Full { .. })));
 }
@@ -142,7 +155,7 @@ fn an_old_passphrase_with_the_old_file_does_not_open_the_new_one() {
 fn a_raw_file_of_before_does_not_open_what_a_passphrase_protects_now() {
     let scratch = Scratch::with(&[]);
     let old = copy(&scratch);
-    let add = |file: &mut OpenKeyFile| file.protectors.add(&cheap("p"), false);
+    let add = |file: &mut OpenKeyFile| file.protectors.add(&cheap("p"), RawProtectors::Replace);
     scratch.edit(&NoPassphrase, add).unwrap();
     assert!(!old_secrets_open(&old, &NoPassphrase, &scratch));
     assert!(!scratch.beside(".prev").exists());
@@ -157,8 +170,14 @@ fn what_is_held_opens_later_states_until_its_protector_goes() {
     assert_eq!(file.ring.default_key().current(), KeyVersion(3));
     let remove = |file: &mut OpenKeyFile| file.protectors.remove(1);
     let (_, file) = scratch.edit(&held, remove).unwrap();
-    assert!(matches!(scratch.open(&held), Err(KeyError::ProtectorGone(_))));
-    assert!(matches!(scratch.open(&file.held()), Err(KeyError::ProtectorGone(_))));
+    assert!(matches!(
+        scratch.open(&held),
+        Err(KeyError::Protector(ProtectorError::ProtectorGone(_)))
+    ));
+    assert!(matches!(
+        scratch.open(&file.held()),
+        Err(KeyError::Protector(ProtectorError::ProtectorGone(_)))
+    ));
     assert!(scratch.open(&secret_of("other")).is_ok());
 }
 
@@ -178,13 +197,16 @@ fn a_passphrase_is_a_line_of_bytes() {
     assert!(scratch.open(&read(b"line\n").unwrap()).is_ok());
     assert!(wrong(scratch.open(&read(b"line\r\n").unwrap())));
     for empty in [b"".as_slice(), b"\n"] {
-        assert!(matches!(read(empty), Err(KeyError::EmptyPassphrase)));
+        assert!(matches!(read(empty), Err(KeyError::Protector(ProtectorError::EmptyPassphrase))));
     }
     for lines in [b"\n\n".as_slice(), b"line\n\n", b"line\nline"] {
-        assert!(matches!(read(lines), Err(KeyError::PassphraseLines)));
+        assert!(matches!(read(lines), Err(KeyError::Protector(ProtectorError::PassphraseLines))));
     }
     assert!(read(&[b'x'; 65536]).is_ok());
-    assert!(matches!(read(&[b'x'; 65537]), Err(KeyError::LongPassphrase)));
+    assert!(matches!(
+        read(&[b'x'; 65537]),
+        Err(KeyError::Protector(ProtectorError::LongPassphrase))
+    ));
     assert_eq!(format!("{:?}", secret_of("p")), "[secret]");
 }
 
@@ -196,7 +218,7 @@ fn the_reader_bounds_what_the_passphrase_costs() {
         fn passphrase(&self) -> Result<Passphrase, KeyError> {
             Ok(secret_of("p"))
         }
-        fn most_cost(&self) -> CostLimit {
+        fn cost_limit(&self) -> CostLimit {
             CostLimit { memory_mib: self.0 }
         }
     }
@@ -213,12 +235,14 @@ fn the_reader_bounds_what_the_passphrase_costs() {
         let scratch = Scratch::with(&protectors);
         assert!(scratch.open(&Limited(enough)).is_ok());
         let refused = scratch.open(&Limited(enough - 1));
-        let Err(KeyError::TooCostly { limit, needed }) = refused else { panic!("{refused:?}") };
+        let Err(KeyError::Protector(ProtectorError::TooCostly { limit, needed })) = refused else {
+            panic!("{refused:?}")
+        };
         assert_eq!((limit, needed), (enough - 1, u64::from(enough)));
     }
     // The most that a file can ask for is refused before anything is spent.
     let most = PassphraseCost { memory_kib: 4 * 1024 * 1024, passes: 1000, lanes: 1 };
     let checked = CostLimit::default().check([most; 16].into_iter());
-    assert!(matches!(checked, Err(KeyError::TooCostly { limit: 1024, .. })));
+    assert!(matches!(checked, Err(ProtectorError::TooCostly { limit: 1024, .. })));
     CostLimit::default().check([PassphraseCost::default(); 16].into_iter()).unwrap();
 }

@@ -1,33 +1,33 @@
-//! What opens a key file: a passphrase, nothing, or what an earlier opening left.
+//! Opening a key file: with a passphrase, with none, or with a protector opened earlier.
 
 use super::passphrase::{CostLimit, Passphrase};
-use super::slot::Holder;
-use crate::keys::KeyError;
+use super::slot::ProtectorSecrets;
+use crate::keys::{KeyError, ProtectorError};
 
-/// Where the passphrase comes from when one is needed. It is asked for only then.
+/// A source of the passphrase, used only where one is needed.
 ///
-/// A closure that returns a passphrase is one, as is a [`Passphrase`], [`NoPassphrase`], and the
-/// [`Held`] of a file opened before.
+/// Implemented by closures that return a passphrase, [`Passphrase`], [`NoPassphrase`] and
+/// [`HeldProtector`].
 pub trait Unlock {
     /// The passphrase.
     ///
     /// # Errors
-    /// [`KeyError::PassphraseNeeded`] when there is none, or what kept it from being read.
+    /// [`ProtectorError::PassphraseNeeded`] when there is none; those of reading it.
     fn passphrase(&self) -> Result<Passphrase, KeyError>;
 
-    /// Whether a passphrase was given beforehand: what opens without one is then not the key file
-    /// that was meant.
+    /// Whether a passphrase was given. A key file that opens without one is then refused: it is not
+    /// the one that was meant.
     fn is_given(&self) -> bool {
         false
     }
 
-    /// What the passphrase's Argon2id may cost, by the word of a file that anybody may have written.
-    fn most_cost(&self) -> CostLimit {
+    /// The limit of the passphrase's Argon2id cost, which a file of unknown origin asks for.
+    fn cost_limit(&self) -> CostLimit {
         CostLimit::default()
     }
 
-    /// What an earlier opening left to open it with again.
-    fn held(&self) -> Option<&Held> {
+    /// A protector that was opened earlier.
+    fn held(&self) -> Option<&HeldProtector> {
         None
     }
 }
@@ -38,7 +38,7 @@ pub struct NoPassphrase;
 
 impl Unlock for NoPassphrase {
     fn passphrase(&self) -> Result<Passphrase, KeyError> {
-        Err(KeyError::PassphraseNeeded)
+        Err(ProtectorError::PassphraseNeeded.into())
     }
 }
 
@@ -54,17 +54,17 @@ impl<F: Fn() -> Result<Passphrase, KeyError>> Unlock for F {
     }
 }
 
-/// What opened a key file once, and opens its later states while that protector stays: for the
-/// daemon, which rotates without asking again.
+/// The protector that opened a key file. It opens later states while the file keeps it, so that the
+/// daemon can rotate without the passphrase. `None` for a raw protector.
 #[derive(Debug, Clone)]
-pub struct Held(pub(super) Option<Holder>);
+pub struct HeldProtector(pub(super) Option<ProtectorSecrets>);
 
-impl Unlock for Held {
+impl Unlock for HeldProtector {
     fn passphrase(&self) -> Result<Passphrase, KeyError> {
-        Err(KeyError::PassphraseNeeded)
+        Err(ProtectorError::PassphraseNeeded.into())
     }
 
-    fn held(&self) -> Option<&Held> {
+    fn held(&self) -> Option<&HeldProtector> {
         Some(self)
     }
 }

@@ -1,23 +1,22 @@
-//! The recovery form as text that survives paper.
+//! The recovery form as text for paper.
 //!
-//! Twenty bytes a line in Crockford's base32, numbered, with two characters of checksum, so that
-//! a slip of the pen is found in its line. Upper and lower case, O for 0 and I or L for 1 read
-//! the same; lines outside the armor and lines that do not start with a digit are for people.
+//! Each line has a number, 20 bytes in Crockford's base32 and a checksum of two characters, which
+//! finds a typing error in its line. Case does not matter; O reads as 0, I and L as 1. Lines outside
+//! the armor and lines that do not start with a digit are comments.
 
 use data_encoding::{Encoding, Specification};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::keys::KeyError;
 use crate::keys::ring::{KeyRing, now};
+use crate::keys::{KeyError, RecoveryError};
 
 const BEGIN: &str = "-----BEGIN ATREST RECOVERY-----";
 const END: &str = "-----END ATREST RECOVERY-----";
 const LINE_BYTES: usize = 20;
 
 impl KeyRing {
-    /// The whole ring, material included, as text to print and lock away: whoever reads it can
-    /// read the vault.
+    /// The whole ring as text, material included: it opens the vault without a passphrase.
     pub fn export_recovery(&self) -> Zeroizing<String> {
         let bytes = self.recovery_bytes();
         let lines = bytes.len().div_ceil(LINE_BYTES);
@@ -33,27 +32,27 @@ impl KeyRing {
         text
     }
 
-    /// The ring in `text`, which [`KeyRing::export_recovery`] made.
+    /// Reads a text of [`KeyRing::export_recovery`].
     ///
     /// # Errors
-    /// [`KeyError::RecoveryLine`] names the first line that is wrong or missing,
-    /// [`KeyError::RecoveryDamaged`] when it is none of them, [`KeyError::RecoveryFromTheFuture`].
+    /// [`RecoveryError::Line`] names the first line that is wrong or missing,
+    /// [`RecoveryError::Damaged`] when it is none of them, [`RecoveryError::FromTheFuture`].
     pub fn import_recovery(text: &str) -> Result<Self, KeyError> {
         let encoding = base32();
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         let mut lines = text.lines().map(str::trim);
-        lines.by_ref().find(|line| *line == BEGIN).ok_or(KeyError::RecoveryDamaged)?;
+        lines.by_ref().find(|line| *line == BEGIN).ok_or(RecoveryError::Damaged)?;
         let inside = lines.take_while(|line| *line != END);
         let numbered = inside.filter(|line| line.starts_with(|first: char| first.is_ascii_digit()));
         for (number, line) in (1..).zip(numbered) {
             let decoded = decode_line(&encoding, number, line);
-            bytes.extend_from_slice(&decoded.ok_or(KeyError::RecoveryLine(number))?);
+            bytes.extend_from_slice(&decoded.ok_or(RecoveryError::Line(number))?);
         }
         Self::from_recovery_bytes(&bytes)
     }
 }
 
-/// Crockford's base32, which has no letter that looks like a digit.
+/// Crockford's base32, without letters that look like digits.
 fn base32() -> Encoding {
     let mut specification = Specification::new();
     specification.symbols.push_str("0123456789ABCDEFGHJKMNPQRSTVWXYZ");
@@ -77,7 +76,7 @@ fn push_line(text: &mut String, number: u32, line: &[u8]) {
     text.push('\n');
 }
 
-/// The bytes of a line, if it is line `number` and its checksum fits.
+/// The bytes of a line; `None` unless it is line `number` with a valid checksum.
 fn decode_line(encoding: &Encoding, number: u32, line: &str) -> Option<Zeroizing<Vec<u8>>> {
     let (found, rest) = line.split_once(char::is_whitespace)?;
     if found.parse() != Ok(number) {
@@ -91,7 +90,7 @@ fn decode_line(encoding: &Encoding, number: u32, line: &str) -> Option<Zeroizing
     (sum == check(encoding, number, &bytes)).then_some(bytes)
 }
 
-/// A symbol as [`base32`] writes it.
+/// The symbol that [`base32`] writes for this one.
 fn canonical(symbol: u8) -> char {
     match symbol.to_ascii_uppercase() {
         b'O' => '0',

@@ -1,4 +1,4 @@
-//! A ring as few bytes as it takes, to be printed and typed in again.
+//! The recovery form: a ring in few bytes, to be printed and typed in again.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -6,12 +6,12 @@
 //! | 16 | volume id |
 //! | 16 | id of the default key |
 //! | 32 | the trail key, in form 2 |
-//! | 2 | how many master keys follow |
+//! | 2 | the number of master keys |
 //! | 16; 1 + n | a master key's id; its name's length and name |
 //! | 1 | its state: enabled 0, disabled 1, pending deletion 2, destroyed 3 |
-//! | 8 | from when on it may be destroyed, when pending deletion |
-//! | 4; 4 | its rotation period in days; how many versions follow |
-//! | 4; 8; 1 | a version's number; when it was made; 1 if it has material, 0 if it is retired |
+//! | 8 | when it may be destroyed, if pending deletion |
+//! | 4; 4 | its rotation period in days; the number of its versions |
+//! | 4; 8; 1 | a version's number; when it was created; 1 if it has material, 0 if it is retired |
 //! | 32 or 8 | its material, or when it was retired |
 //! | 8 | the first bytes of SHA-256 of all before |
 //!
@@ -23,16 +23,16 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::Secret;
 use crate::format::{KeyVersion, MasterKeyId, VolumeId};
-use crate::keys::KeyError;
 use crate::keys::policy::Policy;
 use crate::keys::ring::{KeyRing, KeyState, MasterKey, Version};
+use crate::keys::{KeyError, RecoveryError};
 
 const WITHOUT_TRAIL: u8 = 1;
 const WITH_TRAIL: u8 = 2;
 const CHECK_LEN: usize = 8;
 
 impl KeyRing {
-    /// The whole ring, material included, in the clear: as small as a QR code wants it.
+    /// The whole ring in the clear, material included, short enough for a QR code.
     pub fn recovery_bytes(&self) -> Zeroizing<Vec<u8>> {
         let versions: usize = self.keys.iter().map(|key| key.versions.len()).sum();
         let mut out = Zeroizing::new(Vec::with_capacity(75 + 98 * self.keys.len() + 45 * versions));
@@ -50,23 +50,22 @@ impl KeyRing {
     /// The reverse of [`KeyRing::recovery_bytes`].
     ///
     /// # Errors
-    /// [`KeyError::RecoveryDamaged`], [`KeyError::RecoveryFromTheFuture`].
+    /// [`RecoveryError::Damaged`], [`RecoveryError::FromTheFuture`].
     pub fn from_recovery_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
         let (content, found) =
-            bytes.split_last_chunk::<CHECK_LEN>().ok_or(KeyError::RecoveryDamaged)?;
+            bytes.split_last_chunk::<CHECK_LEN>().ok_or(RecoveryError::Damaged)?;
         if check(content) != *found {
-            return Err(KeyError::RecoveryDamaged);
+            return Err(RecoveryError::Damaged.into());
         }
-        let has_trail = match content.first() {
-            Some(&WITHOUT_TRAIL) => false,
-            Some(&WITH_TRAIL) => true,
-            Some(&form) => return Err(KeyError::RecoveryFromTheFuture(form)),
-            None => return Err(KeyError::RecoveryDamaged),
+        let form = match content.first() {
+            Some(&WITHOUT_TRAIL) => Form::WithoutTrail,
+            Some(&WITH_TRAIL) => Form::WithTrail,
+            Some(&form) => return Err(RecoveryError::FromTheFuture(form).into()),
+            None => return Err(RecoveryError::Damaged.into()),
         };
         let mut input = Input(&content[1..]);
-        let ring =
-            read_ring(&mut input, has_trail).filter(|ring| input.0.is_empty() && ring.is_sound());
-        ring.ok_or(KeyError::RecoveryDamaged)
+        let ring = read_ring(&mut input, form).filter(|ring| input.0.is_empty() && ring.is_sound());
+        ring.ok_or(RecoveryError::Damaged.into())
     }
 }
 
@@ -105,6 +104,12 @@ fn write_key(out: &mut Vec<u8>, key: &MasterKey) {
     }
 }
 
+/// Whether the key of the trail is part of the form.
+enum Form {
+    WithoutTrail,
+    WithTrail,
+}
+
 struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
@@ -140,10 +145,13 @@ impl Input<'_> {
     }
 }
 
-fn read_ring(input: &mut Input, has_trail: bool) -> Option<KeyRing> {
+fn read_ring(input: &mut Input, form: Form) -> Option<KeyRing> {
     let volume = VolumeId::from_bytes(input.take()?);
     let default = MasterKeyId::from_bytes(input.take()?);
-    let trail = if has_trail { Some(input.secret()?) } else { None };
+    let trail = match form {
+        Form::WithTrail => Some(input.secret()?),
+        Form::WithoutTrail => None,
+    };
     let count = u16::from_le_bytes(input.take()?);
     let keys = (0..count).map(|_| read_key(input)).collect::<Option<_>>()?;
     Some(KeyRing { volume, default, keys, trail })
@@ -164,7 +172,7 @@ fn read_key(input: &mut Input) -> Option<MasterKey> {
     let count = input.number()?;
     let versions = (0..count).map(|_| read_version(input)).collect::<Option<Vec<_>>>()?;
     let current = versions.last()?.number;
-    // A backup holds no grants: what is restored begins with the default.
+    // A backup holds no grants: a restored key has the default policy.
     let policy = Policy::default();
     Some(MasterKey { id, name, state, current, rotate_every_days, versions, policy })
 }

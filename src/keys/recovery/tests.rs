@@ -71,19 +71,26 @@ fn a_slip_is_found_in_its_line() {
         // One slip in 1024 has the checksum of what it should be; then the whole does not fit.
         let refused = import(&slipped);
         assert!(
-            matches!(refused, Err(KeyError::RecoveryLine(found)) if found == number)
-                || matches!(refused, Err(KeyError::RecoveryDamaged))
+            matches!(refused, Err(KeyError::Recovery(RecoveryError::Line(found))) if found == number)
+                || matches!(refused, Err(KeyError::Recovery(RecoveryError::Damaged)))
         );
         let mut missing = owned();
         missing.remove(at);
         let refused = import(&missing);
-        assert!(matches!(refused, Err(KeyError::RecoveryLine(_) | KeyError::RecoveryDamaged)));
+        assert!(matches!(
+            refused,
+            Err(KeyError::Recovery(RecoveryError::Line(_))
+                | KeyError::Recovery(RecoveryError::Damaged))
+        ));
         let mut swapped = owned();
         swapped.swap(at, at - 1);
         assert!(number == 1 || import(&swapped).is_err());
     }
     for bad in ["", "1 2 3", &text[40..], &format!("{}\n", lines[0])] {
-        assert!(matches!(KeyRing::import_recovery(bad), Err(KeyError::RecoveryDamaged)));
+        assert!(matches!(
+            KeyRing::import_recovery(bad),
+            Err(KeyError::Recovery(RecoveryError::Damaged))
+        ));
     }
 }
 
@@ -111,7 +118,7 @@ fn a_later_form_says_so() {
     let check = Sha256::digest(&bytes);
     bytes.extend_from_slice(&check[..8]);
     let refused = KeyRing::from_recovery_bytes(&bytes);
-    assert!(matches!(refused, Err(KeyError::RecoveryFromTheFuture(3))));
+    assert!(matches!(refused, Err(KeyError::Recovery(RecoveryError::FromTheFuture(3)))));
 }
 
 #[test]
@@ -130,6 +137,9 @@ fn a_form_of_more_keys_than_there_can_be_is_refused_at_once() {
     ring.default = ring.keys[0].id;
     let bytes = ring.recovery_bytes();
     let began = std::time::Instant::now();
-    assert!(matches!(KeyRing::from_recovery_bytes(&bytes), Err(KeyError::RecoveryDamaged)));
+    assert!(matches!(
+        KeyRing::from_recovery_bytes(&bytes),
+        Err(KeyError::Recovery(RecoveryError::Damaged))
+    ));
     assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
 }

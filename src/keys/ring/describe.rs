@@ -1,9 +1,10 @@
-//! Master keys as `key list` shows them: everything but the material.
+//! Master keys without their material, as `key list` shows them.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::key_ring::{KeyRing, MasterKey, Version};
+use super::key_ring::KeyRing;
+use super::master_key::{MasterKey, Version};
 use super::state::{KeyState, VersionState};
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::keys::KeyError;
@@ -11,25 +12,25 @@ use crate::keys::KeyError;
 /// A master key without its material.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDescription {
-    /// The name that people know it by.
+    /// The name.
     pub name: String,
-    /// The id that headers name it by.
+    /// The id that file headers hold.
     pub id: MasterKeyId,
-    /// Who keeps its material: always `local`.
+    /// Where its material is: always `local`.
     pub kind: String,
     /// Whether files whose directory names no other key use it.
     pub default: bool,
     /// `enabled`, `disabled`, `pending-deletion` or `destroyed`.
     pub state: String,
-    /// From when on its material may be destroyed, when it is pending deletion.
+    /// When its material may be destroyed, if it is pending deletion.
     pub deletion_date: Option<Timestamp>,
     /// The version that wraps.
     pub current_version: KeyVersion,
-    /// Its rotation period in days; 0 for never.
+    /// The rotation period in days; 0 for never.
     pub rotate_every_days: u32,
-    /// When it is due for rotation, if it is enabled and ever is.
+    /// When it is due for rotation; `None` for never, or where it is not enabled.
     pub next_rotation: Option<Timestamp>,
-    /// The versions it has had, oldest first.
+    /// All versions, oldest first.
     pub versions: Vec<VersionDescription>,
 }
 
@@ -38,32 +39,32 @@ pub struct KeyDescription {
 pub struct VersionDescription {
     /// Its number.
     pub version: KeyVersion,
-    /// What it does.
+    /// Its state.
     pub state: VersionState,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
     /// When its material was removed.
     pub retired: Option<Timestamp>,
 }
 
 impl KeyRing {
-    /// Every key without its material, in the order they were made.
+    /// All keys, in the order of their creation.
     pub fn describe(&self) -> Vec<KeyDescription> {
-        self.keys.iter().map(|key| key.describe(key.id == self.default)).collect()
+        self.keys.iter().map(|key| key.describe(self.default)).collect()
     }
 
-    /// The named key without its material.
+    /// The named key.
     ///
     /// # Errors
-    /// [`KeyError::NoSuchKey`].
+    /// [`KeyError::Ring`] where there is no such key.
     pub fn describe_key(&self, name_or_id: &str) -> Result<KeyDescription, KeyError> {
         let key = self.key(name_or_id)?;
-        Ok(key.describe(key.id == self.default))
+        Ok(key.describe(self.default))
     }
 }
 
 impl MasterKey {
-    fn describe(&self, default: bool) -> KeyDescription {
+    fn describe(&self, default: MasterKeyId) -> KeyDescription {
         let enabled = self.state == KeyState::Enabled;
         let version = |version: &Version| VersionDescription {
             version: version.number,
@@ -75,7 +76,7 @@ impl MasterKey {
             name: self.name.clone(),
             id: self.id,
             kind: "local".to_owned(),
-            default,
+            default: self.id == default,
             state: self.state.word().to_owned(),
             deletion_date: match self.state {
                 KeyState::PendingDeletion(until) => Some(until),

@@ -3,22 +3,22 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Whether a master key may be used.
+/// The state of a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KeyState {
     /// It wraps and unwraps.
     Enabled,
-    /// It does neither until enabled.
+    /// It does neither until it is enabled.
     Disabled,
-    /// It does neither; from this time on its material may be destroyed.
+    /// It does neither. Its material may be destroyed from this time on.
     PendingDeletion(Timestamp),
     /// Its material is gone.
     Destroyed,
 }
 
 impl KeyState {
-    /// The state's word, as the command line and its JSON show it.
+    /// The name of the state on the command line and in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Enabled => "enabled",
@@ -29,7 +29,7 @@ impl KeyState {
     }
 }
 
-/// What a version of a master key does.
+/// The state of a version of a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VersionState {
@@ -37,7 +37,7 @@ pub enum VersionState {
     Current,
     /// It only unwraps.
     Enabled,
-    /// Its material is gone, by retiring it or with its master key.
+    /// Its material is gone: it was retired, or its master key was destroyed.
     Retired,
 }
 

@@ -1,7 +1,8 @@
 //! The invariants of a ring, which hold for every ring that is read from a key file or a recovery
 //! form.
 
-use super::key_ring::{KeyRing, MasterKey};
+use super::key_ring::KeyRing;
+use super::master_key::MasterKey;
 use super::state::KeyState;
 
 /// How many master keys a key file takes.

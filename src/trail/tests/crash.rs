@@ -131,7 +131,7 @@ fn short_files_push_nothing_out() {
     assert_eq!(scratch.mount(0..90), None);
     for number in 90..110 {
         let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
-        writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
+        writer.append(&[TimedEvent::now(event(number))], |_, _| ()).unwrap();
         drop(writer);
         scratch.next_mount();
     }
@@ -149,21 +149,21 @@ fn short_files_push_nothing_out() {
 fn the_oldest_files_stay_while_the_vault_does_not_know() {
     #[derive(Debug)]
     struct Full(Memory);
-    impl SealKeeper for Full {
+    impl CheckpointStore for Full {
         fn read(&self) -> io::Result<Option<Vec<u8>>> {
             self.0.read()
         }
-        fn write(&self, _: &[u8], _: bool) -> io::Result<()> {
+        fn write(&self, _: &[u8], _: Durability) -> io::Result<()> {
             Err(io::ErrorKind::StorageFull.into())
         }
     }
     let mut scratch = Scratch::of_files(3);
     scratch.settings.files = 2;
     assert_eq!(scratch.mount(0..6), None);
-    let start = Start { keeper: Box::new(Full(scratch.memory.clone())), ..scratch.begin() };
+    let start = Start { checkpoints: Box::new(Full(scratch.memory.clone())), ..scratch.begin() };
     let (mut writer, _) = Writer::open(start).unwrap();
     for number in 6..30 {
-        writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
+        writer.append(&[TimedEvent::now(event(number))], |_, _| ()).unwrap();
     }
     drop(writer);
     scratch.assert_clean();

@@ -16,7 +16,7 @@ fn what_was_waited_for_is_in_the_file() {
     (1..100).for_each(|number| trail.record(event(number)).unwrap());
     trail.flush();
     assert_eq!(scratch.numbers().len(), 100);
-    assert_eq!(trail.condition().last, 101);
+    assert_eq!(trail.status().last, 101);
     trail.end();
 
     let scratch = Scratch::with(Settings { sync: true, ..Settings::default() });
@@ -60,7 +60,7 @@ fn from_eight_threads_each_is_there_once() {
         }
     });
     trail.end();
-    assert_eq!(trail.condition().lost, 0);
+    assert_eq!(trail.status().lost, 0);
     let report = verify(
         &scratch.path(),
         &scratch.keys,
@@ -117,11 +117,11 @@ fn while_it_is_written_it_is_whole() {
     }
 }
 
-/// Tells that it was told, and takes its time.
+/// A slow sink that reports each line.
 struct Slow(mpsc::Sender<String>);
 
 impl Sink for Slow {
-    fn tell(&mut self, _event: &Event, line: &str) {
+    fn write_line(&mut self, _event: &Event, line: &str) {
         let _ = self.0.send(line.to_owned());
         thread::sleep(Duration::from_millis(20));
     }
@@ -152,7 +152,7 @@ fn after_the_end_nobody_waits() {
         trail.end();
         trail.flush();
         assert_eq!(trail.record_durably(event(1)).is_err(), fail_closed);
-        assert_eq!(trail.admit().is_err(), fail_closed);
+        assert_eq!(trail.check_writable().is_err(), fail_closed);
         assert_eq!(scratch.numbers(), [0]);
     }
 }

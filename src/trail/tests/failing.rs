@@ -28,7 +28,7 @@ fn wait_until(what: impl Fn() -> bool) {
 
 fn ends_well(trail: &Trail, scratch: &mut Scratch) {
     show(scratch);
-    wait_until(|| trail.condition().failing.is_none());
+    wait_until(|| trail.status().failing.is_none());
     trail.end();
     scratch.next_mount();
     let report = scratch.assert_clean();
@@ -43,18 +43,18 @@ fn closed_it_refuses_until_it_can() {
     hide(&scratch);
     assert!(matches!(trail.record_durably(event(1)), Err(TrailError::Refused(_))));
     assert!(matches!(trail.record(event(2)), Err(TrailError::Refused(_))));
-    assert!(matches!(trail.admit(), Err(TrailError::Refused(_))));
+    assert!(matches!(trail.check_writable(), Err(TrailError::Refused(_))));
     trail.flush();
-    assert!(trail.condition().failing.is_some());
+    assert!(trail.status().failing.is_some());
     show(&scratch);
-    wait_until(|| trail.admit().is_ok());
+    wait_until(|| trail.check_writable().is_ok());
     trail.record(event(3)).unwrap();
     hide(&scratch);
-    wait_until(|| trail.admit().is_err());
+    wait_until(|| trail.check_writable().is_err());
     ends_well(&trail, &mut scratch);
     // What failed was asked for, and is told when it can be; what was refused is not.
     assert_eq!(scratch.numbers(), [0, 1, 3]);
-    assert_eq!(trail.condition().lost, 0);
+    assert_eq!(trail.status().lost, 0);
 }
 
 #[test]
@@ -64,9 +64,9 @@ fn open_it_goes_on_and_writes_in_order_what_waited() {
     trail.record_durably(event(0)).unwrap();
     hide(&scratch);
     trail.record_durably(event(1)).unwrap();
-    assert!(trail.condition().failing.is_some());
+    assert!(trail.status().failing.is_some());
     (2..500).for_each(|number| trail.record(event(number)).unwrap());
-    trail.admit().unwrap();
+    trail.check_writable().unwrap();
     ends_well(&trail, &mut scratch);
     assert_eq!(scratch.numbers(), (0..500).collect::<Vec<_>>());
 }
@@ -79,7 +79,7 @@ fn open_it_counts_what_it_can_not_keep() {
     trail.record_durably(event(0)).unwrap();
     let all = 20_000;
     (1..all).for_each(|number| trail.record(event(number)).unwrap());
-    let lost = trail.condition().lost;
+    let lost = trail.status().lost;
     assert!(lost > 0 && lost < u64::from(all));
     // While it is tried again and again there is more to tell.
     thread::sleep(Duration::from_millis(700));
@@ -87,7 +87,7 @@ fn open_it_counts_what_it_can_not_keep() {
     thread::sleep(Duration::from_millis(700));
     trail.record(event(all)).unwrap();
     ends_well(&trail, &mut scratch);
-    assert_eq!(trail.condition().lost, lost + 2);
+    assert_eq!(trail.status().lost, lost + 2);
     let kept = all - lost as u32;
     assert_eq!(scratch.numbers(), (0..kept).collect::<Vec<_>>());
     let mut gaps = Vec::new();
@@ -105,11 +105,11 @@ fn a_directory_that_was_removed_is_missed_at_once() {
     let scratch = Scratch::with(Settings { fail_closed: true, ..Settings::default() });
     let (trail, _) = scratch.start();
     trail.record_durably(event(0)).unwrap();
-    let head = trail.condition().last;
+    let head = trail.status().last;
     fs::remove_dir_all(scratch.path()).unwrap();
     assert!(trail.record_durably(event(1)).is_err());
     Directory::make(&scratch.path()).unwrap();
-    wait_until(|| trail.admit().is_ok());
+    wait_until(|| trail.check_writable().is_ok());
     trail.end();
     assert_eq!(scratch.numbers(), [1]);
     let report = scratch.verify();

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::directory::Directory;
-use super::writer::Writer;
+use super::writer::{TimedEvent, Writer};
 use super::*;
 use crate::crypto::{Secret, TrailKeys};
 use crate::format::{Epoch, EpochSet, VolumeId};
@@ -27,12 +27,12 @@ use crate::keys::policy::Subject;
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Option<Vec<u8>>>>);
 
-impl SealKeeper for Memory {
+impl CheckpointStore for Memory {
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
         Ok(self.0.lock().clone())
     }
 
-    fn write(&self, bytes: &[u8], _durable: bool) -> io::Result<()> {
+    fn write(&self, bytes: &[u8], _durability: Durability) -> io::Result<()> {
         *self.0.lock() = Some(bytes.to_owned());
         Ok(())
     }
@@ -83,7 +83,7 @@ impl Scratch {
             settings: self.settings,
             epoch: self.epoch,
             without_line: self.without_line.clone(),
-            keeper: Box::new(self.memory.clone()),
+            checkpoints: Box::new(self.memory.clone()),
         }
     }
 
@@ -95,9 +95,9 @@ impl Scratch {
     fn mount(&mut self, numbers: std::ops::Range<u32>) -> Option<String> {
         let (mut writer, trouble) = Writer::open(self.begin()).unwrap();
         for number in numbers {
-            writer.append(&[(Timestamp::now(), event(number))], |_, _| ()).unwrap();
+            writer.append(&[TimedEvent::now(event(number))], |_, _| ()).unwrap();
         }
-        writer.seal(true);
+        writer.write_checkpoint();
         self.next_mount();
         trouble
     }
@@ -115,8 +115,8 @@ impl Scratch {
         scratch
     }
 
-    fn seal(&self) -> Option<Seal> {
-        Seal::read(&self.memory, &self.keys).unwrap()
+    fn seal(&self) -> Option<Checkpoint> {
+        Checkpoint::read(&self.memory, &self.keys).unwrap()
     }
 
     fn verify_with(&self, known: Option<Head>) -> Report {
@@ -170,9 +170,9 @@ impl Scratch {
             fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
         }
         // The vault takes it for the same place.
-        if let Ok(Some(mut seal)) = Seal::read(&copy.memory, &copy.keys) {
+        if let Ok(Some(mut seal)) = Checkpoint::read(&copy.memory, &copy.keys) {
             seal.directory = copy.path();
-            seal.write(&copy.memory, &copy.keys, true).unwrap();
+            seal.write(&copy.memory, &copy.keys, Durability::Durable).unwrap();
         }
         copy
     }

@@ -34,7 +34,7 @@ fn every_field_alone_and_with_every_other() {
     let (mut times, mut places) = (Vec::new(), Vec::new());
     for number in 0..96 {
         let time = Timestamp::now();
-        writer.append(&[(time, varied(number, keys))], |_, _| ()).unwrap();
+        writer.append(&[TimedEvent { time, event: varied(number, keys) }], |_, _| ()).unwrap();
         times.push(time);
         places.push(writer.head().sequence);
     }
@@ -154,7 +154,7 @@ fn who_read_a_file_under_whichever_name() {
     ];
     let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
     for event in events {
-        writer.append(&[(Timestamp::now(), event)], |_, _| ()).unwrap();
+        writer.append(&[TimedEvent::now(event)], |_, _| ()).unwrap();
     }
     let readers = |path, now: Option<FileId>| {
         let readers = who_read(&scratch.path(), path, now.map(|id| id.to_string())).unwrap();

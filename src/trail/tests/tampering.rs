@@ -174,12 +174,12 @@ fn every_byte_of_the_seal_matters() {
         for flip in [0x01, 0x20, 0x80] {
             let mut changed = bytes.clone();
             changed[at] ^= flip;
-            scratch.memory.write(&changed, true).unwrap();
-            let read = Seal::read(&scratch.memory, &scratch.keys);
-            assert!(matches!(read, Err(TrailError::Seal)), "byte {at} ^ {flip:#x}");
+            scratch.memory.write(&changed, Durability::Durable).unwrap();
+            let read = Checkpoint::read(&scratch.memory, &scratch.keys);
+            assert!(matches!(read, Err(TrailError::Checkpoint)), "byte {at} ^ {flip:#x}");
         }
     }
-    scratch.memory.write(&bytes, true).unwrap();
+    scratch.memory.write(&bytes, Durability::Durable).unwrap();
     assert_eq!(scratch.seal(), seal);
 }
 
@@ -233,9 +233,9 @@ fn a_clean_end_without_its_line_is_found() {
         }
         events.push(mount_event(EventName::Mount, 2, after_clean_end));
         for event in events {
-            writer.append(&[(Timestamp::now(), event)], |_, _| ()).unwrap();
+            writer.append(&[TimedEvent::now(event)], |_, _| ()).unwrap();
         }
-        writer.seal(true);
+        writer.write_checkpoint();
         scratch.epoch.0 += 2;
         let report = scratch.verify_with(None);
         let told = report.findings.iter().filter(|finding| finding.what.contains("of its end"));
@@ -274,13 +274,13 @@ fn each_mount_has_its_line_or_needs_none() {
         without.iter().for_each(|epoch| scratch.without_line.push(Epoch(*epoch)));
         let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
         for &epoch in mounts {
-            let begin = (Timestamp::now(), line_of(Mount, epoch));
-            let end = (epoch < newest).then(|| (Timestamp::now(), line_of(Unmount, epoch)));
+            let begin = TimedEvent::now(line_of(Mount, epoch));
+            let end = (epoch < newest).then(|| TimedEvent::now(line_of(Unmount, epoch)));
             writer
                 .append(&[Some(begin), end].into_iter().flatten().collect::<Vec<_>>(), |_, _| ())
                 .unwrap();
         }
-        writer.seal(true);
+        writer.write_checkpoint();
         let known =
             Mounts { newest: Epoch(newest), ended, without_line: scratch.without_line.clone() };
         let report =
@@ -303,9 +303,9 @@ fn mounts_of_files_that_went_are_not_missed() {
     scratch.epoch = Epoch(39);
     let (mut writer, _) = Writer::open(scratch.begin()).unwrap();
     for epoch in 1..40 {
-        writer.append(&[(Timestamp::now(), line_of(EventName::Mount, epoch))], |_, _| ()).unwrap();
+        writer.append(&[TimedEvent::now(line_of(EventName::Mount, epoch))], |_, _| ()).unwrap();
     }
-    writer.seal(true);
+    writer.write_checkpoint();
     let known = Mounts { newest: Epoch(39), ..Mounts::default() };
     let report =
         verify(&scratch.path(), &scratch.keys, &scratch.memory, None, Some(&known), &[]).unwrap();

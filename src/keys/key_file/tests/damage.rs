@@ -41,7 +41,10 @@ fn every_cut_and_every_addition_is_found() {
     let bytes = fs::read(scratch.path()).unwrap();
     for length in 0..bytes.len() - 1 {
         let opened = open_as(&scratch, &bytes[..length]);
-        assert!(matches!(opened, Err(KeyError::Damaged(_))), "{length} bytes");
+        assert!(
+            matches!(opened, Err(KeyError::KeyFile(KeyFileError::Damaged(_)))),
+            "{length} bytes"
+        );
     }
     assert!(open_as(&scratch, &bytes[..bytes.len() - 1]).is_ok(), "a newline is white space");
     let text = String::from_utf8(bytes).unwrap();
@@ -59,7 +62,7 @@ fn every_cut_and_every_addition_is_found() {
         "[".repeat(100_000),
     ] {
         let opened = open_as(&scratch, changed.as_bytes());
-        assert!(matches!(opened, Err(KeyError::Damaged(_))), "{changed}");
+        assert!(matches!(opened, Err(KeyError::KeyFile(KeyFileError::Damaged(_)))), "{changed}");
     }
     let spaced = text.replace(",\"", " ,\n\t\"");
     assert!(open_as(&scratch, spaced.as_bytes()).is_ok());
@@ -88,7 +91,10 @@ fn a_file_from_the_future_says_so() {
     let text = fs::read_to_string(scratch.path()).unwrap();
     let future = text.replacen("\"atrest_key_file\":1", "\"atrest_key_file\":2,\"x\":[]", 1);
     let opened = open_as(&scratch, future.as_bytes());
-    assert!(matches!(opened, Err(KeyError::FromTheFuture { version: 2, .. })));
+    assert!(matches!(
+        opened,
+        Err(KeyError::KeyFile(KeyFileError::FromTheFuture { version: 2, .. }))
+    ));
 }
 
 #[test]
@@ -97,32 +103,47 @@ fn a_file_of_another_vault_says_so() {
     let opened = KeyFile::open(&one.path(), &other.vault(), &NoPassphrase);
     let expected = (one.vault(), other.vault());
     assert!(
-        matches!(opened, Err(KeyError::OtherVault { found, wanted, .. }) if (found, wanted) == expected)
+        matches!(opened, Err(KeyError::KeyFile(KeyFileError::OtherVault { found, wanted, .. })) if (found, wanted) == expected)
     );
     assert_eq!(KeyFile::vault_of(&other.path()).unwrap(), other.vault());
     // Saying that it belongs to this vault does not make it so.
     let text = fs::read_to_string(one.path()).unwrap();
     let claimed = text.replace(&one.vault().to_string(), &other.vault().to_string());
-    assert!(matches!(open_as(&other, claimed.as_bytes()), Err(KeyError::Damaged(_))));
+    assert!(matches!(
+        open_as(&other, claimed.as_bytes()),
+        Err(KeyError::KeyFile(KeyFileError::Damaged(_)))
+    ));
 }
 
 #[test]
 fn what_is_no_file_is_refused_without_waiting() {
     let scratch = Scratch::new();
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::Missing(_))));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::KeyFile(KeyFileError::Missing(_)))
+    ));
     let updated = scratch.update(&NoPassphrase, |ring| ring.rotate(DEFAULT_KEY));
-    assert!(matches!(updated, Err(KeyError::Missing(_))));
+    assert!(matches!(updated, Err(KeyError::KeyFile(KeyFileError::Missing(_)))));
     fs::create_dir(scratch.path()).unwrap();
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::NotRegular(_))));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::KeyFile(KeyFileError::NotRegular(_)))
+    ));
     fs::remove_dir(scratch.path()).unwrap();
     let made = Command::new("mkfifo").args(["-m", "600"]).arg(scratch.path()).status().unwrap();
     assert!(made.success());
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::NotRegular(_))));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::KeyFile(KeyFileError::NotRegular(_)))
+    ));
     fs::remove_file(scratch.path()).unwrap();
     let large = fs::File::create(scratch.path()).unwrap();
     large.set_permissions(Permissions::from_mode(0o600)).unwrap();
     large.set_len(1 << 40).unwrap();
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::Damaged(_))));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::KeyFile(KeyFileError::Damaged(_)))
+    ));
 }
 
 #[test]
@@ -149,8 +170,11 @@ fn costs_that_would_take_the_machine_are_refused() {
         ("\"lanes\":1", "\"lanes\":0"),
     ] {
         let opened = open_as(&scratch, text.replacen(from, to, 1).as_bytes());
-        assert!(matches!(opened, Err(KeyError::BadCost)), "{to}");
+        assert!(matches!(opened, Err(KeyError::Protector(ProtectorError::BadCost))), "{to}");
     }
     let fewer = text.replacen("\"memory_kib\":8", "\"memory_kib\":9", 1);
-    assert!(matches!(open_as(&scratch, fewer.as_bytes()), Err(KeyError::WrongPassphrase(_))));
+    assert!(matches!(
+        open_as(&scratch, fewer.as_bytes()),
+        Err(KeyError::Protector(ProtectorError::WrongPassphrase(_)))
+    ));
 }

@@ -43,7 +43,7 @@ fn a_file_that_exists_is_not_overwritten() {
     let scratch = Scratch::with(&[]);
     let before = fs::read(scratch.path()).unwrap();
     let created = KeyFile::create(&scratch.path(), &scratch.ring, &[]);
-    assert!(matches!(created, Err(KeyError::Exists(_))));
+    assert!(matches!(created, Err(KeyError::KeyFile(KeyFileError::Exists(_)))));
     assert_eq!(fs::read(scratch.path()).unwrap(), before);
 }
 
@@ -53,7 +53,9 @@ fn what_others_can_read_or_write_is_refused() {
     for mode in [0o640, 0o604, 0o620, 0o602, 0o601, 0o777] {
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(mode)).unwrap();
         let refused = scratch.open(&NoPassphrase);
-        assert!(matches!(refused, Err(KeyError::Exposed { mode: found, .. }) if found == mode));
+        assert!(
+            matches!(refused, Err(KeyError::KeyFile(KeyFileError::Exposed { mode: found, .. })) if found == mode)
+        );
     }
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o400)).unwrap();
     assert!(scratch.open(&NoPassphrase).is_ok());
@@ -66,22 +68,25 @@ fn a_file_of_another_user_is_refused() {
     }
     let scratch = Scratch::with(&[]);
     std::os::unix::fs::chown(scratch.path(), Some(12345), None).unwrap();
-    assert!(matches!(scratch.open(&NoPassphrase), Err(KeyError::WrongOwner { owner: 12345, .. })));
+    assert!(matches!(
+        scratch.open(&NoPassphrase),
+        Err(KeyError::KeyFile(KeyFileError::WrongOwner { owner: 12345, .. }))
+    ));
 }
 
 #[test]
 fn errors_are_one_sentence() {
     let path = PathBuf::from("/k");
     for error in [
-        KeyError::Exposed { path: path.clone(), mode: 0o644 },
-        KeyError::FromTheFuture { path: path.clone(), version: 2 },
-        KeyError::io("read key file", &path, std::io::ErrorKind::StorageFull),
-        KeyError::Damaged(path.clone()),
-        KeyError::BadCost,
+        KeyError::KeyFile(KeyFileError::Exposed { path: path.clone(), mode: 0o644 }),
+        KeyError::KeyFile(KeyFileError::FromTheFuture { path: path.clone(), version: 2 }),
+        KeyFileError::io("read key file", &path, std::io::ErrorKind::StorageFull).into(),
+        KeyError::KeyFile(KeyFileError::Damaged(path.clone())),
+        KeyError::Protector(ProtectorError::BadCost),
     ] {
         let text = error.to_string();
         assert!(!text.contains('\n') && !text.contains("  ") && !text.ends_with('.'), "{text}");
     }
-    let exposed = KeyError::Exposed { path, mode: 0o644 }.to_string();
+    let exposed = KeyError::KeyFile(KeyFileError::Exposed { path, mode: 0o644 }).to_string();
     assert_eq!(exposed, "key file /k has mode 0644 and is open to others; `chmod 600` it");
 }

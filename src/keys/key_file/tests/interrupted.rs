@@ -47,8 +47,8 @@ impl Disk for FaultyDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.call(|| RealDisk.sync_dir(path))
     }
-    fn hold(&self, path: &Path) -> io::Result<Option<File>> {
-        self.call(|| RealDisk.hold(path))
+    fn open_for_wipe(&self, path: &Path) -> io::Result<Option<File>> {
+        self.call(|| RealDisk.open_for_wipe(path))
     }
     fn wipe(&self, file: &File) -> io::Result<()> {
         self.call(|| RealDisk.wipe(file))
@@ -123,7 +123,7 @@ fn a_failed_write_leaves_nothing_beside_the_old_state() {
     let before = fs::read(scratch.path()).unwrap();
     let full = FaultyDisk { calls: Cell::new(0), fail_at: 4, killed: false };
     let failed = edit_on(&full, &scratch.path(), &scratch.vault(), &NoPassphrase, rotate);
-    assert!(matches!(failed, Err(KeyError::Io { .. })));
+    assert!(matches!(failed, Err(KeyError::KeyFile(KeyFileError::Io { .. }))));
     assert_eq!(fs::read(scratch.path()).unwrap(), before);
     assert!(!scratch.beside(".new").exists());
 }
@@ -182,7 +182,7 @@ fn a_change_that_is_refused_writes_nothing() {
         ring.rotate(DEFAULT_KEY)?;
         ring.rotate("nobody")
     });
-    assert!(matches!(refused, Err(KeyError::NoSuchKey(_))));
+    assert!(matches!(refused, Err(KeyError::Ring(RingError::NoSuchKey(_)))));
     assert_eq!(fs::read(scratch.path()).unwrap(), before);
     assert!(!scratch.beside(".prev").exists());
 }
@@ -235,7 +235,7 @@ fn of_two_that_create_one_file_one_succeeds() {
         });
         assert!(one.is_ok() != other.is_ok());
         let refused = one.and(other).unwrap_err();
-        assert!(matches!(refused, KeyError::Exists(_)));
+        assert!(matches!(refused, KeyError::KeyFile(KeyFileError::Exists(_))));
         assert!(scratch.open(&NoPassphrase).is_ok());
     }
 }

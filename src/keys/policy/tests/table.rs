@@ -1,7 +1,7 @@
 //! Policies and what they come to, line by line.
 
 use super::*;
-use crate::keys::KeyError;
+use crate::keys::{KeyError, PolicyError};
 
 /// The grants; who asks (user, group, other groups); for what; where; when; the answer.
 type Line<'a> = (&'a [&'a str], (u32, u32, &'a [u32]), Action, &'a str, i64, bool);
@@ -105,13 +105,13 @@ fn grants_merge_and_are_taken_back() {
     policy.grant(grant("allow user 7 decrypt until 50"), at(1)).unwrap();
     assert_eq!(policy.grants().len(), 3);
     let refused = policy.grant(grant("allow user 7 decrypt until 1"), at(1));
-    assert!(matches!(refused, Err(KeyError::PastGrant(_))));
+    assert!(matches!(refused, Err(KeyError::Policy(PolicyError::PastGrant(_)))));
     for other in ["allow user 8 decrypt", "deny user 7 decrypt", "allow group 7 decrypt"] {
         let refused = policy.revoke(&grant(other), at(1));
-        assert!(matches!(refused, Err(KeyError::NoSuchGrant)), "{other}");
+        assert!(matches!(refused, Err(KeyError::Policy(PolicyError::NoSuchGrant))), "{other}");
     }
     let refused = policy.revoke(&grant("allow user 7 decrypt under a"), at(1));
-    assert!(matches!(refused, Err(KeyError::NoSuchGrant)));
+    assert!(matches!(refused, Err(KeyError::Policy(PolicyError::NoSuchGrant))));
     let taken = policy.revoke(&grant("allow user 7 decrypt,enable"), at(1)).unwrap();
     assert_eq!(taken, ActionSet::of(&[Action::Decrypt]), "both of them, and nothing else");
     assert_eq!(policy.grants(), [grant("allow user 7 rotate"), grant("deny user 7 enable")]);
@@ -133,13 +133,16 @@ fn a_policy_takes_so_many_grants_and_sound_ones() {
     let long = "x/".repeat(3000) + "x";
     for under in ["", "/", "a/", "/a", "a//b", ".", "..", "a/../b", "a/.", "a\0", &long] {
         let bad = Grant { under: Some(under.to_owned()), ..grant("allow user 1 decrypt") };
-        assert!(matches!(policy.grant(bad, at(0)), Err(KeyError::BadGrant)), "{under}");
+        assert!(
+            matches!(policy.grant(bad, at(0)), Err(KeyError::Policy(PolicyError::BadGrant))),
+            "{under}"
+        );
     }
 }
 
 #[test]
 fn who_locks_everybody_out_is_found_out() {
-    let locks_out = |lines: &[&str]| !policy(lines).lets_anybody(Action::Decrypt, 500, at(1));
+    let locks_out = |lines: &[&str]| !policy(lines).allows_anyone(Action::Decrypt, 500, at(1));
     for lines in [
         &["deny everyone decrypt"][..],
         &["deny user 0 decrypt", "deny user 500 decrypt"],
@@ -168,6 +171,6 @@ fn who_locks_everybody_out_is_found_out() {
         for line in lines {
             policy.grant(grant(line), at(0)).unwrap();
         }
-        assert!(policy.lets_anybody(Action::Decrypt, 500, at(1)), "{lines:?}");
+        assert!(policy.allows_anyone(Action::Decrypt, 500, at(1)), "{lines:?}");
     }
 }

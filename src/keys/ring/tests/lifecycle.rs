@@ -34,9 +34,10 @@ fn a_key_that_is_not_enabled_does_nothing_and_what_it_wrapped_comes_back_with_it
             }
         }
     };
-    let disabled: fn(&KeyError) -> bool = |e| matches!(e, KeyError::Disabled(_));
-    let pending: fn(&KeyError) -> bool = |e| matches!(e, KeyError::PendingDeletion { .. });
-    let destroyed: fn(&KeyError) -> bool = |e| matches!(e, KeyError::Destroyed(_));
+    let disabled: fn(&KeyError) -> bool = |e| matches!(e, KeyError::Ring(RingError::Disabled(_)));
+    let pending: fn(&KeyError) -> bool =
+        |e| matches!(e, KeyError::Ring(RingError::PendingDeletion { .. }));
+    let destroyed: fn(&KeyError) -> bool = |e| matches!(e, KeyError::Ring(RingError::Destroyed(_)));
     expect(&|_| (), None);
     expect(&|ring| ring.disable(DEFAULT_KEY).unwrap(), Some(disabled));
     expect(&|ring| ring.disable(DEFAULT_KEY).unwrap(), Some(disabled));
@@ -61,12 +62,14 @@ fn the_waiting_period_is_7_to_30_days() {
     let mut ring = KeyRing::create(VolumeId::random());
     for days in [0, 6, 31, u32::MAX] {
         let refused = ring.schedule_deletion(DEFAULT_KEY, days);
-        assert!(matches!(refused, Err(KeyError::BadWaitingPeriod(found)) if found == days));
+        assert!(
+            matches!(refused, Err(KeyError::Ring(RingError::BadWaitingPeriod(found))) if found == days)
+        );
     }
     let until = ring.schedule_deletion(DEFAULT_KEY, 30).unwrap();
     assert!((until.as_second() - after(30).as_second()).abs() <= 1);
     let early = ring.destroy(DEFAULT_KEY, after(29));
-    assert!(matches!(early, Err(KeyError::TooEarly { .. })));
+    assert!(matches!(early, Err(KeyError::Ring(RingError::TooEarly { .. }))));
     ring.destroy(DEFAULT_KEY, after(31)).unwrap();
 }
 
@@ -76,17 +79,23 @@ fn a_retired_version_is_gone_and_the_current_one_stays() {
     let key = Secret::random();
     let (id, first, wrap) = ring.wrap(DEFAULT_KEY, &SUBJECT, &key).unwrap();
     let refused = ring.retire(DEFAULT_KEY, first);
-    assert!(matches!(refused, Err(KeyError::CurrentVersion { .. })));
+    assert!(matches!(refused, Err(KeyError::Ring(RingError::CurrentVersion { .. }))));
     let second = ring.rotate(DEFAULT_KEY).unwrap();
-    assert!(matches!(ring.retire(DEFAULT_KEY, second), Err(KeyError::CurrentVersion { .. })));
+    assert!(matches!(
+        ring.retire(DEFAULT_KEY, second),
+        Err(KeyError::Ring(RingError::CurrentVersion { .. }))
+    ));
     let unknown = ring.retire(DEFAULT_KEY, KeyVersion(3));
-    assert!(matches!(unknown, Err(KeyError::NoSuchVersion { .. })));
+    assert!(matches!(unknown, Err(KeyError::Ring(RingError::NoSuchVersion { .. }))));
     assert!(ring.unwrap(&id, first, &SUBJECT, &wrap).is_ok());
 
     ring.retire(DEFAULT_KEY, first).unwrap();
     let unwrapped = ring.unwrap(&id, first, &SUBJECT, &wrap);
-    assert!(matches!(unwrapped, Err(KeyError::VersionRetired { .. })));
-    assert!(matches!(ring.retire(DEFAULT_KEY, first), Err(KeyError::VersionRetired { .. })));
+    assert!(matches!(unwrapped, Err(KeyError::Ring(RingError::VersionRetired { .. }))));
+    assert!(matches!(
+        ring.retire(DEFAULT_KEY, first),
+        Err(KeyError::Ring(RingError::VersionRetired { .. }))
+    ));
     assert!(ring.wrap(DEFAULT_KEY, &SUBJECT, &key).is_ok());
 }
 

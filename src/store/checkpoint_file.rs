@@ -1,4 +1,4 @@
-//! Where a vault keeps how far its trail has come.
+//! The file in which a vault keeps the checkpoint of its trail.
 
 use std::io;
 use std::path::Path;
@@ -7,19 +7,19 @@ use super::VaultError;
 use super::access::Access;
 use super::description::open_own_files;
 use super::own_files::OwnFiles;
-use crate::trail::SealKeeper;
+use crate::trail::{CheckpointStore, Durability};
 
 const FILE: &str = "trail.json";
 
-/// The file below `.atrest/`. It takes no key, and so can be kept while the vault's are out of use;
-/// who authenticates it is the trail.
+/// The file below `.atrest/`. The trail authenticates it with a key of its own, so that it can be
+/// written while the vault's keys are disabled.
 #[derive(Debug)]
-pub struct TrailSeal {
+pub struct CheckpointFile {
     own: OwnFiles,
     access: Access,
 }
 
-impl TrailSeal {
+impl CheckpointFile {
     /// Of the vault in `dir`. For reading alone writing is refused, as on a read-only filesystem.
     ///
     /// # Errors
@@ -29,7 +29,7 @@ impl TrailSeal {
     }
 }
 
-impl TrailSeal {
+impl CheckpointFile {
     /// Of an open vault.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl TrailSeal {
     }
 }
 
-impl SealKeeper for TrailSeal {
+impl CheckpointStore for CheckpointFile {
     fn read(&self) -> io::Result<Option<Vec<u8>>> {
         match self.own.read(FILE) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -47,11 +47,11 @@ impl SealKeeper for TrailSeal {
         }
     }
 
-    fn write(&self, bytes: &[u8], durable: bool) -> io::Result<()> {
-        match (self.access, durable) {
+    fn write(&self, bytes: &[u8], durability: Durability) -> io::Result<()> {
+        match (self.access, durability) {
             (Access::ReadOnly, _) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
-            (Access::ReadWrite, true) => self.own.replace(FILE, bytes),
-            (Access::ReadWrite, false) => self.own.replace_loosely(FILE, bytes),
+            (Access::ReadWrite, Durability::Durable) => self.own.replace(FILE, bytes),
+            (Access::ReadWrite, Durability::Buffered) => self.own.replace_loosely(FILE, bytes),
         }
     }
 }
