@@ -3,7 +3,6 @@
 //! Content I/O crosses the [`Backing`] trait, so that tests put other files below.
 
 mod access;
-mod authentic;
 mod backing;
 mod buffers;
 mod context;

@@ -7,14 +7,14 @@ mod load;
 mod narrow;
 mod permitted;
 mod read;
-mod recover;
+mod recovery;
 mod resize;
 mod rewrap;
 mod tracked;
 mod write;
 
 pub use length::plain_len;
-pub use recover::Recovered;
+pub use recovery::Recovered;
 pub use rewrap::Rewrapped;
 
 use std::io;
