@@ -4,7 +4,7 @@
 //! n 2, flags 2. Integers are little-endian. In block 0 all this follows the header.
 
 use super::{BLOCK_LEN, BlockIndex, FileId, HEADER_LEN};
-use crate::crypto::{BlockCipher, NONCE_LEN, TAG_LEN, random};
+use crate::crypto::{Aead, BlockCipher, NONCE_LEN, TAG_LEN, random};
 
 const N: usize = NONCE_LEN;
 const FLAGS: usize = N + 2;

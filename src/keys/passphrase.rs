@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::KeyError;
 use super::text::BytesText;
-use crate::crypto::{Secret, random};
+use crate::crypto::{Argon2Error, Secret, argon2id, random};
 
 /// The longest passphrase, in bytes; a file of a random key is as good as any sentence.
 const MAX_LEN: usize = 64 * 1024;
@@ -147,16 +146,10 @@ pub(super) fn derive(
     cost: &PassphraseCost,
 ) -> Result<Secret, KeyError> {
     cost.check()?;
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-        .map_err(|_| KeyError::BadCost)?;
-    let mut memory: Vec<Block> = Vec::new();
-    let blocks = params.block_count();
-    memory.try_reserve_exact(blocks).map_err(|_| KeyError::NoMemory(cost.memory_kib))?;
-    memory.resize(blocks, Block::new());
-    let mut key = Zeroizing::new([0; 32]);
-    let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(&passphrase.0, &salt.0.0, &mut key[..], &mut memory);
-    memory.iter_mut().for_each(Zeroize::zeroize);
-    hashed.map_err(|_| KeyError::BadCost)?;
-    Ok(Secret::from_bytes(&key))
+    argon2id(&passphrase.0, &salt.0.0, cost.memory_kib, cost.passes, cost.lanes).map_err(|error| {
+        match error {
+            Argon2Error::OutOfRange => KeyError::BadCost,
+            Argon2Error::NoMemory => KeyError::NoMemory(cost.memory_kib),
+        }
+    })
 }
