@@ -1,11 +1,37 @@
-//! Two implementations of [`Aead`], with one format.
+//! AES-256-GCM (NIST SP 800-38D): one interface, two implementations with one format.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 #[cfg(feature = "aws-lc")]
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
-use super::{Aead, Forged, NONCE_LEN, Secret, TAG_LEN};
+use super::{Forged, NONCE_LEN, Secret, TAG_LEN};
+
+/// AES-256-GCM under one key.
+pub trait Aead {
+    /// Expands `key`.
+    fn new(key: &Secret) -> Self;
+
+    /// Encrypts `data` in place and returns its tag.
+    ///
+    /// # Panics
+    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN];
+
+    /// Decrypts `sealed` into `plain`, of the same length.
+    ///
+    /// # Errors
+    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain` then
+    /// holds nothing of the plaintext.
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_LEN],
+        plain: &mut [u8],
+    ) -> Result<(), Forged>;
+}
 
 /// The cipher that blocks are sealed with in this build.
 #[cfg(feature = "aws-lc")]

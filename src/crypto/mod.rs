@@ -12,11 +12,11 @@ mod secret;
 mod wrap;
 pub mod x25519;
 
-pub use aead::{Aead, Forged, NONCE_LEN, TAG_LEN};
+pub use aead::{Forged, NONCE_LEN, TAG_LEN};
 pub use argon2id::{Argon2Error, argon2id};
 #[cfg(feature = "aws-lc")]
 pub use block_cipher::AwsLcCipher;
-pub use block_cipher::{BlockCipher, PortableCipher};
+pub use block_cipher::{Aead, BlockCipher, PortableCipher};
 pub use derive::{FileKeys, MacKey, TrailKeys, VaultKeys, digest, fingerprint, hkdf};
 pub use scrub::{scrubbed, scrubbed_deep};
 pub use secret::{DataKey, Secret, VersionKey};

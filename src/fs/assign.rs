@@ -17,6 +17,7 @@ use super::open_file::OpenFile;
 use super::place::Place;
 use super::{Fs, FsError, Inode};
 use crate::format::MasterKeyId;
+use crate::store::KeyChoice;
 
 /// The attribute's name in the vault. Nothing of the kind shows in the mount.
 const ATTRIBUTE: &str = "user.atrest.key";
@@ -26,7 +27,7 @@ const VALUE_LEN: usize = 48;
 /// Keys of directories, as far as they were looked up. Empty after a change of any.
 #[derive(Debug, Default)]
 pub struct Assignments {
-    known: DashMap<Inode, Option<MasterKeyId>>,
+    known: DashMap<Inode, KeyChoice>,
     /// How often what a directory has, or what lies above it, has changed. Counted last, so that
     /// whoever sees the number sees the change.
     changes: AtomicU64,
@@ -55,7 +56,7 @@ impl Assignments {
         self.changes.load(Ordering::Acquire)
     }
 
-    fn get(&self, dir: Inode) -> Option<Option<MasterKeyId>> {
+    fn get(&self, dir: Inode) -> Option<KeyChoice> {
         self.known.get(&dir).map(|key| *key)
     }
 }
@@ -77,11 +78,11 @@ impl Fs {
         Ok(set?)
     }
 
-    /// The master key for files made in a directory; `None` for the default one.
+    /// The master key for files made in a directory.
     ///
     /// # Errors
     /// [`FsError::ForgedAssignment`]; what the backing filesystem says.
-    pub(super) fn key_of_dir(&self, dir: Inode) -> Result<Option<MasterKeyId>, FsError> {
+    pub(super) fn key_of_dir(&self, dir: Inode) -> Result<KeyChoice, FsError> {
         if let Some(known) = self.assignments.get(dir) {
             return Ok(known);
         }
@@ -102,11 +103,7 @@ impl Fs {
 
     /// The key of the nearest directory above that has one, or of which it is known. The directories
     /// up to there go to `below`.
-    fn key_from_above(
-        &self,
-        dir: Inode,
-        below: &mut Vec<Inode>,
-    ) -> Result<Option<MasterKeyId>, FsError> {
+    fn key_from_above(&self, dir: Inode, below: &mut Vec<Inode>) -> Result<KeyChoice, FsError> {
         let mut at = dir;
         let mut circle = CircleCheck::default();
         loop {
@@ -125,7 +122,7 @@ impl Fs {
                     other => other,
                 })?;
             let above = link.filter(|_| own.is_none() && at != Inode::ROOT);
-            let Some(Link { parent, .. }) = above else { return Ok(own) };
+            let Some(Link { parent, .. }) = above else { return Ok(own.into()) };
             if let Some(known) = self.assignments.get(parent) {
                 return Ok(known);
             }

@@ -175,6 +175,7 @@ mod tests {
     use super::*;
     use crate::fs::tests::new_fs;
     use crate::fs::{Attr, Caller, Wanted};
+    use crate::store::KeyChoice;
 
     const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
     const ROUNDS: u32 = 400;
@@ -238,7 +239,7 @@ mod tests {
                     fs.release(file).unwrap();
                     let found = fs.lookup(below, OsStr::new("there")).unwrap();
                     fs.forget(found.attr.inode, 1);
-                    assert_eq!(fs.key_of_dir(below).unwrap(), None);
+                    assert_eq!(fs.key_of_dir(below).unwrap(), KeyChoice::Default);
                     let path = fs.path_of(below);
                     let paths = ["a/dir/below", "b/dir/below", "b/other/below"];
                     assert!(paths.iter().any(|known| path == Path::new(known)), "{path:?}");

@@ -19,8 +19,9 @@ use super::failures::Failures;
 use super::inode::modified;
 use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
-use crate::format::MasterKeyId;
-use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
+use crate::store::{
+    FileError, RealFile, Recovered, RewrapTarget, Rewrapped, SealedFile, log_failure,
+};
 use crate::sys::Show;
 
 /// A file that keeps failing has a line in the log so often at most.
@@ -144,7 +145,7 @@ impl OpenFile {
     /// Whether something of it may not have been written to the vault that no user will: its header,
     /// or a modification time. Waits for no lock: while the file is at work it may.
     pub fn may_owe(&self) -> bool {
-        self.sealed.may_owe_commit() || self.times.try_lock().is_none_or(|times| times.moved)
+        self.sealed.may_need_commit() || self.times.try_lock().is_none_or(|times| times.moved)
     }
 
     /// Whether its last name is gone.
@@ -322,11 +323,11 @@ impl OpenFile {
         done
     }
 
-    /// Brings the wrapped key to the newest version of the master key `to`, or of its own.
+    /// Brings the wrapped key to the newest version of the target.
     ///
     /// # Errors
     /// [`FsError`]: the header is then the old one.
-    pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
+    pub fn rewrap(&self, to: RewrapTarget) -> Result<Rewrapped, FsError> {
         let mut times = self.times.lock();
         self.keep_access_time();
         if !self.backing().is_writable() {

@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::maintain::{Failure, Look, Progress, failure};
 use super::open_file::OpenFile;
 use super::{Fs, FsError};
-use crate::format::{FileId, MasterKeyId};
-use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
+use crate::format::FileId;
+use crate::store::{Access, Identity, OWN_DIR, RewrapTarget, Rewrapped, VaultError};
 use crate::trail::Who;
 
 /// How [`Fs::rewrap`] goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrap {
-    /// The master key that all files are to have afterwards; else each keeps its own.
-    pub to: Option<MasterKeyId>,
+    /// The master key that all files are to have afterwards.
+    pub to: RewrapTarget,
     /// How many headers are written in a second at most.
     pub rate: Option<NonZeroU32>,
     /// Nothing is written, and what would be is counted.

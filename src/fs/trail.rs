@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use super::open_file::OpenFile;
 use super::permission::{Wanted, empties};
 use super::{Caller, Fs, FsError, Inode};
-use crate::format::{KeyVersion, MasterKeyId};
+use crate::format::KeyVersion;
 use crate::keys::KeyError;
-use crate::store::{FileError, Identity, IntegrityError};
+use crate::store::{FileError, Identity, IntegrityError, KeyChoice};
 use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey, Who};
 
 /// So soon after an open that empties a file its truncate comes, unless the machine is busy.
@@ -66,7 +66,7 @@ impl Fs {
                     match &mut event.key {
                         Some(used) if used.id == key => used.version = Some(version),
                         Some(_) => {}
-                        None => event.key = self.used_key(Some(key), Some(version)),
+                        None => event.key = self.used_key(KeyChoice::Named(key), Some(version)),
                     }
                 }
                 // What is told is why it was refused in the first place.
@@ -76,7 +76,7 @@ impl Fs {
         }
         let (id, key) = match content {
             Some(Identity { file, by: (key, version) }) => {
-                (file, self.used_key(Some(key), Some(version)))
+                (file, self.used_key(KeyChoice::Named(key), Some(version)))
             }
             None => (file.next_id(), self.used_key(self.key_of_new_content(inode, file)?, None)),
         };
@@ -103,7 +103,7 @@ impl Fs {
         &self,
         (parent, name): (Inode, &OsStr),
         file: &OpenFile,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         wanted: Wanted,
         caller: &Caller,
     ) -> Result<(), FsError> {
@@ -171,20 +171,17 @@ impl Fs {
         let ((from, version), (key, newer)) = (before.by, after.by);
         let mut event = Event::new(EventName::ReEncrypt, who.clone());
         event.file = Some(after.file);
-        event.key = self.used_key(Some(key), Some(newer));
+        event.key = self.used_key(KeyChoice::Named(key), Some(newer));
         event.parameters = Parameters::of_file("rewrap", path.to_owned());
         let source = format!("{from}/{version}");
         event.parameters.details = Some(serde_json::json!({ "sourceKeyMaterialId": source }));
         Ok(trail.record(event)?)
     }
 
-    /// A master key, the default one for `None`, at a version or the current one.
-    fn used_key(&self, key: Option<MasterKeyId>, version: Option<KeyVersion>) -> Option<UsedKey> {
+    /// A master key at a version or the current one.
+    fn used_key(&self, key: KeyChoice, version: Option<KeyVersion>) -> Option<UsedKey> {
         let ring = self.vault.context().ring();
-        let key = match key {
-            Some(id) => ring.key_by_id(&id).ok()?,
-            None => ring.default_key(),
-        };
+        let key = ring.key_by_id(&key.id(&ring)).ok()?;
         Some(UsedKey::of(key, Some(version.unwrap_or(key.current()))))
     }
 }

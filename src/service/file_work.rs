@@ -35,7 +35,7 @@ impl FileWork {
                     .as_ref()
                     .map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
                 let (rate, dry_run, by) = (*rate, *dry_run, Some(who.clone()));
-                let how = Rewrap { to: to.transpose()?, rate, dry_run, by };
+                let how = Rewrap { to: to.transpose()?.into(), rate, dry_run, by };
                 Ok(fs.rewrap(&how, progress).map_err(failed)?.into())
             }
             Self::Retire { name, version, dry_run } => {

@@ -32,7 +32,7 @@ pub trait Backing: Send + Sync {
     ///
     /// # Errors
     /// What the backing filesystem says.
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Cuts or extends the file.
     ///
@@ -154,7 +154,7 @@ impl Backing for RealFile {
         Ok(())
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let before = rustix::fs::fstat(&self.opened)?;
         let mut room = [0; CAPABILITY_LEN];
         // Only a program can have any.
@@ -230,7 +230,7 @@ mod tests {
         file.set_modified(day).unwrap();
         fcntl_add_seals(&file, SealFlags::WRITE).unwrap();
         let backing = RealFile::new(file.try_clone().unwrap().into(), true);
-        backing.write_unseen(&[1], 0).unwrap_err();
+        backing.write_preserving_mtime(&[1], 0).unwrap_err();
         assert_eq!(file.metadata().unwrap().modified().unwrap(), day);
     }
 }

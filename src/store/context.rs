@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::{EpochRecord, FileError, IntegrityError};
+use super::{EpochRecord, FileError, IntegrityError, KeyChoice, RewrapTarget};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{
-    BadHeader, FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, StoredLen, VolumeId,
-};
+use crate::format::{FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing};
 
@@ -124,21 +122,6 @@ impl Context {
         self.recovered.store(true, Ordering::Release);
     }
 
-    /// Whether a file of `size` bytes that begins with `bytes`, which are not authenticated, is to
-    /// be recovered: nothing but a crash can explain it.
-    pub fn needs_recovery(&self, bytes: &[u8; HEADER_LEN], size: u64) -> bool {
-        match Header::parse(bytes) {
-            Ok(header) => {
-                self.epochs.crashed(header.epoch)
-                    || header.holes.uncertain > 0
-                    || (self.epochs.crashed_after(header.epoch) && header.holes.extents.count() > 0)
-                    || StoredLen::from_stored(size) != Ok(StoredLen::Exact(header.committed_len))
-            }
-            Err(BadHeader::Blank) => true,
-            Err(_) => false,
-        }
-    }
-
     /// The keys. Who holds them holds up whoever wants to change them, so be brief.
     pub fn ring(&self) -> RwLockReadGuard<'_, KeyRing> {
         self.ring.read()
@@ -178,16 +161,16 @@ impl Context {
         self.ring_changes.load(Ordering::Acquire)
     }
 
-    /// Whether new files can be given keys under a master key, the default one for `None`.
+    /// Whether new files can be given keys under a master key.
     ///
     /// # Errors
     /// [`KeyError`] when not.
-    pub fn require_enabled(&self, key: Option<MasterKeyId>) -> Result<(), KeyError> {
-        if self.all_enabled() && key.is_none() {
+    pub fn require_enabled(&self, key: KeyChoice) -> Result<(), KeyError> {
+        if self.all_enabled() && key == KeyChoice::Default {
             return Ok(());
         }
         let ring = self.ring.read();
-        ring.require_enabled(&key.unwrap_or_else(|| ring.default_key().id()))
+        ring.require_enabled(&key.id(&ring))
     }
 
     /// Files that were given a data key since the vault was opened.
@@ -215,18 +198,16 @@ impl Context {
         self.bytes_sealed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A new data key for a new life of a file, wrapped by a master key, the default one for
-    /// `None`.
+    /// A new data key for a new life of a file, wrapped by the chosen master key.
     pub(super) fn new_file(
         &self,
         file_id: FileId,
-        master_key: Option<MasterKeyId>,
+        choice: KeyChoice,
     ) -> Result<(Header, FileKeys), FileError> {
         let key = DataKey::random();
         let ring = self.ring.read();
-        let master_key = master_key.unwrap_or_else(|| ring.default_key().id());
         let (master_key, version, wrapped) =
-            ring.wrap_by_id(&master_key, file_id.as_bytes(), &key)?;
+            ring.wrap_by_id(&choice.id(&ring), file_id.as_bytes(), &key)?;
         let header = Header {
             file_id,
             volume_id: self.volume,
@@ -285,27 +266,17 @@ impl Context {
         Ok(header)
     }
 
-    /// Whether `by` is the newest version of the master key `to`, or where none is named of the
-    /// master key that it is of.
-    pub(super) fn is_newest(
-        &self,
-        by: WrappedBy,
-        to: Option<MasterKeyId>,
-    ) -> Result<bool, FileError> {
+    /// Whether `by` is the newest version of the target.
+    pub(super) fn is_newest(&self, by: WrappedBy, to: RewrapTarget) -> Result<bool, FileError> {
         let (key, version) = by;
-        let target = to.unwrap_or(key);
+        let target = to.id(key);
         Ok(target == key && self.ring.read().key_by_id(&target)?.current() == version)
     }
 
-    /// The header with its data key wrapped by the newest version of the master key `to`, or of
-    /// its own where none is named.
-    pub(super) fn rewrap(
-        &self,
-        header: &Header,
-        to: Option<MasterKeyId>,
-    ) -> Result<Header, FileError> {
+    /// The header with its data key wrapped by the newest version of the target.
+    pub(super) fn rewrap(&self, header: &Header, to: RewrapTarget) -> Result<Header, FileError> {
         let key = self.unwrap(header)?;
-        let target = to.unwrap_or(header.master_key);
+        let target = to.id(header.master_key);
         let (master_key, version, wrapped) =
             self.ring.read().wrap_by_id(&target, header.file_id.as_bytes(), &key)?;
         Ok(Header { master_key, version, wrapped, ..header.clone() })

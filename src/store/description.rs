@@ -8,8 +8,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::VaultError;
 use super::own_files::OwnFiles;
+use super::{RewrapTarget, VaultError};
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
 use crate::format::{Authenticated, FORMAT_VERSION, JsonMac, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
@@ -129,15 +129,15 @@ impl Description {
         Ok(vault_key)
     }
 
-    /// The description with its vault key wrapped by the newest version of the master key `to`,
-    /// or of its own where none is named; `None` when it is.
+    /// The description with its vault key wrapped by the newest version of the target; `None` when
+    /// it is.
     pub(super) fn rewrap(
         &self,
         ring: &KeyRing,
         vault_key: &Secret,
-        to: Option<MasterKeyId>,
+        to: RewrapTarget,
     ) -> Result<Option<Self>, VaultError> {
-        let target = to.unwrap_or(self.key);
+        let target = to.id(self.key);
         if target == self.key && ring.key_by_id(&target)?.current() == self.key_version {
             return Ok(None);
         }

@@ -86,11 +86,11 @@ impl Gaps {
     /// Adds `span`, of which any block may be a hole.
     pub fn add_uncertain(&mut self, span: BlockSpan) {
         self.add(span);
-        self.doubt(span);
+        self.mark_uncertain(span);
     }
 
     /// Of `span`, any block that is in the set may not be a hole after all.
-    pub fn doubt(&mut self, span: BlockSpan) {
+    pub fn mark_uncertain(&mut self, span: BlockSpan) {
         let from = self.spans.partition_point(|gap| gap.end <= span.first);
         let within = self.spans[from..].iter().take_while(|gap| gap.first < span.end);
         let blocks = within.map(|gap| gap.end.min(span.end).0 - gap.first.max(span.first).0);
@@ -102,7 +102,7 @@ impl Gaps {
     }
 
     /// Any of the blocks may not be a hole after all.
-    pub fn doubt_all(&mut self) {
+    pub fn mark_all_uncertain(&mut self) {
         self.uncertain = self.spans.iter().map(|span| span.count()).sum();
     }
 
@@ -149,8 +149,8 @@ impl Gaps {
         self.version += 1;
     }
 
-    /// All were looked through, beginning when so many were [`Gaps::uncertain`].
-    pub fn settle(&mut self, uncertain: u64) {
+    /// All were looked through, since as many were uncertain as [`Gaps::uncertain`] then said.
+    pub fn resolve(&mut self, uncertain: u64) {
         if uncertain > 0 {
             self.uncertain = self.uncertain.saturating_sub(uncertain);
             self.version += 1;

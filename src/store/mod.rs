@@ -15,6 +15,7 @@ mod freshness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gaps;
+mod key_choice;
 mod lock;
 mod log_limit;
 mod marks;
@@ -41,6 +42,7 @@ pub use description::{Description, NameMode};
 pub use epochs::EpochRecord;
 pub use error::{FileError, IntegrityError};
 pub use freshness::{Evidence, Freshness, default_place, path_of_record};
+pub use key_choice::{KeyChoice, RewrapTarget};
 pub use log_limit::log_failure;
 pub use names::Names;
 pub use own_files::OWN_DIR;

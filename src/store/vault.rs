@@ -20,7 +20,9 @@ use super::own_files::{OWN_DIR, OwnFiles};
 use super::probe::{Lack, probe};
 use super::staging::Staging;
 use super::watched::{Watched, trail_mark};
-use super::{Context, EpochRecord, Names, RootAttrs, TrailSeal, VaultError, lock, state};
+use super::{
+    Context, EpochRecord, Names, RewrapTarget, RootAttrs, TrailSeal, VaultError, lock, state,
+};
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
 use crate::keys::KeyRing;
@@ -320,16 +322,12 @@ impl Vault {
             .map_err(|errno| (*self.failed_sync.get_or_init(|| errno)).into())
     }
 
-    /// Brings the vault key to the newest version of the master key `to`, or of its own where
-    /// none is named; whether it was not yet. It is durable then. Unless `write`, only says so.
+    /// Brings the vault key to the newest version of the target; whether it was not yet. It is
+    /// durable then. Unless `write`, only says so.
     ///
     /// # Errors
     /// [`VaultError`]: the description is then the old one.
-    pub fn rewrap_vault_key(
-        &self,
-        to: Option<MasterKeyId>,
-        write: bool,
-    ) -> Result<bool, VaultError> {
+    pub fn rewrap_vault_key(&self, to: RewrapTarget, write: bool) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
         let newer = description.rewrap(&self.context.ring(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };

@@ -247,7 +247,7 @@ impl Backing for Memory {
         self.write(buf, offset)
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.write(buf, offset)
     }
 

@@ -1,6 +1,6 @@
 //! Operations on a file, and the same on a plain vector of bytes.
 
-use atrest::store::{Backing, FileError, SealedFile};
+use atrest::store::{Backing, FileError, RewrapTarget, SealedFile};
 
 /// One operation. What a write writes follows from its number in the sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl Op {
             }
             Self::Commit | Self::Reopen | Self::Remount => file.commit(),
             Self::Sync => file.sync(false),
-            Self::Rewrap => file.rewrap(None).map(|_| ()),
+            Self::Rewrap => file.rewrap(RewrapTarget::SameKey).map(|_| ()),
             Self::Recover => {
                 file.prepare_recovery()?;
                 file.recover().map(|_| ())

@@ -129,7 +129,7 @@ impl Backing for CrashDisk {
         Ok(())
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.write_at(buf, offset)
     }
 

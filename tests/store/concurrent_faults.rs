@@ -79,8 +79,8 @@ impl Backing for Interrupted {
         self.memory.read_at(buf, offset)
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.memory.write_unseen(buf, offset)?;
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.memory.write_preserving_mtime(buf, offset)?;
         match self.fails_late.swap(false, Ordering::SeqCst) {
             true => Err(io::Error::from_raw_os_error(122)),
             false => Ok(()),
@@ -212,7 +212,7 @@ fn what_is_written_while_a_sync_is_under_way_asks_for_another() {
 #[test]
 fn a_hole_that_is_filled_while_a_header_is_committed_leaves_the_next_one() {
     let file = fill_while(|file| file.commit().unwrap());
-    assert!(file.may_owe_commit());
+    assert!(file.may_need_commit());
 }
 
 #[test]

@@ -32,7 +32,7 @@ use super::{Caller, Fs, FsError, Inode};
 use crate::format::MasterKeyId;
 use crate::keys::Timestamp;
 use crate::keys::policy::{Action, ActionSet, Asker};
-use crate::store::{Access, FileError};
+use crate::store::{Access, FileError, KeyChoice};
 
 pub(super) use names::Renamed;
 
@@ -160,7 +160,7 @@ impl Fs {
         &self,
         parent: Inode,
         name: &OsStr,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         wanted: Wanted,
         caller: &Caller,
     ) -> Result<(), FsError> {
@@ -188,12 +188,12 @@ impl Fs {
         context.lets_everybody(actions) || (self.is_owner(uid) && context.lets_owner(actions))
     }
 
-    /// Asks the policy of a key, the default one for `None`. `paths` are the file's.
+    /// Asks the policy of a key. `paths` are the file's.
     fn require(
         &self,
         caller: &Caller,
         actions: ActionSet,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         paths: impl FnOnce() -> Vec<PathBuf>,
     ) -> Result<(), FsError> {
         if self.freely(caller.uid, actions) {
@@ -214,17 +214,14 @@ impl Fs {
         mut asker: Asker,
         groups: &dyn Fn() -> Option<Vec<u32>>,
         actions: ActionSet,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         paths: impl FnOnce() -> Vec<PathBuf>,
     ) -> Result<(), FsError> {
         let context = self.vault.context();
         let paths = if context.grants_by_path() { paths() } else { Vec::new() };
         let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
         let ring = context.ring();
-        let key = match &key {
-            Some(id) => ring.key_by_id(id)?,
-            None => ring.default_key(),
-        };
+        let key = ring.key_by_id(&key.id(&ring))?;
         let policy = key.policy();
         if policy.asks_for_groups(actions) {
             asker.groups = groups();
@@ -247,30 +244,25 @@ impl Fs {
         Ok(self.in_file(inode, file.wrapped_by())?.map(|(key, _)| key))
     }
 
-    /// The key that the first content of an empty file comes under, the default one for `None`.
+    /// The key that the first content of an empty file comes under.
     pub(super) fn key_of_new_content(
         &self,
         inode: Inode,
         file: &OpenFile,
-    ) -> Result<Option<MasterKeyId>, FsError> {
+    ) -> Result<KeyChoice, FsError> {
         if let Some(chosen) = file.next_key() {
             return Ok(chosen);
         }
         match self.nodes.with_link(inode, |link| link.parent) {
             Some(dir) => self.key_of_dir(dir),
-            None => Ok(None),
+            None => Ok(KeyChoice::Default),
         }
     }
 
-    /// The key that a file's content is under, or its first content comes under, the default one for
-    /// `None`.
-    pub(super) fn key_of(
-        &self,
-        inode: Inode,
-        file: &OpenFile,
-    ) -> Result<Option<MasterKeyId>, FsError> {
+    /// The key that a file's content is under, or its first content comes under.
+    pub(super) fn key_of(&self, inode: Inode, file: &OpenFile) -> Result<KeyChoice, FsError> {
         match self.key_of_content(inode, file)? {
-            Some(key) => Ok(Some(key)),
+            Some(key) => Ok(KeyChoice::Named(key)),
             None => self.key_of_new_content(inode, file),
         }
     }

@@ -10,7 +10,7 @@ use super::{both, decrypts, fills};
 use crate::format::MasterKeyId;
 use crate::fs::place::Place;
 use crate::fs::{Caller, Fs, FsError, Inode};
-use crate::store::FileError;
+use crate::store::{FileError, KeyChoice};
 
 /// One side of a rename.
 pub(in crate::fs) struct Renamed<'a> {
@@ -38,10 +38,10 @@ impl Fs {
         let old = self.paths_of(inode);
         let of_dir = self.key_for_dir(parent)?;
         if of_dir != key {
-            self.require(caller, fills(), Some(of_dir), || vec![new.clone()])?;
+            self.require(caller, fills(), KeyChoice::Named(of_dir), || vec![new.clone()])?;
         }
         if of_dir != key || old.iter().any(|old| self.crosses(old, &new, false)) {
-            self.require(caller, decrypts(), Some(key), || old)?;
+            self.require(caller, decrypts(), KeyChoice::Named(key), || old)?;
         }
         Ok(())
     }
@@ -64,7 +64,9 @@ impl Fs {
             return self.may_move(to, &new, &old, caller);
         }
         match to.stat.map(|stat| self.key_at(to.place, stat)) {
-            Some(Ok(Some(key))) => self.require(caller, fills(), Some(key), || vec![new]),
+            Some(Ok(Some(key))) => {
+                self.require(caller, fills(), KeyChoice::Named(key), || vec![new])
+            }
             // What is damaged has nothing to be kept from anybody.
             None | Some(Ok(None) | Err(FsError::File { error: FileError::Integrity(_), .. })) => {
                 Ok(())
@@ -90,14 +92,14 @@ impl Fs {
             true => self.vault.context().ring().keys().map(|key| key.id()).collect(),
             false => self.key_at(what.place, stat)?.into_iter().collect(),
         };
-        keys.into_iter()
-            .try_for_each(|key| self.require(caller, decrypts(), Some(key), || vec![old.into()]))
+        keys.into_iter().try_for_each(|key| {
+            self.require(caller, decrypts(), KeyChoice::Named(key), || vec![old.into()])
+        })
     }
 
     /// The key that files made in a directory get.
     fn key_for_dir(&self, dir: Inode) -> Result<MasterKeyId, FsError> {
-        let default = || self.vault.context().ring().default_key().id();
-        Ok(self.key_of_dir(dir)?.unwrap_or_else(default))
+        Ok(self.key_of_dir(dir)?.id(&self.vault.context().ring()))
     }
 
     /// Whether some grant that counts by its path counts for one of these places and not for the

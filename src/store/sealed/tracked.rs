@@ -55,8 +55,8 @@ impl<B: Backing> Backing for Tracked<B> {
         self.changed(self.file.write_at(buf, offset))
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.changed(self.file.write_unseen(buf, offset))
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.changed(self.file.write_preserving_mtime(buf, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
