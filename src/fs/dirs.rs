@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, SeekFrom};
 use super::descriptors::is_spare;
 use super::lookup::Entry;
 use super::{Fs, FsError, Inode};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 
 /// One name of a listing.
 #[derive(Debug, Clone)]
@@ -184,7 +184,7 @@ impl Fs {
                 kind => kind,
             };
             let stored = OsStr::from_bytes(entry.file_name().to_bytes());
-            if stream.inode != Inode::ROOT || stored != OWN_DIR {
+            if stream.inode != Inode::ROOT || stored != METADATA_DIR {
                 stream.ahead.push_back(DirEntry {
                     inode: self.places.number(entry.ino()),
                     kind,

@@ -13,7 +13,7 @@ use super::moves::Move;
 use super::nodes::{Link, Location};
 use super::place::{Place, backing};
 use super::{Fs, FsError, Inode};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 
 /// The locks of the one or two names that a call is about, held until it is dropped.
 pub(super) type HeldNames<'a> = (KeyLock<'a>, Option<KeyLock<'a>>);
@@ -25,7 +25,7 @@ impl Fs {
     /// [`FsError::Reserved`] for the vault's own directory; [`FsError::Stale`],
     /// [`FsError::NotFound`] where the parent has no place any more.
     pub(super) fn place(&self, parent: Inode, name: &OsStr) -> Result<Place, FsError> {
-        if parent == Inode::ROOT && name == OWN_DIR {
+        if parent == Inode::ROOT && name == METADATA_DIR {
             return Err(FsError::Reserved);
         }
         Ok(Place::new(self.dir(parent)?, &self.places.names().store(name)))

@@ -20,7 +20,7 @@ use super::inode::modified;
 use super::told_blocks::ToldBlocks;
 use super::{FsError, Inode, Origin};
 use crate::store::{
-    FileError, RealFile, Recovered, RewrapTarget, Rewrapped, SealedFile, log_failure,
+    FileError, RealFile, Recovered, RewrapTarget, Rewrapped, SealedFile, SyncScope, log_failure,
 };
 use crate::sys::Show;
 
@@ -377,7 +377,7 @@ impl OpenFile {
                 self.unseen(&mut times, |_| self.sealed.commit())?;
             }
         }
-        self.sealed.sync(metadata)
+        self.sealed.sync(if metadata { SyncScope::All } else { SyncScope::Content })
     }
 
     /// Brings the header on disk up to date, and the times back to what was set.

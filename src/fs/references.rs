@@ -10,7 +10,7 @@ use super::maintain::{Failure, Progress, failure};
 use super::walk::Visited;
 use super::{Fs, FsError};
 use crate::format::{KeyVersion, MasterKeyId};
-use crate::store::{Access, OWN_DIR, VaultError, WrappedBy};
+use crate::store::{Access, METADATA_DIR, VaultError, WrappedBy};
 
 /// Paths that [`References::some`] names at most.
 const SOME: usize = 10;
@@ -54,7 +54,7 @@ impl Fs {
         };
         let description = self.vault.description();
         if tally.is_wanted((description.key, description.key_version)) {
-            tally.note(|| PathBuf::from(OWN_DIR));
+            tally.note(|| PathBuf::from(METADATA_DIR));
         }
         let tally = Mutex::new(tally);
         let count = self.counter(Path::new(""), progress)?;

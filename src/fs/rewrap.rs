@@ -16,7 +16,7 @@ use super::maintain::{Failure, Look, Progress, failure};
 use super::open_file::OpenFile;
 use super::{Fs, FsError};
 use crate::format::FileId;
-use crate::store::{Access, Identity, OWN_DIR, RewrapTarget, Rewrapped, VaultError};
+use crate::store::{Access, Identity, METADATA_DIR, RewrapTarget, Rewrapped, VaultError};
 use crate::trail::Who;
 
 /// How [`Fs::rewrap`] goes about it.
@@ -110,14 +110,14 @@ impl Fs {
             let file = FileId::from_bytes(*description.vault.as_bytes());
             Some(Identity { file, by: (description.key, description.key_version) })
         };
+        if how.dry_run {
+            return self.vault.try_rewrap_vault_key(how.to);
+        }
         let before = identity();
-        let done = self.vault.rewrap_vault_key(how.to, !how.dry_run)?;
-        if done
-            && !how.dry_run
-            && let Some(who) = &how.by
-        {
+        let done = self.vault.rewrap_vault_key(how.to)?;
+        if done && let Some(who) = &how.by {
             // Refused, it is told of the first file.
-            let _ = self.record_rewrap(who, Path::new(OWN_DIR), before, identity());
+            let _ = self.record_rewrap(who, Path::new(METADATA_DIR), before, identity());
         }
         Ok(done)
     }

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::FsError;
 use super::descriptors::is_spare;
 use super::place::{Place, is_kept};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 use crate::sys;
 
 /// A file that the walk came by. Nothing was asked of it yet but that it is a regular one.
@@ -301,7 +301,7 @@ fn visit(
     for entry in Dir::read_from(dir.as_fd())? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." || (folder.is_root() && name == OWN_DIR) {
+        if name == "." || name == ".." || (folder.is_root() && name == METADATA_DIR) {
             continue;
         }
         let kind = match entry.file_type() {

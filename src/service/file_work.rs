@@ -11,7 +11,7 @@ use crate::service::request::{FileWork, ProgressSink};
 use crate::service::response::{Assigned, Response, Retired, Wrapped};
 use crate::service::text::counted;
 use crate::service::vault;
-use crate::store::{Access, OWN_DIR, Vault};
+use crate::store::{Access, METADATA_DIR, Vault};
 use crate::sys::Show;
 use crate::trail::Who;
 
@@ -131,7 +131,7 @@ impl Wrapped {
     ) -> Result<Self, Failure> {
         let found = fs.references(key, None::<KeyVersion>, progress);
         let found = found.map_err(|error| vault_failure(vault, error))?;
-        let wraps_vault_key = found.some.iter().any(|path| path.as_os_str() == OWN_DIR);
+        let wraps_vault_key = found.some.iter().any(|path| path.as_os_str() == METADATA_DIR);
         let wraps_files = found.count - u64::from(wraps_vault_key);
         Ok(Self { wraps_files, wraps_vault_key })
     }

@@ -22,8 +22,8 @@ pub struct EpochRecord {
     without_line: EpochSet,
 }
 
-/// Ranges of mounts without a line that are told apart.
-const MOST_RANGES: usize = 64;
+/// Ranges of mounts without a line that are kept apart at most.
+const MAX_RANGES: usize = 64;
 
 fn is_false(is: &bool) -> bool {
     !is
@@ -52,7 +52,7 @@ impl EpochRecord {
         let mut record = Self { unserved: false, ..self.clone() };
         if !has_line {
             record.without_line.push(record.current);
-            record.without_line.limit(MOST_RANGES);
+            record.without_line.limit(MAX_RANGES);
         }
         record
     }
@@ -62,7 +62,7 @@ impl EpochRecord {
         let mut without = self.without_line.clone();
         if self.unserved {
             without.push(self.current);
-            without.limit(MOST_RANGES);
+            without.limit(MAX_RANGES);
         }
         without
     }

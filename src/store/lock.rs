@@ -17,6 +17,13 @@ pub const FILE: &str = "lock";
 /// it has room already.
 const LOCK_LEN: usize = 512;
 
+/// The process that has a vault open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id; `None` where it left none, as one that only reads.
+    pub pid: Option<u32>,
+}
+
 /// Locks the vault for this process.
 ///
 /// # Errors

@@ -13,10 +13,10 @@ use crate::format::BLOCK_LEN;
 use crate::sys::{self, Links};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
-pub const OWN_DIR: &str = ".atrest";
+pub const METADATA_DIR: &str = ".atrest";
 
-/// More than this no file of the vault's own has.
-const LONGEST: u64 = 1024 * 1024;
+/// Bytes of a metadata file at most.
+const MAX_LEN: u64 = 1024 * 1024;
 
 /// The directory `.atrest/` of a vault.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl OwnFiles {
     /// `NotFound` where there is none; what the backing filesystem says.
     pub fn open(vault: impl AsFd) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::openat(vault, OWN_DIR, flags, Mode::empty())?))
+        Ok(Self(rustix::fs::openat(vault, METADATA_DIR, flags, Mode::empty())?))
     }
 
     /// The same directory once more.
@@ -45,7 +45,7 @@ impl OwnFiles {
     /// # Errors
     /// What the backing filesystem says.
     pub fn create(vault: impl AsFd) -> io::Result<Self> {
-        rustix::fs::mkdirat(&vault, OWN_DIR, Mode::RWXU)?;
+        rustix::fs::mkdirat(&vault, METADATA_DIR, Mode::RWXU)?;
         Self::open(vault)
     }
 
@@ -73,7 +73,7 @@ impl OwnFiles {
     /// `NotFound`; `InvalidData` where it is absurdly long or no regular file; what the backing
     /// filesystem says.
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.read_up_to(name, LONGEST)
+        self.read_up_to(name, MAX_LEN)
     }
 
     /// All of the file `name`, which has `longest` bytes at most.
@@ -166,7 +166,7 @@ impl OwnFiles {
 fn named(name: &str, error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory) => {
-            io::Error::new(kind, format!("{}/{name}: {error}", OWN_DIR))
+            io::Error::new(kind, format!("{}/{name}: {error}", METADATA_DIR))
         }
         _ => error,
     }

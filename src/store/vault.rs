@@ -16,12 +16,13 @@ use super::description::{Description, NameMode, open_dir, open_own_files, own_fi
 use super::findings::Claim;
 use super::freshness::{Evidence, Freshness, Watch};
 use super::marks::Marks;
-use super::own_files::{OWN_DIR, OwnFiles};
+use super::own_files::{METADATA_DIR, OwnFiles};
 use super::probe::{Lack, probe};
 use super::staging::Staging;
 use super::watched::{Watched, trail_mark};
 use super::{
-    Context, EpochRecord, Names, RewrapTarget, RootAttrs, TrailSeal, VaultError, lock, state,
+    Context, EpochRecord, Holder, Names, RewrapTarget, RootAttrs, TrailSeal, VaultError, lock,
+    state,
 };
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
@@ -29,7 +30,7 @@ use crate::keys::KeyRing;
 use crate::sys::sync_name;
 
 const CHANGE_TIMES: &str = "ctimes";
-const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
+const MAX_CHANGE_TIMES_LEN: u64 = 32 * 1024 * 1024;
 
 /// An open vault. One process has it at a time; see [`Vault::close`].
 #[derive(Debug)]
@@ -105,14 +106,14 @@ impl Vault {
         Some(Header::parse(&bytes).ok()?.file_id)
     }
 
-    /// Who has the vault in `dir` open, if anybody: the process id where it is known.
+    /// The process that has the vault in `dir` open, if there is one.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
-    pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, VaultError> {
+    pub fn holder(dir: &Path) -> Result<Option<Holder>, VaultError> {
         match lock::take(&open_own_files(dir)?) {
             Ok(_) => Ok(None),
-            Err(VaultError::Locked(pid)) => Ok(Some(pid)),
+            Err(VaultError::Locked(pid)) => Ok(Some(Holder { pid })),
             Err(error) => Err(error),
         }
     }
@@ -295,7 +296,7 @@ impl Vault {
 
     /// What the last mount kept of times of change; empty where there is nothing of the kind.
     pub fn change_times(&self) -> Vec<u8> {
-        self.own.read_up_to(CHANGE_TIMES, LONGEST_CHANGE_TIMES).unwrap_or_default()
+        self.own.read_up_to(CHANGE_TIMES, MAX_CHANGE_TIMES_LEN).unwrap_or_default()
     }
 
     /// Keeps times of change for the next mount.
@@ -322,20 +323,28 @@ impl Vault {
             .map_err(|errno| (*self.failed_sync.get_or_init(|| errno)).into())
     }
 
-    /// Brings the vault key to the newest version of the target; whether it was not yet. It is
-    /// durable then. Unless `write`, only says so.
+    /// Brings the vault key to the newest version of the target, durably; returns `false` where it
+    /// was there already.
     ///
     /// # Errors
-    /// [`VaultError`]: the description is then the old one.
-    pub fn rewrap_vault_key(&self, to: RewrapTarget, write: bool) -> Result<bool, VaultError> {
+    /// [`VaultError::Key`] for a key that can't be used; [`VaultError::Io`]. The description is then
+    /// the old one.
+    pub fn rewrap_vault_key(&self, to: RewrapTarget) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
         let newer = description.rewrap(&self.context.ring(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };
-        if write {
-            newer.write(&self.own, &self.vault_key)?;
-            *description = newer;
-        }
+        newer.write(&self.own, &self.vault_key)?;
+        *description = newer;
         Ok(true)
+    }
+
+    /// What [`Vault::rewrap_vault_key`] would do. Nothing is written.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`] for a key that can't be used.
+    pub fn try_rewrap_vault_key(&self, to: RewrapTarget) -> Result<bool, VaultError> {
+        let description = self.description.lock();
+        Ok(description.rewrap(&self.context.ring(), &self.vault_key, to)?.is_some())
     }
 
     /// What is kept with a directory that is given a master key: the key's id, authenticated.
@@ -400,7 +409,7 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
         .and_then(|()| Ok(sync_name(dir)?));
     if written.is_err() {
         // Half a vault is none; what stopped it is told by `written`.
-        let _ = std::fs::remove_dir_all(dir.join(OWN_DIR));
+        let _ = std::fs::remove_dir_all(dir.join(METADATA_DIR));
     }
     written
 }

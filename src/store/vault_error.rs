@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::own_files::OWN_DIR;
+use super::own_files::METADATA_DIR;
 use super::probe::{ProbeError, Unfit};
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::KeyError;
@@ -15,7 +15,7 @@ use crate::sys::Show;
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// No description is there.
-    #[error("it is not a vault: it has no {OWN_DIR}/vault.json (make one with `atrest init`)")]
+    #[error("it is not a vault: it has no {METADATA_DIR}/vault.json (make one with `atrest init`)")]
     NotAVault,
     /// A vault is made in an empty directory alone.
     #[error("it is not empty: a vault is made in a new or an empty directory")]
@@ -32,7 +32,7 @@ pub enum VaultError {
     )]
     Version(u16),
     /// A file of the vault's own is not what was written.
-    #[error("its file {OWN_DIR}/{0} is damaged or was changed: restore it from a backup")]
+    #[error("its file {METADATA_DIR}/{0} is damaged or was changed: restore it from a backup")]
     Damaged(&'static str),
     /// The keys are those of another vault.
     #[error("the key file belongs to vault {keys}, not to this one, {vault}")]

@@ -7,16 +7,16 @@ use super::header::HeaderOnDisk;
 use super::permitted::Permitted;
 use super::state::{FileState, MAX_DURABLE_HEADERS};
 use crate::format::{BlockIndex, BlockSpan};
-use crate::store::{Backing, FileError};
+use crate::store::{Backing, FileError, SyncScope};
 
 impl<B: Backing> SealedFile<B> {
-    /// Makes content and length durable, and with `metadata` the times and modes too.
+    /// Commits the header, and makes what is in `scope` durable.
     ///
     /// # Errors
     /// [`FileError::Io`]: nothing can be said then of what is durable.
-    pub fn sync(&self, metadata: bool) -> Result<(), FileError> {
+    pub fn sync(&self, scope: SyncScope) -> Result<(), FileError> {
         self.commit()?;
-        self.sync_committed(metadata)
+        self.sync_committed(scope)
     }
 
     /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.

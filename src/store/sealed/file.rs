@@ -13,7 +13,7 @@ use super::state::{Event, FileState, HeaderState, SyncPoint};
 use super::tracked::Tracked;
 use crate::format::{BlockIndex, BlockSpan, FileId, NEXT_CAPACITY};
 use crate::store::range_lock::RangeLocks;
-use crate::store::{Backing, Context, FileError, KeyChoice};
+use crate::store::{Backing, Context, FileError, KeyChoice, SyncScope};
 
 /// A file of the vault, as long as anybody has it open. All its users share one of these.
 ///
@@ -145,9 +145,8 @@ impl<B: Backing> SealedFile<B> {
         *self.next_id.lock().get_or_insert_with(FileId::random)
     }
 
-    /// Makes content and length durable, and with `metadata` the times and modes too. The header is
-    /// to be committed first.
-    pub(super) fn sync_committed(&self, metadata: bool) -> Result<(), FileError> {
+    /// Makes what is in `scope` durable. The header is to be committed first.
+    pub(super) fn sync_committed(&self, scope: SyncScope) -> Result<(), FileError> {
         let point = {
             let state = self.state();
             let idle = self.growing.load(Ordering::Relaxed) == 0;
@@ -159,7 +158,7 @@ impl<B: Backing> SealedFile<B> {
             }
         };
         self.backing.begin_sync();
-        let synced = self.backing.sync(metadata);
+        let synced = self.backing.sync(scope);
         // Work that syncs holds `state` until it has noted its failure.
         let mut state = self.state();
         let unreported = self.take_unreported();
@@ -185,7 +184,7 @@ impl<B: Backing> SealedFile<B> {
 
     /// Makes durable what must reach the disk before the work that follows.
     pub(super) fn sync_before(&self, state: &mut FileState) -> io::Result<()> {
-        self.backing.sync(false).inspect_err(|error| {
+        self.backing.sync(SyncScope::Content).inspect_err(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
             self.unreported.store(errno, Ordering::Relaxed);
             self.note_failed_sync(state);

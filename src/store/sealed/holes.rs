@@ -1,5 +1,7 @@
 //! Space without content: reserving, punching and finding it.
 
+use std::ops::Range;
+
 use super::file::SealedFile;
 use super::length::check_len;
 use super::state::FileState;
@@ -51,7 +53,7 @@ impl<B: Backing> SealedFile<B> {
                 .inspect_err(|_| state.gaps.mark_uncertain(whole))?;
         }
         let mut zeroed = Vec::new();
-        let punched = self.zero(&mut state, (offset, end), (span, whole), &mut zeroed);
+        let punched = self.zero(&mut state, offset..end, span, whole, &mut zeroed);
         if punched.is_err() {
             for (index, before) in &mut zeroed {
                 // What can't be put back reads as zeros.
@@ -62,17 +64,18 @@ impl<B: Backing> SealedFile<B> {
         punched
     }
 
-    /// Zeroes what `offset..end` covers of `span`, of which the blocks of `whole` go altogether; notes
+    /// Zeroes what `range` covers of `span`, of which the blocks of `whole` go altogether; notes
     /// in `zeroed` what the others were.
     fn zero(
         &self,
         state: &mut FileState,
-        (offset, end): (u64, u64),
-        (span, whole): (BlockSpan, BlockSpan),
+        range: Range<u64>,
+        span: BlockSpan,
+        whole: BlockSpan,
         zeroed: &mut Vec<(BlockIndex, [u8; BLOCK_LEN])>,
     ) -> Result<(), FileError> {
         for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
-            let before = self.zero_in_block(state, index, offset, end)?;
+            let before = self.zero_in_block(state, index, &range)?;
             zeroed.extend(before.map(|before| (index, before)));
         }
         if whole.count() > 0 {
@@ -81,13 +84,12 @@ impl<B: Backing> SealedFile<B> {
         Ok(())
     }
 
-    /// Zeroes what `offset..end` covers of one block. Returns the block as it was, if it held any.
+    /// Zeroes what `range` covers of one block. Returns the block as it was, if it held any.
     fn zero_in_block(
         &self,
         state: &mut FileState,
         index: BlockIndex,
-        offset: u64,
-        end: u64,
+        range: &Range<u64>,
     ) -> Result<Option<[u8; BLOCK_LEN]>, FileError> {
         let mut block = [0; BLOCK_LEN];
         let mut plain = [0; NEXT_CAPACITY];
@@ -95,8 +97,8 @@ impl<B: Backing> SealedFile<B> {
             return Ok(None);
         };
         let before = block;
-        let from = (offset.max(index.start()) - index.start()) as usize;
-        let to = ((end.min(index.end()) - index.start()) as usize).min(held);
+        let from = (range.start.max(index.start()) - index.start()) as usize;
+        let to = ((range.end.min(index.end()) - index.start()) as usize).min(held);
         let Some(zeroed) = plain.get_mut(from..to) else { return Ok(None) };
         zeroed.fill(0);
         let Some(open) = state.header.open() else { return Ok(None) };
