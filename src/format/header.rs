@@ -52,7 +52,7 @@ pub struct Holes {
     pub durable: u64,
 }
 
-/// A sealed file's header, parsed but for its MAC not yet believed.
+/// A sealed file's header, parsed; not authenticated before [`Header::authenticate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// This life of the file.

@@ -49,10 +49,10 @@ pub trait Backing: Send + Sync {
     /// Those of ftruncate(2); the length is what it was.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes what is in `scope` durable.
+    /// Makes the file durable, as far as `scope` says.
     ///
     /// # Errors
-    /// Those of fsync(2): nothing can be said then of what is durable.
+    /// Those of fsync(2): any change since the last sync may be lost.
     fn sync(&self, scope: SyncScope) -> io::Result<()>;
 
     /// Gives back a range, which reads as zeros afterwards; the length stays.
@@ -123,7 +123,7 @@ impl RealFile {
             },
         };
         rustix::fs::futimens(&self.opened, &keep_mtime)?;
-        // A write by an unprivileged daemon clears these bits, which nobody asked for.
+        // A write by an unprivileged daemon clears set-user-ID and set-group-ID (write(2)).
         if before.st_mode & 0o6000 != 0 {
             rustix::fs::fchmod(&self.opened, rustix::fs::Mode::from_raw_mode(before.st_mode))?;
         }

@@ -23,7 +23,7 @@ pub struct Identity {
     pub by: WrappedBy,
 }
 
-/// What the policies of the ring come to, where no grant has to be looked up.
+/// The ring's policies in short, for checks that need no grant.
 #[derive(Debug)]
 struct Policies {
     everybody: AtomicU16,
@@ -64,8 +64,7 @@ pub struct Context {
     served: OnceLock<bool>,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
-    /// Counts the headers that came to say something else of a file, so that what they said before
-    /// can be remembered.
+    /// Counts the changes of files' identities, so that those that were read before can be cached.
     identity_changes: AtomicU64,
 }
 
@@ -116,13 +115,12 @@ impl Context {
         if self.recovered.load(Ordering::Acquire) { ended.recovered() } else { ended }
     }
 
-    /// No file needs a crash as an explanation any more, as far as what was written since becomes
-    /// durable.
+    /// All files were recovered: after a clean end no crash excuses anything.
     pub fn note_recovered(&self) {
         self.recovered.store(true, Ordering::Release);
     }
 
-    /// The keys. Who holds them holds up whoever wants to change them, so be brief.
+    /// The keys, locked for reading. A change of the keys waits for the guard: hold it briefly.
     pub fn ring(&self) -> RwLockReadGuard<'_, KeyRing> {
         self.ring.read()
     }
@@ -146,7 +144,7 @@ impl Context {
         actions.bits() & !self.policies.everybody.load(Ordering::Acquire) == 0
     }
 
-    /// Whether nothing keeps those from `actions` for whom the default is.
+    /// Whether every key lets the vault's owner, for whom the default policy is, do all of `actions`.
     pub fn lets_owner(&self, actions: ActionSet) -> bool {
         actions.bits() & !self.policies.owner.load(Ordering::Acquire) == 0
     }
@@ -183,13 +181,13 @@ impl Context {
         self.bytes_sealed.load(Ordering::Relaxed)
     }
 
-    /// How often a file got another [`Identity`]. Whoever saw that a file has content sees here all
-    /// changes that led to it.
+    /// Counts the files that got another [`Identity`]. A thread that has seen a file's content sees
+    /// here all changes that led to it.
     pub fn identity_changes(&self) -> u64 {
         self.identity_changes.load(Ordering::Acquire)
     }
 
-    /// A file has another identity. Its length is not to be seen until this returns.
+    /// A file has another identity. To be called before its new length is published.
     pub(super) fn note_identity_change(&self) {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
@@ -290,7 +288,7 @@ impl Context {
     }
 }
 
-/// A key that a header wraps, or what is wrong with the header.
+/// The key that a header wraps, or the header's fault.
 fn authentic(key: Result<DataKey, KeyError>, header: &Header) -> Result<DataKey, FileError> {
     match key {
         Err(KeyError::Forged { .. }) => Err(IntegrityError::WrappedKey.into()),

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{Epoch, EpochSet};
 
-/// What is known of all mounts so far. An epoch that is not in `crashed` ended cleanly, or what it
-/// left was recovered.
+/// All mounts so far. An epoch that is not in `crashed` ended cleanly, or its files were recovered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// The newest writable mount.
@@ -17,7 +16,8 @@ pub struct EpochRecord {
     /// The newest mount began, and has not served a request yet, as far as is known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unserved: bool,
-    /// Mounts of which the trail need have no line: they served nobody, or were told to keep no trail.
+    /// Mounts of which the trail need have no line: they served no request, or kept no trail by their
+    /// options.
     #[serde(default, skip_serializing_if = "EpochSet::is_empty")]
     without_line: EpochSet,
 }

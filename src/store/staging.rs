@@ -1,5 +1,6 @@
-//! Where new names are made that belong to another user than the daemon's. A name in a directory that
-//! others reach may lead to another file by the call that gives it away; here it can't.
+//! A private directory in which files are made that are then given to another user than the daemon's.
+//! In a directory that other users can write to, the name could lead to another file by the time of
+//! chown(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,12 +26,13 @@ impl Staging {
     /// The directory, and a name that is free in it.
     ///
     /// # Errors
-    /// EACCES where others than the daemon's user can reach it; what the backing filesystem says.
+    /// EACCES where others than the daemon's user can reach it; those of mkdirat(2), openat(2) and
+    /// unlinkat(2).
     pub fn place(&self, own: impl AsFd) -> io::Result<(BorrowedFd<'_>, String)> {
         let dir = match self.dir.get() {
             Some(dir) => dir,
             None => {
-                // What is left in it is removed once: by the next one it would be in use.
+                // Leftovers are removed once: afterwards its names are in use.
                 let _alone = self.opening.lock();
                 if self.dir.get().is_none() {
                     let _ = self.dir.set(open(own)?);

@@ -12,7 +12,7 @@ use crate::trail::SealKeeper;
 const FILE: &str = "trail.json";
 
 /// The file below `.atrest/`. It takes no key, and so can be kept while the vault's are out of use;
-/// who authenticates it is the trail.
+/// the trail authenticates it.
 #[derive(Debug)]
 pub struct TrailSeal {
     own: OwnFiles,

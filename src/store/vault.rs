@@ -71,17 +71,17 @@ impl Vault {
         };
         let created = create_in(dir, ring, names);
         if made && created.is_err() {
-            // Only an empty directory goes; what is in the way is told by `created`.
+            // Removes an empty directory only; `created` has the error for the caller.
             let _ = std::fs::remove_dir(dir);
         }
         created
     }
 
-    /// A directory that nobody else reaches, and a free name in it, to make something that is then
-    /// moved to its place.
+    /// A private directory, and a free name in it, for a file that is moved to its own name once it is
+    /// complete.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// As [`Staging::place`].
     pub fn staging(&self) -> io::Result<(BorrowedFd<'_>, String)> {
         self.staging.place(&self.own)
     }
@@ -118,8 +118,8 @@ impl Vault {
         }
     }
 
-    /// The directory of the vault's own files in the vault in `dir`, to be locked by flock(2): who
-    /// may not mount the vault can't open it either.
+    /// The metadata directory of the vault in `dir`, to be locked by flock(2): a user who can't mount
+    /// the vault can't open it either.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
@@ -294,12 +294,12 @@ impl Vault {
         (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
     }
 
-    /// What the last mount kept of times of change; empty where there is nothing of the kind.
+    /// The change times that the last mount stored; empty where it stored none.
     pub fn change_times(&self) -> Vec<u8> {
         self.own.read_up_to(CHANGE_TIMES, MAX_CHANGE_TIMES_LEN).unwrap_or_default()
     }
 
-    /// Keeps times of change for the next mount.
+    /// Stores change times for the next mount.
     ///
     /// # Errors
     /// As [`OwnFiles::replace`].
@@ -313,7 +313,7 @@ impl Vault {
     /// Makes all that was written to the backing filesystem durable.
     ///
     /// # Errors
-    /// [`VaultError::Io`]: nothing can be said then of what is durable. The kernel reports a lost
+    /// [`VaultError::Io`]: any change since the last sync may be lost. The kernel reports a lost
     /// write once, and no later sync brings it back: each one of this mount fails from there on.
     pub fn sync(&self) -> Result<(), VaultError> {
         if let Some(errno) = self.failed_sync.get() {
@@ -347,12 +347,12 @@ impl Vault {
         Ok(description.rewrap(&self.context.ring(), &self.vault_key, to)?.is_some())
     }
 
-    /// What is kept with a directory that is given a master key: the key's id, authenticated.
+    /// The attribute of a directory that is given a master key: the key's id and a MAC of it.
     pub fn assignment(&self, key: &MasterKeyId) -> Vec<u8> {
         [key.as_bytes().as_slice(), &self.keys().assignment.mac(key.as_bytes())].concat()
     }
 
-    /// The key that [`Vault::assignment`] was made for; `None` when it was not made here.
+    /// The key that [`Vault::assignment`] was made for; `None` when its MAC is not of this vault.
     pub fn assigned(&self, kept: &[u8]) -> Option<MasterKeyId> {
         let (id, mac) = kept.split_first_chunk::<16>()?;
         self.keys().assignment.verify(id, mac.try_into().ok()?).ok()?;
@@ -408,7 +408,7 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
         .and_then(|()| Ok(rustix::fs::fsync(&root)?))
         .and_then(|()| Ok(sync_name(dir)?));
     if written.is_err() {
-        // Half a vault is none; what stopped it is told by `written`.
+        // Half a vault is none; `written` has the error for the caller.
         let _ = std::fs::remove_dir_all(dir.join(METADATA_DIR));
     }
     written

@@ -42,7 +42,7 @@ pub enum VaultError {
         /// The id in the key file.
         keys: VolumeId,
     },
-    /// Somebody has it open.
+    /// A process has it open: its id, where it is known.
     #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
     Locked(Option<u32>),
     /// The filesystem that it is on can't carry a vault.
@@ -73,7 +73,7 @@ pub enum VaultError {
         .0.shown()
     )]
     IsCopy(PathBuf),
-    /// Work on all its files was told to stop.
+    /// Work on all its files was stopped before its end.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
     /// Not all files could be recovered after a crash.

@@ -10,10 +10,10 @@ use crate::format::{BlockIndex, BlockSpan};
 use crate::store::{Backing, FileError, SyncScope};
 
 impl<B: Backing> SealedFile<B> {
-    /// Commits the header, and makes what is in `scope` durable.
+    /// Commits the header, and makes the file durable, as far as `scope` says.
     ///
     /// # Errors
-    /// [`FileError::Io`]: nothing can be said then of what is durable.
+    /// [`FileError::Io`]: any change since the last sync may be lost.
     pub fn sync(&self, scope: SyncScope) -> Result<(), FileError> {
         self.commit()?;
         self.sync_committed(scope)

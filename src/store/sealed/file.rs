@@ -15,7 +15,7 @@ use crate::format::{BlockIndex, BlockSpan, FileId, NEXT_CAPACITY};
 use crate::store::range_lock::RangeLocks;
 use crate::store::{Backing, Context, FileError, KeyChoice, SyncScope};
 
-/// A file of the vault, as long as anybody has it open. All its users share one of these.
+/// An open file of the vault. All its users share one of these.
 ///
 /// Lock order: a range of `ranges`, then `state`, then `tail` or `next_id`.
 pub struct SealedFile<B> {
@@ -25,7 +25,7 @@ pub struct SealedFile<B> {
     /// that shortens the file, block 0 for anything that writes the header.
     pub(super) ranges: RangeLocks,
     state: Mutex<FileState>,
-    /// [`FileState::len`] as it was when `state` was last given back: a stat never waits for a disk.
+    /// [`FileState::len`] as of the last unlock of `state`: a stat never waits for a disk.
     len: AtomicU64,
     /// The plaintext of the last block after a write that ended the file in it, so that the
     /// next append need not read it back. Taken and put only by the holder of that block's range.
@@ -92,8 +92,8 @@ impl<B: Backing> SealedFile<B> {
         self.state().sound_len()
     }
 
-    /// Whether the header on disk may not yet say all there is to say. Waits for no lock: while the
-    /// file is at work it may not.
+    /// Whether the header on disk may be out of date. Takes no lock: `true` while another thread holds
+    /// it.
     pub fn may_need_commit(&self) -> bool {
         self.state.try_lock().is_none_or(|state| state.needs_commit)
     }
@@ -108,7 +108,7 @@ impl<B: Backing> SealedFile<B> {
         self.backing.mark_unsynced();
     }
 
-    /// Notes a change that the header on disk does not say yet.
+    /// Notes a change that makes the header on disk out of date.
     pub(super) fn mark_changed(&self, state: &mut FileState) {
         state.needs_commit = true;
         self.backing.mark_unsynced();
@@ -145,7 +145,7 @@ impl<B: Backing> SealedFile<B> {
         *self.next_id.lock().get_or_insert_with(FileId::random)
     }
 
-    /// Makes what is in `scope` durable. The header is to be committed first.
+    /// Makes the file durable, as far as `scope` says, after the header was committed.
     pub(super) fn sync_committed(&self, scope: SyncScope) -> Result<(), FileError> {
         let point = {
             let state = self.state();
@@ -182,7 +182,7 @@ impl<B: Backing> SealedFile<B> {
         }
     }
 
-    /// Makes durable what must reach the disk before the work that follows.
+    /// A sync in the midst of other work, which must not go on before it.
     pub(super) fn sync_before(&self, state: &mut FileState) -> io::Result<()> {
         self.backing.sync(SyncScope::Content).inspect_err(|error| {
             let errno = error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
@@ -197,7 +197,7 @@ impl<B: Backing> SealedFile<B> {
     }
 }
 
-/// [`FileState`], held. Giving it back shows its length to those who don't wait for it.
+/// [`FileState`], locked. Its drop publishes the length to readers that don't take the lock.
 pub(super) struct StateGuard<'a> {
     state: MutexGuard<'a, FileState>,
     shown: &'a AtomicU64,

@@ -48,7 +48,7 @@ impl HeaderOnDisk {
     }
 }
 
-/// An authentic header, and what follows from it.
+/// An authentic header, and the keys that it gives.
 pub(super) struct OpenHeader {
     pub keys: Arc<BlockKeys>,
     /// [`Context::ring_changes`](crate::store::Context::ring_changes) of the keys among which the

@@ -2,7 +2,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `state` | what is known of an open file, as a table of states and events |
+//! | `state` | the state of an open file, as a table of states and events |
 //! | `header`, `permitted` | a header on the disk; what a crash may leave of the file by it |
 //! | `file` | [`SealedFile`], its locks, its syncs |
 //! | `load` | reads and authenticates the header |

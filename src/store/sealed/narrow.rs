@@ -67,8 +67,8 @@ impl<B: Backing> SealedFile<B> {
         Ok(next)
     }
 
-    /// Blocks that hold content, in the hole extents of the header on disk: whoever can write to
-    /// the vault can zero them unnoticed.
+    /// Counts the blocks with content in the hole extents of the header on disk: zeroed by an
+    /// attacker who can write to the vault, they read as holes.
     pub(in crate::store) fn unguarded_blocks(&self) -> Result<u64, FileError> {
         let extents =
             self.state().header.open().map(|open| open.on_disk.fields.holes.extents.clone());

@@ -88,7 +88,7 @@ impl Context {
 /// What [`SealedFile::recover`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovered {
-    /// The header says what is there.
+    /// The header is up to date; the content stays.
     Kept,
     /// A crash had taken the header: the file has its length, all of it a hole.
     Zeroed,

@@ -46,7 +46,7 @@ impl<B: Backing> SealedFile<B> {
         Ok(self.rewrapped(&mut self.state(), to)?.0)
     }
 
-    /// What is to be done, and the header with its data key wrapped anew if that is to be written.
+    /// The outcome, and the header with its newly wrapped data key where one is to be written.
     fn rewrapped(
         &self,
         state: &mut FileState,
@@ -57,7 +57,7 @@ impl<B: Backing> SealedFile<B> {
         if self.context.is_newest(identity.by, to)? {
             return Ok((Rewrapped::AlreadyNew, None));
         }
-        // Of one whose master key is out of use that is all there is to know.
+        // Fails for a master key that is out of use.
         self.load(state, None)?;
         let Some(open) = state.header.open() else { return Ok((Rewrapped::Empty, None)) };
         let fields = self.context.rewrap(&open.on_disk.fields, to)?;

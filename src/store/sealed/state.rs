@@ -1,4 +1,4 @@
-//! What is known of an open file besides its content, and how that changes.
+//! The state of an open file beside its content, and its transitions.
 //!
 //! [`HeaderState`] is one of four states. [`FileState::on`] is this table; an empty cell is an event
 //! that changes nothing in that state.
@@ -40,7 +40,7 @@ use crate::store::{Context, FileError, KeyChoice};
 /// the next one permits all of them.
 pub(super) const MAX_DURABLE_HEADERS: u32 = 16;
 
-/// What is known of a file besides its content.
+/// The state of an open file beside its content.
 pub(super) struct FileState {
     /// Plaintext bytes.
     pub len: u64,
@@ -73,7 +73,7 @@ pub(super) struct FileState {
     pub sync_failed: bool,
     /// The master key chosen for the data key that an empty file gets with its first content.
     pub next_key: Option<KeyChoice>,
-    /// Something was changed that the header on disk does not say yet.
+    /// The header on disk is out of date.
     pub needs_commit: bool,
 }
 
@@ -89,7 +89,7 @@ pub(super) enum HeaderState {
     Open(Box<OpenHeader>),
 }
 
-/// What changes the state of the header, or what is known of it.
+/// An event that changes the state of the header.
 pub(super) enum Event {
     /// It was read and is authentic.
     HeaderRead(OpenHeader, CrashBounds),
@@ -280,7 +280,7 @@ impl FileState {
         HeaderOnDisk::new(fields, &open.keys, self.gaps.version())
     }
 
-    /// Whether there is more to say than the header on disk says.
+    /// Whether the header on disk is out of date.
     pub(super) fn is_header_stale(&self, context: &Context) -> bool {
         let Some(OpenHeader { on_disk, .. }) = self.header.open() else { return false };
         self.sync_failed
@@ -289,7 +289,7 @@ impl FileState {
             || context.epochs().crashed(on_disk.fields.epoch)
     }
 
-    /// The header to write, or `None` when the one on disk says all there is to say.
+    /// The header to write, or `None` when the one on disk is up to date.
     pub(super) fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
         let open = self.header.open()?;
         self.is_header_stale(context).then(|| self.new_header(open, context))
@@ -386,7 +386,7 @@ impl FileState {
                 self.permitted = Permitted::by(&open.on_disk.fields);
             }
         }
-        // The caller of the sync was told of earlier losses; the rest is now never cut.
+        // Earlier losses were reported to the sync's caller; the rest is now never cut.
         self.durable = self.durable.max(point.len.min(self.written));
         self.lost_from = self.lost_from.filter(|&lost| lost > self.durable);
     }

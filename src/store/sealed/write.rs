@@ -13,14 +13,14 @@ use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, NEXT_CAPACITY};
 use crate::store::buffers::with_buffers;
 use crate::store::{Backing, FileError};
 
-/// What becomes of the length that a write gave the file and then could not fill.
+/// The length after a failed write that made the file longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failed {
     Undo,
     Keep,
 }
 
-/// What a write needs to know of the file as it was before.
+/// The file as it was before a write.
 struct Before {
     len: u64,
     keys: Arc<BlockKeys>,
@@ -40,10 +40,9 @@ impl<B: Backing> SealedFile<B> {
         self.write_or(offset, data, Failed::Undo, |write| write())
     }
 
-    /// [`SealedFile::write`] for a cache that knows the file with its new length already, and would
-    /// not be told of another one: a failure leaves that length, with holes where nothing could be
-    /// written. `attempt` calls what writes the blocks, more than once if it likes; the result it
-    /// returns is what counts.
+    /// [`SealedFile::write`] for a cache that has the new length of the file already, which can't be
+    /// taken back: a failure leaves that length, with holes in place of the data. `attempt` calls the
+    /// function that writes the blocks, once or more; its result is that of the write.
     ///
     /// # Errors
     /// As [`SealedFile::write`], but for the length. A file that had no content has none then.
@@ -86,7 +85,7 @@ impl<B: Backing> SealedFile<B> {
         });
         match &written {
             Ok(()) => self.context.count_sealed(data.len() as u64),
-            // All blocks are held still: nobody has seen the key or the length.
+            // All blocks are held still: no other thread has seen the key or the length.
             Err(_) if before.is_first_key => self.undo_first_key(&mut self.state()),
             Err(_) => {
                 self.note_missing(&before, span);
@@ -108,7 +107,7 @@ impl<B: Backing> SealedFile<B> {
     }
 
     /// Gives the file a key if it has none, and its new length. The size goes first: a crash
-    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for. `None` where
+    /// then leaves zeros in bytes never fsynced, not a length that no program set. `None` where
     /// that takes all blocks to be held, and they are not: the file has no header yet, or its
     /// last block must be repaired before it can grow.
     fn prepare(&self, span: BlockSpan, end: u64, all: bool) -> Result<Option<Before>, FileError> {
