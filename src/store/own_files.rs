@@ -94,8 +94,8 @@ impl OwnFiles {
         self.replace_with(name, bytes, true)
     }
 
-    /// [`OwnFiles::replace`] without the syncs that make it durable: the new file outlives the process,
-    /// but a crash of the machine soon after may bring the old one back, whole.
+    /// [`OwnFiles::replace`] without a sync of the directory: the new file outlives the process, but a
+    /// crash of the machine soon after may bring the old one back, whole.
     ///
     /// # Errors
     /// As [`OwnFiles::replace`].
