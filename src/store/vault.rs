@@ -274,24 +274,23 @@ impl Vault {
             .is_ok_and(|found| matches!(found.f_type, EXT4 | XFS | TMPFS))
     }
 
-    /// Leaves in the lock file how the mount ended, for [`Vault::last_end`]: in the first place for
-    /// a person, so what can't be written there is no failure.
-    fn note_end(&self, sentence: &str) {
-        let line = match sentence {
+    /// Writes to the lock file why the mount did not end cleanly, for [`Vault::last_end`], or that it
+    /// did where `message` is empty. It is for the user's information: a failed write is ignored.
+    fn note_end(&self, message: &str) {
+        let line = match message {
             "" => String::new(),
-            sentence => format!("{}\n{sentence}\n", std::process::id()),
+            message => format!("{}\n{message}\n", std::process::id()),
         };
         let _ = lock::write(&self.lock, line);
     }
 
-    /// How the writable mount of the daemon `pid` ended that had the vault in `dir`: `None` for
-    /// cleanly, or where that is not known any more; else what kept it from that, empty where the
-    /// daemon died.
+    /// Why the last writable mount of the vault in `dir`, by the daemon `pid`, did not end cleanly:
+    /// empty where the daemon died. `None` where it did, or another mount has begun since.
     pub fn last_end(dir: &Path, pid: Option<u32>) -> Option<String> {
         let noted = open_own_files(dir).and_then(|own| Ok(own.read(lock::FILE)?));
         let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();
-        let (by, sentence) = noted.split_once('\n')?;
-        (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
+        let (by, message) = noted.split_once('\n')?;
+        (by.parse().ok() == Some(pid?)).then(|| message.trim_end().to_owned())
     }
 
     /// The change times that the last mount stored; empty where it stored none.

@@ -86,13 +86,10 @@ impl<B: Backing> SealedFile<B> {
 
     /// Makes a header durable that permits what `state` says.
     fn write_durable_header(&self, state: &mut FileState) -> Result<(), FileError> {
-        if !state.has_keys() {
-            return Ok(());
-        }
+        let Some(open) = state.header.open() else { return Ok(()) };
         if state.durable_headers >= MAX_DURABLE_HEADERS {
             state.durable_blocks = 0;
         }
-        let Some(open) = state.header.open() else { return Ok(()) };
         let header = state.new_header(open, &self.context);
         let permitted = Permitted::by(&header.fields);
         self.write_header(state, header)?;
