@@ -285,7 +285,7 @@ impl Vault {
     }
 
     /// Why the last writable mount of the vault in `dir`, by the daemon `pid`, did not end cleanly:
-    /// empty where the daemon died. `None` where it did, or another mount has begun since.
+    /// empty where the daemon died. `None` where it did, or where that is not known any more.
     pub fn last_end(dir: &Path, pid: Option<u32>) -> Option<String> {
         let noted = open_own_files(dir).and_then(|own| Ok(own.read(lock::FILE)?));
         let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();

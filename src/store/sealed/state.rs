@@ -391,3 +391,66 @@ impl FileState {
         self.lost_from = self.lost_from.filter(|&lost| lost > self.durable);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::HeaderState::{Empty, Missing, Open, Unread};
+    use super::*;
+    use crate::crypto::{FileKeys, Secret, wrap};
+    use crate::format::{Epoch, FileId, Holes, KeyVersion, MasterKeyId, VolumeId};
+
+    fn header() -> OpenHeader {
+        let file_id = FileId::random();
+        let keys = FileKeys::derive(&Secret::random(), file_id.as_bytes());
+        let keys = Arc::new(BlockKeys::new(file_id, keys));
+        let fields = Header {
+            file_id,
+            volume_id: VolumeId::random(),
+            master_key: MasterKeyId::random(),
+            version: KeyVersion(1),
+            wrapped: wrap(&Secret::random(), b"", &Secret::random()),
+            holes: Holes::default(),
+            committed_len: 0,
+            epoch: Epoch(1),
+        };
+        OpenHeader { on_disk: HeaderOnDisk::new(fields, &keys, 0), keys, seen_enabled: 0 }
+    }
+
+    fn bounds() -> CrashBounds {
+        let (gaps, permitted) = (Gaps::default(), Permitted::nothing());
+        CrashBounds { stale_tail: false, gaps, durable_blocks: 0, permitted }
+    }
+
+    fn initial(state: &HeaderState) -> char {
+        match state {
+            Empty => 'E',
+            Unread => 'U',
+            Missing => 'M',
+            Open(_) => 'O',
+        }
+    }
+
+    #[test]
+    fn events_do_what_the_table_says() {
+        let rows: [(fn() -> Event, &str); 9] = [
+            (|| Event::HeaderRead(header(), bounds()), "EOMO"),
+            (|| Event::HeaderBlank, "EMMO"),
+            (|| Event::KeyMade(header()), "OOOO"),
+            (|| Event::HeaderWritten(header().on_disk), "EUMO"),
+            (|| Event::HeaderWriteFailed(header().on_disk), "EUMO"),
+            (|| Event::Rewrapped(header().on_disk), "EUMO"),
+            (|| Event::HeaderLost, "MMMM"),
+            (|| Event::Emptied, "EEEE"),
+            (|| Event::SyncFailed, "EUMO"),
+        ];
+        for (row, (event, expected)) in rows.into_iter().enumerate() {
+            let before = [Empty, Unread, Missing, Open(Box::new(header()))];
+            let after = before.map(|header| {
+                let mut state = FileState { header, ..FileState::empty() };
+                state.on(event());
+                initial(&state.header)
+            });
+            assert_eq!(String::from_iter(after), expected, "row {row} of the table");
+        }
+    }
+}
