@@ -69,9 +69,9 @@ pub struct VaultKeys {
     pub state: MacKey,
     /// Authenticates which master key a directory was given.
     pub assignment: MacKey,
-    /// Authenticates what the mount's root shows.
+    /// Authenticates the mode and the owner of the mount's root.
     pub root: MacKey,
-    /// Authenticates what a machine keeps of the vault beside it.
+    /// Authenticates a machine's record of the vault.
     pub freshness: MacKey,
 }
 

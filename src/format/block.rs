@@ -18,7 +18,7 @@ pub fn block_head_offset(index: BlockIndex) -> u64 {
     sealed_part(index).start as u64
 }
 
-/// How many plaintext bytes the block with this head says it holds, unauthenticated. A hole
+/// The plaintext length by the head of a block, which is not authenticated. A hole
 /// holds as many as fit.
 pub fn claimed_fill(head: &[u8; BLOCK_HEAD_LEN], index: BlockIndex) -> usize {
     if is_zero(head) {

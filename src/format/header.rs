@@ -111,7 +111,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the fields. What they say is to be believed only after [`Header::authenticate`].
+    /// Reads the fields, which are not authentic before [`Header::authenticate`].
     ///
     /// # Errors
     /// [`BadHeader`] when the bytes are not a header of this format.

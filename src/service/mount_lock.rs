@@ -72,7 +72,7 @@ impl MountLock {
     /// [`Exit::Busy`] when it does not come.
     pub fn take(vault: &Path) -> Result<Self, Failure> {
         // Not the vault's directory: others may be let in there, and could hold its lock for ever.
-        let Ok(directory) = Vault::own_directory(vault) else {
+        let Ok(directory) = Vault::metadata_directory(vault) else {
             return Ok(Self { _directory: None });
         };
         let started = Instant::now();

@@ -28,7 +28,7 @@ impl Staging {
     /// # Errors
     /// EACCES where others than the daemon's user can reach it; those of mkdirat(2), openat(2) and
     /// unlinkat(2).
-    pub fn place(&self, own: impl AsFd) -> io::Result<(BorrowedFd<'_>, String)> {
+    pub fn free_name(&self, own: impl AsFd) -> io::Result<(BorrowedFd<'_>, String)> {
         let dir = match self.dir.get() {
             Some(dir) => dir,
             None => {
@@ -85,7 +85,7 @@ mod tests {
         fs::set_permissions(own.path().join("new"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(own.path().join("new/1"), "").unwrap();
         let (own_dir, staging) = (fs::File::open(own.path()).unwrap(), Staging::default());
-        let names = [0, 1].map(|_| staging.place(&own_dir).unwrap().1);
+        let names = [0, 1].map(|_| staging.free_name(&own_dir).unwrap().1);
         assert_eq!(names, ["0", "1"]);
         assert_eq!(fs::read_dir(own.path().join("new")).unwrap().count(), 0);
     }
@@ -96,7 +96,7 @@ mod tests {
         fs::create_dir(own.path().join("new")).unwrap();
         fs::set_permissions(own.path().join("new"), fs::Permissions::from_mode(0o710)).unwrap();
         let own = fs::File::open(own.path()).unwrap();
-        let refused = Staging::default().place(&own).unwrap_err();
+        let refused = Staging::default().free_name(&own).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
     }
 }

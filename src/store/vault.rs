@@ -81,9 +81,9 @@ impl Vault {
     /// complete.
     ///
     /// # Errors
-    /// As [`Staging::place`].
+    /// As [`Staging::free_name`].
     pub fn staging(&self) -> io::Result<(BorrowedFd<'_>, String)> {
-        self.staging.place(&self.own)
+        self.staging.free_name(&self.own)
     }
 
     /// Reads a vault's description, which needs no key and is not authenticated.
@@ -123,7 +123,7 @@ impl Vault {
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
-    pub fn own_directory(dir: &Path) -> Result<OwnedFd, VaultError> {
+    pub fn metadata_directory(dir: &Path) -> Result<OwnedFd, VaultError> {
         open_own_files(dir).map(Into::into)
     }
 
