@@ -430,9 +430,11 @@ mod tests {
         }
     }
 
+    type Row = (fn() -> Event, &'static str);
+
     #[test]
     fn events_do_what_the_table_says() {
-        let rows: [(fn() -> Event, &str); 9] = [
+        let rows: [Row; 9] = [
             (|| Event::HeaderRead(header(), bounds()), "EOMO"),
             (|| Event::HeaderBlank, "EMMO"),
             (|| Event::KeyMade(header()), "OOOO"),
