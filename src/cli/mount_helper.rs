@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::mount;
 use crate::cli::mount_switches::Switches;
 use crate::service::failure::{Exit, Failure};
-use crate::sys::told_to_mount;
+use crate::sys::mount_command_options;
 
 /// What such a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
         return Ok(Helper::Pretend);
     }
     let (vault, mountpoint) = (PathBuf::from(vault), PathBuf::from(mountpoint));
-    if let Some(told) = told_to_mount(&vault, &mountpoint) {
+    if let Some(told) = mount_command_options(&vault, &mountpoint) {
         options.extend(asked(&options, &told));
     }
     Ok(Helper::Mount(Box::new(mount::Args {

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use crate::cli::backend::Backend;
 use crate::cli::output::{print, print_json};
 use crate::cli::target::{Target, within};
@@ -67,7 +69,7 @@ fn show(args: &VaultArgs) -> Result<Exit, Failure> {
     let backend = Backend::for_reading(&target, args)?;
     let policies: Policies = backend.perform(&Request::Policies, &|_| ())?;
     if args.json {
-        print_json(&policies)?;
+        print_json(&json!(policies))?;
     } else {
         print(&to_text(&policies))?;
     }
@@ -88,7 +90,7 @@ fn simulate(args: &SimulateArgs) -> Result<Exit, Failure> {
     let request = Request::Simulate { uid, gid, groups, path, operation };
     let verdict: Verdict = backend.perform(&request, &|_| ())?;
     if args.vault.json {
-        print_json(&verdict)?;
+        print_json(&json!(verdict))?;
     } else {
         print(&explained(&verdict, &principals::user_name(uid)))?;
     }

@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
         let _turn = MountLock::take(&mounted.vault)?;
-        match sys::unmount(&mounted.mountpoint, true) {
+        match sys::detach(&mounted.mountpoint) {
             Err(UnmountError::NotMounted) if is_gone(mounted)? => {}
             ended => {
                 ended.context(Exit::Failed, || {
@@ -97,7 +97,7 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
     let mountpoint = mounted.mountpoint.shown();
     let started = Instant::now();
     loop {
-        match sys::unmount(&mounted.mountpoint, false) {
+        match sys::unmount(&mounted.mountpoint) {
             Ok(()) => return Ok(()),
             Err(UnmountError::Busy) => {}
             // It was mounted a moment ago: its daemon, or somebody else, was first.
@@ -121,13 +121,13 @@ fn unmount(mounted: &MountedVault, daemon: Option<u32>) -> Result<(), Failure> {
         }
         let waited = started.elapsed();
         let (at, device) = (mounted.mountpoint.clone(), mounted.device);
-        let mut holders = sys::look_for_holders(move || sys::holders(&at, device));
+        let mut holders = sys::search_holders(move || sys::holders(&at, device));
         // The daemon itself is there for a moment alone, to cut a file to what was written of it.
         holders.retain(
             |holder| !matches!(holder, Holder::Process { pid, .. } if Some(*pid) == daemon),
         );
         if !holders.is_empty() || waited > BUSY_TIMEOUT {
-            let message = format!("{mountpoint} is in use by {}", sys::list_holders(&holders));
+            let message = format!("{mountpoint} is in use by {}", sys::describe_holders(&holders));
             return Err(Failure::new(Exit::Busy, message));
         }
         thread::sleep(Duration::from_millis(20));
@@ -170,11 +170,11 @@ fn wait_until_free(
         if started.elapsed() > next_look {
             next_look += HOLDER_SCAN_INTERVAL;
             let (of, device) = (mounted.vault.clone(), mounted.device);
-            let elsewhere = sys::look_for_holders(move || sys::holders_elsewhere(&of, device));
+            let elsewhere = sys::search_holders(move || sys::holders_elsewhere(&of, device));
             if !elsewhere.is_empty() {
                 let message = format!(
                     "unmounted here, but the vault {vault} is still mounted for {}",
-                    sys::list_holders(&elsewhere)
+                    sys::describe_holders(&elsewhere)
                 );
                 return Err(Failure::new(Exit::Busy, message));
             }

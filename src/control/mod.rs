@@ -49,7 +49,7 @@ mod tests {
             match request {
                 Request::Status => Ok(Status { mounted: true, ..Status::default() }.into()),
                 Request::Keys => {
-                    let key_file = format!("{}:{}", peer.uid, peer.gid);
+                    let key_file = format!("{}:{}", peer.subject.uid, peer.subject.gid);
                     let vault_id = VolumeId::random();
                     Ok(Listed { vault_id, key_file, keys: Vec::new() }.into())
                 }

@@ -1,37 +1,27 @@
-//! The client of a connection, by the kernel's credentials.
+//! The process at the other end of the socket, as the kernel names it.
 
 use std::os::unix::net::UnixStream;
 
 use rustix::net::sockopt::socket_peercred;
 
+use crate::keys::policy::{Groups, Subject};
 use crate::sys;
-use crate::trail::Who;
 
-/// The process at the other end, as it was when it connected.
+/// The process at the other end of a connection, as it was when it connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// Its other groups; `None` where the kernel does not tell.
-    pub groups: Option<Vec<u32>>,
-    /// The same with its process, as the trail names it.
-    pub who: Who,
+    /// The process, with its groups and its program.
+    pub subject: Subject,
 }
 
 impl Peer {
-    /// At the other end of a connection; None where there is nobody any more.
+    /// At the other end of a connection; `None` where the process has ended.
     pub fn of(stream: &UnixStream) -> Option<Self> {
         let peer = socket_peercred(stream).ok()?;
-        let groups = sys::peer_groups(stream).ok();
+        let groups = sys::peer_groups(stream).map_or(Groups::Unknown, Groups::Known);
         let (uid, gid) = (peer.uid.as_raw(), peer.gid.as_raw());
-        let who = Who::process(uid, gid, peer.pid.as_raw_nonzero().get().cast_unsigned());
-        Some(Self { uid, gid, groups, who })
-    }
-
-    /// Whether it is in a group.
-    pub fn is_in(&self, group: u32) -> bool {
-        self.gid == group || self.groups.as_ref().is_some_and(|groups| groups.contains(&group))
+        let pid = peer.pid.as_raw_nonzero().get().cast_unsigned();
+        let subject = Subject { groups, ..Subject::process(uid, gid, pid) };
+        Some(Self { subject: subject.with_executable() })
     }
 }

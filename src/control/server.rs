@@ -179,12 +179,12 @@ impl Door {
     fn receive(&self, stream: UnixStream, work: &Arc<Work>, answers: &Arc<dyn RequestHandler>) {
         let Some(peer) = Peer::of(&stream) else { return };
         let privileged = [0, self.user];
-        let is_admin = || self.admins.is_some_and(|group| peer.is_in(group));
-        if !privileged.contains(&peer.uid) && !is_admin() {
-            log::warn!("control socket: user {} was refused", peer.uid);
+        let is_admin = || self.admins.is_some_and(|group| peer.subject.is_in_group(group));
+        if !privileged.contains(&peer.subject.uid) && !is_admin() {
+            log::warn!("control socket: user {} was refused", peer.subject.uid);
             return;
         }
-        let Some(connection) = self.connections.begin(peer.uid, &privileged) else {
+        let Some(connection) = self.connections.begin(peer.subject.uid, &privileged) else {
             // The first line of a connection always finds room in its buffer.
             let message = "the daemon has enough to answer: ask again later";
             send(&stream, &Err(Failure::new(Exit::Busy, message)).into());

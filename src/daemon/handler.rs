@@ -7,12 +7,12 @@ use serde_json::json;
 
 use crate::control::{Peer, RequestHandler};
 use crate::daemon::plan::Plan;
-use crate::daemon::spin::Spin;
 use crate::daemon::trail_readers::Readers;
 use crate::daemon::trail_requests::answer_about_trail;
 use crate::fs::{Fs, Progress};
+use crate::fuse::BusyPoll;
 use crate::fuse::Connection;
-use crate::keys::policy::{Action, Asker};
+use crate::keys::policy::{Action, Subject};
 use crate::keys::{KeyFileMark, MasterKey, Timestamp};
 use crate::service::failure::{Context, Exit, Failure, vault_failure};
 use crate::service::key_change::KeyChange;
@@ -24,7 +24,6 @@ use crate::service::trail_events::{event, keep_events, leaves_trail};
 use crate::service::vault;
 use crate::store::{Access, VaultError};
 use crate::sys::{self, Show};
-use crate::trail::Who;
 
 /// A mounted vault, as its daemon knows it.
 pub struct DaemonService {
@@ -33,7 +32,7 @@ pub struct DaemonService {
     pub(super) fs: Arc<Fs>,
     pub(super) keys: Keys,
     pub(super) connection: Arc<Connection>,
-    pub(super) spin: Spin,
+    pub(super) spin: BusyPoll,
     trail_readers: Readers,
     /// Why no trail is kept, where none is.
     no_trail: &'static str,
@@ -87,7 +86,7 @@ impl DaemonService {
             read_only: self.fs.vault().access() == Access::ReadOnly,
             files_sealed: context.files_sealed(),
             bytes_sealed: context.bytes_sealed(),
-            spin_us: self.connection.spins_for().as_micros() as u64,
+            spin_us: self.connection.busy_poll().as_micros() as u64,
             confinement: Some(sys::confinement()),
             trail: self.fs.trail().map(|trail| trail.condition()),
             no_trail: self.fs.trail().is_none().then(|| self.no_trail.to_owned()),
@@ -141,7 +140,7 @@ impl DaemonService {
     /// Takes note of what a client has made of the key file. It is believed of those who could write
     /// the file anyway.
     fn note_key_file(&self, mark: &KeyFileMark, peer: &Peer) -> Result<Response, Failure> {
-        if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
+        if peer.subject.uid != 0 && peer.subject.uid != rustix::process::geteuid().as_raw() {
             let message = "only root and the daemon's user can have changed the key file";
             return Err(Failure::new(Exit::Policy, message));
         }
@@ -156,8 +155,8 @@ impl DaemonService {
 
     /// Whether the policy of `key` lets `peer`.
     fn lets(&self, peer: &Peer, action: Action, key: &MasterKey) -> bool {
-        let asker = Asker { groups: peer.groups.clone(), ..self.fs.asker(peer.uid, peer.gid) };
-        key.policy().decide(&asker, action, &[], Timestamp::now()).allowed
+        let ownership = self.fs.ownership(peer.subject.uid);
+        key.policy().decide(&peer.subject, ownership, action, &[], Timestamp::now()).allowed
     }
 
     /// Whether the policies let `peer` ask for that.
@@ -192,7 +191,7 @@ impl DaemonService {
         match keys.into_iter().find(|key| !self.lets(peer, action, key)) {
             None => Ok(()),
             Some(key) => {
-                log::info!("user {} may not {action} with `{}`", peer.uid, key.name());
+                log::info!("user {} may not {action} with `{}`", peer.subject.uid, key.name());
                 Err(refusal(action, key.name()))
             }
         }
@@ -225,7 +224,7 @@ impl DaemonService {
     fn work(
         &self,
         work: &FileWork,
-        who: &Who,
+        subject: &Subject,
         progress: &(dyn Fn(Progress) -> bool + Sync),
     ) -> Result<Response, Failure> {
         if work.access() > self.fs.vault().access() {
@@ -233,7 +232,7 @@ impl DaemonService {
             return Err(Failure::new(Exit::Failed, message));
         }
         vault::reread(&self.keys, &self.fs)?;
-        let outcome = work.perform(&self.vault(), &self.fs, (&self.keys, who), progress)?;
+        let outcome = work.perform(&self.vault(), &self.fs, (&self.keys, subject), progress)?;
         log::info!("{} ended: {}", work.name(), json!(outcome));
         Ok(outcome)
     }
@@ -250,7 +249,7 @@ impl RequestHandler for DaemonService {
             self.admit(peer, &request)?;
             return self.perform(request, peer, progress);
         };
-        let goes_on = self.trail_readers.goes_on(&peer.who, &request);
+        let goes_on = self.trail_readers.goes_on(&peer.subject, &request);
         let done = self.admit(peer, &request).and_then(|()| {
             if leaves_trail(&request) && !goes_on {
                 kept.admit()?;
@@ -262,7 +261,7 @@ impl RequestHandler for DaemonService {
         }
         let outcome = done.as_ref().map(|_| ());
         // With no hold on the keys while it is written.
-        let event = event(&request, &self.fs.vault().context().ring(), &peer.who, outcome);
+        let event = event(&request, &self.fs.vault().context().ring(), &peer.subject, outcome);
         keep_events(kept, event);
         done
     }
@@ -279,8 +278,8 @@ impl DaemonService {
             Request::Keys => Ok(self.listed(peer)?.into()),
             Request::Policies => Ok(self.policies(peer)?.into()),
             Request::Simulate { uid, gid, groups, path, operation } => {
-                let asker = Asker { groups: Some(groups), ..self.fs.asker(uid, gid) };
-                let verdict = self.fs.simulate(&path, operation, &asker);
+                let subject = Subject::user(uid, gid, groups);
+                let verdict = self.fs.simulate(&path, operation, &subject);
                 Ok(verdict.context(Exit::Failed, || path.shown().to_string())?.into())
             }
             Request::Policy(change) => self.change_policy(&change),
@@ -289,9 +288,9 @@ impl DaemonService {
             Request::KeyFile(mark) => self.note_key_file(&mark, peer),
             Request::Status => Ok(self.status().into()),
             Request::Change(change) => self.change(&change),
-            Request::Work(work) => self.work(&work, &peer.who, progress),
+            Request::Work(work) => self.work(&work, &peer.subject, progress),
             Request::Trail(request) => {
-                let reader = (&self.trail_readers, &peer.who);
+                let reader = (&self.trail_readers, &peer.subject);
                 answer_about_trail(&request, reader, &self.vault(), &self.fs)
             }
             Request::Verify { path } => {

@@ -14,7 +14,6 @@ mod scheduler;
 pub mod session;
 mod sinks;
 mod space;
-pub mod spin;
 mod trail;
 mod trail_readers;
 mod trail_requests;

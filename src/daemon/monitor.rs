@@ -204,20 +204,23 @@ fn answer(question: Question, made: &mut Option<Made>) -> Answer {
     match mount.0 {
         Question::Made(_) => Answer::Done,
         Question::Unmount { .. } if !mount.1.is_there() => Answer::NotMounted,
-        Question::Unmount { lazily } => match sys::unmount(&at, lazily) {
-            Ok(()) => Answer::Done,
-            Err(UnmountError::Busy) => Answer::Busy,
-            Err(UnmountError::NotMounted) => Answer::NotMounted,
-            Err(error) => Answer::Failed(error.to_string()),
-        },
+        Question::Unmount { lazily } => {
+            let unmounted = if lazily { sys::detach(&at) } else { sys::unmount(&at) };
+            match unmounted {
+                Ok(()) => Answer::Done,
+                Err(UnmountError::Busy) => Answer::Busy,
+                Err(UnmountError::NotMounted) => Answer::NotMounted,
+                Err(error) => Answer::Failed(error.to_string()),
+            }
+        }
         Question::Holders => {
-            let found = sys::look_for_holders(move || sys::holders(&at, device));
-            Answer::Holders(sys::list_holders(&found))
+            let found = sys::search_holders(move || sys::holders(&at, device));
+            Answer::Holders(sys::describe_holders(&found))
         }
         Question::HoldersElsewhere => {
-            let elsewhere = sys::look_for_holders(move || sys::holders_elsewhere(&vault, device));
+            let elsewhere = sys::search_holders(move || sys::holders_elsewhere(&vault, device));
             let none = elsewhere.is_empty();
-            Answer::Holders(if none { String::new() } else { sys::list_holders(&elsewhere) })
+            Answer::Holders(if none { String::new() } else { sys::describe_holders(&elsewhere) })
         }
     }
 }

@@ -48,7 +48,7 @@ impl MountGuard {
             (Some(made), Ok(())) => Ok((Self { made, monitor }, device)),
             (_, told) => {
                 // A mount that can't be distinguished from a later one must go now, if it exists at all.
-                let _ = sys::unmount(mountpoint, true);
+                let _ = sys::detach(mountpoint);
                 Err(failed(&told.err().unwrap_or_default()))
             }
         }

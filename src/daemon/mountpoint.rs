@@ -64,7 +64,7 @@ impl Mountpoint {
         while let Some(stale) = mount_table()?.vault_at(&self.path)
             && sys::is_stale(&self.path)
         {
-            sys::unmount(&self.path, true).context(Exit::Mount, || {
+            sys::detach(&self.path).context(Exit::Mount, || {
                 format!("the stale mount on {path} can't be taken away")
             })?;
             SocketPath::clear_stale(&stale);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::daemon::handler::DaemonService;
 use crate::keys::Timestamp;
+use crate::keys::policy::Subject;
 use crate::service::trail_events::{keep_events, of_key};
 use crate::service::vault;
 use crate::sys;
-use crate::trail::{EventName, Who};
+use crate::trail::EventName;
 
 /// How often the daemon looks for work that is due.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub fn spawn(service: &Arc<DaemonService>) -> std::io::Result<()> {
         loop {
             thread::sleep(INTERVAL);
             seen = drop_caches_on_grant_expiry(&service, seen);
-            service.connection.spin_for(service.spin.now());
+            service.connection.set_busy_poll(service.spin.limit());
             logged = rotate_due(&service, std::mem::take(&mut logged));
             swappable = log_swappable(swappable);
         }
@@ -87,7 +88,7 @@ fn rotate_due(service: &DaemonService, logged: String) -> String {
 fn record_rotations(service: &DaemonService, keys: &[String]) {
     if let Some(kept) = service.fs.trail() {
         let ring = service.fs.vault().context().ring();
-        let of = |key: &String| of_key(EventName::RotateKey, &ring, key, Who::here());
+        let of = |key: &String| of_key(EventName::RotateKey, &ring, key, Subject::this_process());
         let events: Vec<_> = keys.iter().map(of).collect();
         keep_events(kept, events);
     }

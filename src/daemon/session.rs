@@ -23,6 +23,7 @@ use crate::daemon::trail::for_mount;
 use crate::format::Epoch;
 use crate::fs::Fs;
 use crate::fuse::{Session, Settings};
+use crate::keys::policy::Subject;
 use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::mount_lock::MountLock;
@@ -31,7 +32,7 @@ use crate::service::trail_events::{keep_events, of_key};
 use crate::service::vault::{self, Age};
 use crate::store::{Access, Freshness};
 use crate::sys::{self, Background, BlockedSignals, InheritedDescriptors, Limit, Show};
-use crate::trail::{EventName, Who};
+use crate::trail::EventName;
 
 /// Mounts the vault, opens it, and answers until it is unmounted. With `background` the process
 /// leaves its terminal once all is ready; `lock` is released then.
@@ -220,7 +221,7 @@ fn serve_requests(start: Start<'_>, fs: &Arc<Fs>, mount: &Arc<MountGuard>) -> Re
     let settings = Settings {
         mount: mount.id(),
         writeback: !plan.options.no_writeback,
-        spin: plan.options.spin.now(),
+        busy_poll: plan.options.spin.limit(),
     };
     let session = Session::start(device, Arc::clone(fs), settings)
         .context(Exit::Mount, || format!("{mountpoint}: the FUSE handshake"))?;
@@ -275,7 +276,7 @@ fn record_with(fs: &Fs, name: EventName, details: Value) {
     let Some(kept) = fs.trail() else { return };
     let mut event = {
         let ring = fs.vault().context().ring();
-        of_key(name, &ring, ring.default_key().name(), Who::here())
+        of_key(name, &ring, ring.default_key().name(), Subject::this_process())
     };
     event.parameters.details = Some(details);
     keep_events(kept, [event]);

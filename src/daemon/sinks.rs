@@ -91,7 +91,7 @@ impl Journal {
 impl Sink for Journal {
     fn tell(&mut self, event: &Event, line: &str) {
         let priority = if event.failed.is_some() { Priority::Warning } else { Priority::Notice };
-        let uid = event.who.uid.to_string();
+        let uid = event.subject.uid.to_string();
         let outcome = event.failed.as_ref().map_or("allowed", |failed| failed.code);
         let fields = [
             ("SYSLOG_IDENTIFIER", "atrest"),

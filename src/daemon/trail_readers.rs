@@ -5,30 +5,30 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
+use crate::keys::policy::Subject;
 use crate::service::request::{Request, TrailRequest};
-use crate::trail::Who;
 
 /// The processes that read, each with the number of the last line that it was handed.
 #[derive(Debug, Default)]
-pub struct Readers(Mutex<Vec<(Who, u64)>>);
+pub struct Readers(Mutex<Vec<(Subject, u64)>>);
 
 impl Readers {
     /// Whether a request is for what follows the lines that the same process was handed last.
-    pub fn goes_on(&self, who: &Who, request: &Request) -> bool {
+    pub fn goes_on(&self, subject: &Subject, request: &Request) -> bool {
         let Request::Trail(TrailRequest::Lines(filter)) = request else { return false };
         let readers = self.0.lock();
-        readers.iter().any(|(reader, last)| reader == who && filter.after == Some(*last))
+        readers.iter().any(|(reader, last)| reader == subject && filter.after == Some(*last))
     }
 
     /// Notes the last line that a process was handed. Those that have ended are forgotten when
     /// another begins.
-    pub fn note(&self, who: &Who, last: u64) {
+    pub fn note(&self, subject: &Subject, last: u64) {
         let mut readers = self.0.lock();
-        match readers.iter_mut().find(|(reader, _)| reader == who) {
+        match readers.iter_mut().find(|(reader, _)| reader == subject) {
             Some((_, known)) => *known = last,
             None => {
                 readers.retain(|(reader, _)| is_running(reader.pid));
-                readers.push((who.clone(), last));
+                readers.push((subject.clone(), last));
             }
         }
     }
@@ -52,8 +52,8 @@ mod tests {
     #[test]
     fn going_on_is_told_from_beginning() {
         let readers = Readers::default();
-        let reader = Who::here();
-        let other = Who { uid: reader.uid + 1, ..reader.clone() };
+        let reader = Subject::this_process();
+        let other = Subject { uid: reader.uid + 1, ..reader.clone() };
         assert!(!readers.goes_on(&reader, &lines(Some(0))));
         readers.note(&reader, 7);
         assert!(readers.goes_on(&reader, &lines(Some(7))));
@@ -72,9 +72,9 @@ mod tests {
         let readers = Readers::default();
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
-        let ended = Who { pid: child.id(), ..Who::here() };
+        let ended = Subject { pid: child.id(), ..Subject::this_process() };
         readers.note(&ended, 1);
-        readers.note(&Who::here(), 1);
+        readers.note(&Subject::this_process(), 1);
         assert_eq!(readers.0.lock().len(), 1);
     }
 }

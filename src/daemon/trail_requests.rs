@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use crate::daemon::trail_readers::Readers;
 use crate::fs::Fs;
+use crate::keys::policy::Subject;
 use crate::service::failure::Failure;
 use crate::service::request::TrailRequest;
 use crate::service::response::Response;
 use crate::service::trail_keeping::directory;
 use crate::service::trail_report::{Beside, acknowledge_in, parse_head, trail_keys, verified_with};
 use crate::store::Vault;
-use crate::trail::{self, TrailError, Who};
+use crate::trail::{self, TrailError};
 
 /// Lines that the daemon hands over at once.
 const BATCH: usize = 20_000;
@@ -24,7 +25,7 @@ const BATCH_LEN: usize = 16 << 20;
 /// [`Exit::Trail`] where it keeps none; those of reading.
 pub fn answer_about_trail(
     request: &TrailRequest,
-    (readers, who): (&Readers, &Who),
+    (readers, subject): (&Readers, &Subject),
     vault: &Path,
     fs: &Fs,
 ) -> Result<Response, Failure> {
@@ -46,7 +47,7 @@ pub fn answer_about_trail(
                 len += text.len();
                 lines.len() < BATCH && len < BATCH_LEN
             })?;
-            readers.note(who, last);
+            readers.note(subject, last);
             Ok(lines.into())
         }
         TrailRequest::WhoRead(path) => {
@@ -59,7 +60,7 @@ pub fn answer_about_trail(
             let beside = Beside::of_open(vault, fs.vault());
             let report = verified_with(vault, (&directory, beside), &keys, None)?;
             let ring = fs.vault().context().ring();
-            acknowledge_in(kept, (&report, reason), &keys, (&ring, who))?;
+            acknowledge_in(kept, (&report, reason), &keys, (&ring, subject))?;
             Ok(report.into())
         }
         TrailRequest::Verify(head) => {

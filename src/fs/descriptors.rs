@@ -1,8 +1,8 @@
-//! Descriptors as a budget. What programs open is refused before the process has none left, and
-//! what only saves time is not kept: listings, commits, the trail, the control socket and work on
-//! all files go on.
+//! The budget of descriptors. Opens of programs are refused before the process has none left, and
+//! descriptors that only save time are closed, so that listings, commits, the trail, the control
+//! socket and work on all files continue.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::OnceLock;
 
 use rustix::io::Errno;
@@ -13,22 +13,22 @@ const RESERVE: u64 = 64;
 
 /// Whether one that was just opened is outside the reserve. open(2) gives the lowest number that is
 /// free, so all below it are in use, and no count has to be kept.
-pub fn is_spare(fd: impl AsFd) -> bool {
+pub fn is_outside_reserve(fd: impl AsFd) -> bool {
     /// The first number of the reserve. The limit is the process's, and stays.
     static FIRST: OnceLock<RawFd> = OnceLock::new();
     fd.as_fd().as_raw_fd() < *FIRST.get_or_init(first_reserved)
 }
 
-/// Passes on a descriptor that a program is to use.
+/// Passes on a descriptor that a program will use.
 ///
 /// # Errors
 /// ENFILE where it is of the reserve: the caller's own limit, EMFILE, is another one.
-pub fn for_program(fd: OwnedFd) -> Result<OwnedFd, Errno> {
-    if is_spare(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
+pub fn for_program<F: AsFd>(fd: F) -> Result<F, Errno> {
+    if is_outside_reserve(&fd) { Ok(fd) } else { Err(Errno::NFILE) }
 }
 
-/// Whether an error says that descriptors are short.
-pub fn are_short(errno: Errno) -> bool {
+/// Whether an error means that no descriptor is left.
+pub fn is_exhausted(errno: Errno) -> bool {
     matches!(errno, Errno::NFILE | Errno::MFILE)
 }
 

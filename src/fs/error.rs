@@ -32,7 +32,7 @@ pub enum FsError {
     /// The offset is not below the end of the file.
     #[error("there is nothing behind that offset")]
     PastEnd,
-    /// Which master key a directory was given can't be told: its mark was not made here.
+    /// The master key of a directory can't be determined: its attribute was not made by this vault.
     #[error("{}: its `user.atrest.key` was changed in the vault; `atrest key assign` sets it anew", .0.shown())]
     ForgedAssignment(PathBuf),
     /// The file's master key may not be used.

@@ -1,6 +1,6 @@
 //! What a fuzzer does with bytes of this layer.
 
-use super::change_times::ChangeTimes;
+use super::ops::open_files::change_times::ChangeTimes;
 
 /// `ctimes`, which is not authenticated.
 pub fn change_times(bytes: &[u8]) -> bool {

@@ -15,10 +15,12 @@ use fuser::{
 
 use super::counters::Operation;
 use super::dispatch::Adapter;
+use super::ops::read::ReadRequest;
+use super::ops::seek::SeekTarget;
+use super::ops::write::WriteRequest;
 use super::reply::{
     TTL, refuse, reply_empty, reply_entry, reply_statfs, reply_target, reply_xattr,
 };
-use super::slow::{Sought, WriteRequest};
 use super::{convert, handshake};
 use crate::fs::{Change, Fs, FsError, Origin};
 
@@ -29,22 +31,22 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _turn = self.connection.begin(Operation::lookup, request);
+        let _guard = self.connection.begin(Operation::lookup, request);
         match self.fs.lookup(convert::inode(parent), name) {
             Err(FsError::NotFound) => reply.entry(&TTL, &convert::nothing(), Generation(0)),
             entry => reply_entry(reply, entry),
         }
     }
 
-    /// No turn of its own: `fuser` calls this for each entry of a FUSE_BATCH_FORGET, and a thread
-    /// that stood by between two of them would keep the rest.
+    /// Without a [`RequestGuard`](super::connection::RequestGuard): `fuser` calls this for each entry of a
+    /// FUSE_BATCH_FORGET, and a thread that stood by between two of them would delay the rest.
     fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
         self.connection.counters().count(Operation::forget);
         self.fs.forget(convert::inode(inode), lookups);
     }
 
-    /// With a handle the kernel asks for a program that is about to write through it, or reads at the
-    /// file's end.
+    /// The request has a handle when a program is about to write through it, or reads at the file's
+    /// end.
     fn getattr(
         &self,
         request: &Request,
@@ -52,9 +54,9 @@ impl Filesystem for Adapter {
         handle: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let _turn = self.connection.begin(Operation::getattr, request);
+        let _guard = self.connection.begin(Operation::getattr, request);
         let handle = handle.map(convert::handle);
-        self.show(convert::inode(inode), handle, convert::caller(request), reply);
+        self.get_attributes(convert::inode(inode), handle, convert::caller(request), reply);
     }
 
     fn setattr(
@@ -75,7 +77,7 @@ impl Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let turn = self.connection.begin(Operation::setattr, request);
+        let guard = self.connection.begin(Operation::setattr, request);
         let change = Change {
             mode: mode.map(|mode| mode & 0o7777),
             uid,
@@ -86,11 +88,11 @@ impl Filesystem for Adapter {
             ctime,
             through: handle.map(convert::handle),
         };
-        self.set_attributes(&turn, reply, request, inode, &change);
+        self.set_attributes(&guard, reply, request, inode, &change);
     }
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
-        let _turn = self.connection.begin(Operation::readlink, request);
+        let _guard = self.connection.begin(Operation::readlink, request);
         reply_target(reply, self.fs.readlink(convert::inode(inode)));
     }
 
@@ -104,8 +106,8 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::mknod, request);
-        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+        let guard = self.connection.begin(Operation::mknod, request);
+        self.make(&guard, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.mknod(parent, name, mode, rdev, caller)
         });
     }
@@ -119,20 +121,20 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::mkdir, request);
-        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+        let guard = self.connection.begin(Operation::mkdir, request);
+        self.make(&guard, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.mkdir(parent, name, mode, caller)
         });
     }
 
     fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::unlink, request);
-        self.remove(&turn, reply, request, (parent, name), Fs::unlink);
+        let guard = self.connection.begin(Operation::unlink, request);
+        self.remove(&guard, reply, request, (parent, name), Fs::unlink);
     }
 
     fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::rmdir, request);
-        self.remove(&turn, reply, request, (parent, name), Fs::rmdir);
+        let guard = self.connection.begin(Operation::rmdir, request);
+        self.remove(&guard, reply, request, (parent, name), Fs::rmdir);
     }
 
     fn symlink(
@@ -143,9 +145,9 @@ impl Filesystem for Adapter {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::symlink, request);
+        let guard = self.connection.begin(Operation::symlink, request);
         let target = target.as_os_str().to_owned();
-        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+        self.make(&guard, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.symlink(parent, name, &target, caller)
         });
     }
@@ -160,10 +162,10 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::rename, request);
+        let guard = self.connection.begin(Operation::rename, request);
         let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
         let names = [(parent, name), (new_parent, new_name)];
-        self.move_name(&turn, reply, request, names, flags);
+        self.move_name(&guard, reply, request, names, flags);
     }
 
     fn link(
@@ -174,21 +176,21 @@ impl Filesystem for Adapter {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let turn = self.connection.begin(Operation::link, request);
+        let guard = self.connection.begin(Operation::link, request);
         let inode = convert::inode(inode);
-        self.make(&turn, reply, request, (parent, name), move |fs, parent, name, caller| {
+        self.make(&guard, reply, request, (parent, name), move |fs, parent, name, caller| {
             fs.link(inode, parent, name, caller)
         });
     }
 
     fn open(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let turn = self.connection.begin(Operation::open, request);
+        let guard = self.connection.begin(Operation::open, request);
         let (inode, caller) = (convert::inode(inode), convert::caller(request));
-        let wanted = convert::wanted(flags);
+        let mode = convert::open_mode(flags);
         let writers = Arc::clone(&self.writers);
-        self.run(&turn, move |fs| match fs.open(inode, wanted, &caller) {
+        self.run(&guard, move |fs| match fs.open(inode, mode, &caller) {
             Ok(handle) => {
-                writers.opened(inode, wanted.write);
+                writers.opened(inode, mode.write);
                 reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_KEEP_CACHE);
             }
             Err(error) => reply.error(refuse(&error)),
@@ -206,25 +208,16 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let turn =
+        let guard =
             self.connection.begin_for(Operation::read, convert::reader(request, size), request);
-        let (inode, handle) = (convert::inode(inode), convert::handle(handle));
-        let moves_atime = convert::moves_atime(flags);
-        self.run(&turn, move |fs| {
-            let mut reply = Some(reply);
-            let read = fs.may_still_read(inode, handle).and_then(|()| {
-                let answer = |content: &[u8]| {
-                    reply.take().into_iter().for_each(|reply| reply.data(content));
-                };
-                match moves_atime {
-                    true => fs.read_for_program(inode, offset, size as usize, answer),
-                    false => fs.read(inode, offset, size as usize, answer),
-                }
-            });
-            if let (Err(error), Some(reply)) = (read, reply) {
-                reply.error(refuse(&error));
-            }
-        });
+        let read = ReadRequest {
+            inode: convert::inode(inode),
+            handle: convert::handle(handle),
+            offset,
+            size: size as usize,
+            moves_atime: convert::moves_atime(flags),
+        };
+        self.run(&guard, move |fs| read.run(fs, reply));
     }
 
     fn write(
@@ -240,7 +233,7 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let caller = convert::writer(request, write_flags);
-        let turn = self.connection.begin_for(Operation::write, caller, request);
+        let guard = self.connection.begin_for(Operation::write, caller, request);
         // The kernel syncs after what it wrote back from its cache; the rest is up to us.
         let cached = if self.settings.writeback { Origin::Cache } else { Origin::Mapping };
         let origin = match flags.0 & libc::O_DSYNC {
@@ -256,13 +249,12 @@ impl Filesystem for Adapter {
             kills_privilege: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
             caller: convert::caller(request),
         };
-        self.write_from(&turn, write, data, reply);
+        self.write_from(&guard, write, data, reply);
     }
 
-    /// Answered once with «no such operation»: the kernel then writes back at close all the same
-    /// and saves itself the question.
+    /// Answered once with ENOSYS: the kernel still writes back at close, and sends no more of these.
     fn flush(&self, request: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::flush, request);
+        let _guard = self.connection.begin(Operation::flush, request);
         reply.error(Errno::ENOSYS);
     }
 
@@ -276,10 +268,10 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::release, request);
+        let guard = self.connection.begin(Operation::release, request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
-        self.released(inode, convert::wanted(flags).write);
-        self.run(&turn, move |fs| {
+        self.released(inode, convert::open_mode(flags).write);
+        self.run(&guard, move |fs| {
             fs.forget_opener(handle);
             reply_empty(reply, fs.release(inode));
         });
@@ -293,14 +285,14 @@ impl Filesystem for Adapter {
         datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fsync, request);
+        let _guard = self.connection.begin(Operation::fsync, request);
         let (inode, handle) = (convert::inode(inode), convert::handle(handle));
         self.sync(request.pid(), reply, move |fs| fs.fsync(inode, handle, !datasync));
     }
 
-    /// Answered once with «no such operation»: the kernel then lists without opening.
+    /// Answered once with ENOSYS: the kernel then lists without opening.
     fn opendir(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let _turn = self.connection.begin(Operation::opendir, request);
+        let _guard = self.connection.begin(Operation::opendir, request);
         reply.error(Errno::ENOSYS);
     }
 
@@ -310,17 +302,10 @@ impl Filesystem for Adapter {
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let _turn = self.connection.begin(Operation::readdir, request);
-        let listed = self.fs.readdir(convert::inode(inode), offset, |entry| {
-            let kind = convert::kind(entry.kind);
-            !reply.add(INodeNo(entry.inode.0), entry.next, kind, &entry.name)
-        });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        let _guard = self.connection.begin(Operation::readdir, request);
+        self.list(convert::inode(inode), offset, reply);
     }
 
     fn readdirplus(
@@ -329,21 +314,10 @@ impl Filesystem for Adapter {
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let _turn = self.connection.begin(Operation::readdirplus, request);
-        let listed = self.fs.readdir_plus(convert::inode(inode), offset, |found| {
-            let (attr, generation) = match &found.entry {
-                Some(entry) => (convert::attr(&entry.attr), entry.generation),
-                None => (convert::dot(found.listed.inode), 0),
-            };
-            let (next, name) = (found.listed.next, &found.listed.name);
-            !reply.add(attr.ino, next, name, &TTL, &attr, Generation(generation.into()))
-        });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(refuse(&error)),
-        }
+        let _guard = self.connection.begin(Operation::readdirplus, request);
+        self.list_with_attributes(convert::inode(inode), offset, reply);
     }
 
     fn fsyncdir(
@@ -354,14 +328,14 @@ impl Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fsyncdir, request);
+        let _guard = self.connection.begin(Operation::fsyncdir, request);
         let inode = convert::inode(inode);
         self.sync(request.pid(), reply, move |fs| fs.fsync_dir(inode));
     }
 
     fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let turn = self.connection.begin(Operation::statfs, request);
-        self.run(&turn, move |fs| reply_statfs(reply, fs.statfs()));
+        let guard = self.connection.begin(Operation::statfs, request);
+        self.run(&guard, move |fs| reply_statfs(reply, fs.statfs()));
     }
 
     fn setxattr(
@@ -374,10 +348,10 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let turn = self.connection.begin(Operation::setxattr, request);
+        let guard = self.connection.begin(Operation::setxattr, request);
         let flags = rustix::fs::XattrFlags::from_bits_retain(flags as u32);
         let (name, value) = (name.to_owned(), value.to_vec());
-        self.set_xattr(&turn, reply, request, inode, move |fs, inode| {
+        self.set_xattr(&guard, reply, request, inode, move |fs, inode| {
             fs.setxattr(inode, &name, &value, flags)
         });
     }
@@ -390,20 +364,22 @@ impl Filesystem for Adapter {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let _turn = self.connection.begin(Operation::getxattr, request);
+        let _guard = self.connection.begin(Operation::getxattr, request);
         reply_xattr(reply, size, self.fs.getxattr(convert::inode(inode), name));
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
-        let _turn = self.connection.begin(Operation::listxattr, request);
+        let _guard = self.connection.begin(Operation::listxattr, request);
         let names = self.fs.listxattr(convert::inode(inode), &convert::caller(request));
         reply_xattr(reply, size, names);
     }
 
     fn removexattr(&self, request: &Request, inode: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let turn = self.connection.begin(Operation::removexattr, request);
+        let guard = self.connection.begin(Operation::removexattr, request);
         let name = name.to_owned();
-        self.set_xattr(&turn, reply, request, inode, move |fs, inode| fs.removexattr(inode, &name));
+        self.set_xattr(&guard, reply, request, inode, move |fs, inode| {
+            fs.removexattr(inode, &name)
+        });
     }
 
     fn create(
@@ -416,13 +392,13 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let turn = self.connection.begin(Operation::create, request);
-        self.make_open(&turn, reply, request, (parent, name), mode, flags);
+        let guard = self.connection.begin(Operation::create, request);
+        self.make_open(&guard, reply, request, (parent, name), mode, flags);
     }
 
-    /// Asked only where root alone may enter and the kernel checks nothing itself.
+    /// Sent only where root alone may enter and the kernel checks nothing itself.
     fn access(&self, request: &Request, inode: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let _turn = self.connection.begin(Operation::access, request);
+        let _guard = self.connection.begin(Operation::access, request);
         let execute = mask.contains(AccessFlags::X_OK);
         reply_empty(reply, self.fs.access_by_root(convert::inode(inode), execute));
     }
@@ -438,7 +414,7 @@ impl Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        let _turn = self.connection.begin(Operation::ioctl, request);
+        let _guard = self.connection.begin(Operation::ioctl, request);
         reply.error(Errno::ENOTTY);
     }
 
@@ -452,7 +428,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _turn = self.connection.begin(Operation::fallocate, request);
+        let _guard = self.connection.begin(Operation::fallocate, request);
         let Some(how) = convert::allocation(mode) else { return reply.error(Errno::EOPNOTSUPP) };
         let file = (convert::inode(inode), convert::handle(handle));
         self.allocate(file, (offset, length), how, convert::caller(request), reply);
@@ -467,10 +443,10 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _turn = self.connection.begin(Operation::lseek, request);
+        let _guard = self.connection.begin(Operation::lseek, request);
         let sought = match whence {
-            libc::SEEK_DATA => Sought::Data,
-            libc::SEEK_HOLE => Sought::Hole,
+            libc::SEEK_DATA => SeekTarget::Data,
+            libc::SEEK_HOLE => SeekTarget::Hole,
             _ => return reply.error(Errno::EINVAL),
         };
         let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
@@ -490,7 +466,7 @@ impl Filesystem for Adapter {
         flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _turn = self.connection.begin(Operation::copy_file_range, request);
+        let _guard = self.connection.begin(Operation::copy_file_range, request);
         if !flags.is_empty() {
             return reply.error(Errno::EINVAL);
         }

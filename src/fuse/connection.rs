@@ -1,4 +1,4 @@
-//! What the daemon keeps of a session besides its threads.
+//! The part of a session that the daemon keeps, besides its threads.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier, Request};
 
+use super::caller_watch::CallerWatch;
 use super::counters::{Counters, Operation};
-use super::killed::CallerWatch;
-use super::lookout::Lookout;
 use super::lost_writes::MountId;
-use super::worker_pool::WorkerPool;
+use super::workers::blocking_pool::BlockingPool;
+use super::workers::pool::{Requester, WorkerPool};
 use crate::fs::Inode;
 
 /// How the mount behaves.
@@ -20,8 +20,8 @@ pub struct Settings {
     pub mount: MountId,
     /// The kernel keeps what is written and hands it on later, in large pieces.
     pub writeback: bool,
-    /// How long a thread looks out for the next request before it sleeps; zero for never.
-    pub spin: Duration,
+    /// How long a thread polls for the next request before it sleeps; zero for never.
+    pub busy_poll: Duration,
 }
 
 /// What the daemon keeps of a mount while [`Adapter`](super::Adapter) belongs to the session.
@@ -29,23 +29,23 @@ pub struct Settings {
 pub struct Connection {
     counters: Counters,
     notifier: OnceLock<Notifier>,
-    lookout: OnceLock<Arc<Lookout>>,
-    /// For requests that wait for a disk, or for requests that the kernel makes meanwhile.
-    pub(super) slow: Arc<WorkerPool>,
-    /// For what there are too few threads left for. Nothing that runs here waits for another
-    /// request, so that those in `slow` may wait for one of these.
-    pub(super) spill: Arc<WorkerPool>,
-    /// The same for changes of names and attributes, any number of which may wait for a disk.
-    pub(super) changes: Arc<WorkerPool>,
-    /// Who waits for what `slow` does.
+    workers: OnceLock<Arc<WorkerPool>>,
+    /// For requests that wait for a disk, or for other requests of the kernel.
+    pub(super) slow: Arc<BlockingPool>,
+    /// For requests for which the session has too few threads. No job here waits for another request,
+    /// so that those in `slow` may wait for one of these.
+    pub(super) spill: Arc<BlockingPool>,
+    /// The same for changes of names and attributes. Any number of them may wait for a disk.
+    pub(super) changes: Arc<BlockingPool>,
+    /// The callers of the requests in `slow`.
     pub(super) callers: Arc<CallerWatch>,
     /// The daemon's own user.
     user: u32,
 }
 
-/// Slow requests that are worked on at once.
+/// Slow requests that are answered at once.
 const MAX_SLOW: usize = 64;
-/// The same of those for which the session has too few threads; each has buffers of its own.
+/// The same for those for which the session has too few threads; each has buffers of its own.
 const MAX_SPILLED: usize = 16;
 
 impl Default for Connection {
@@ -53,105 +53,105 @@ impl Default for Connection {
         Self {
             counters: Counters::default(),
             notifier: OnceLock::new(),
-            lookout: OnceLock::new(),
-            slow: WorkerPool::new(MAX_SLOW),
-            spill: WorkerPool::new(MAX_SPILLED),
-            changes: WorkerPool::new(MAX_SLOW),
+            workers: OnceLock::new(),
+            slow: BlockingPool::new(MAX_SLOW),
+            spill: BlockingPool::new(MAX_SPILLED),
+            changes: BlockingPool::new(MAX_SLOW),
             callers: Arc::default(),
             user: rustix::process::geteuid().as_raw(),
         }
     }
 }
 
-/// A request being answered. When it is, the thread looks out for the next.
-pub(super) struct Turn<'a> {
+/// A request that this thread answers or hands on. Dropped after that, it waits until the thread is to
+/// read the next one.
+pub(super) struct RequestGuard<'a> {
     connection: &'a Connection,
     operation: Operation,
     begun: Instant,
-    few_left: bool,
+    few_threads_left: bool,
 }
 
-impl Turn<'_> {
-    /// Whether hardly any thread is left for other requests.
-    pub(super) fn few_left(&self) -> bool {
-        self.few_left
+impl RequestGuard<'_> {
+    /// Whether few threads are left for other requests.
+    pub(super) fn few_threads_left(&self) -> bool {
+        self.few_threads_left
     }
 
-    /// The same, and `spill` takes one more.
-    pub(super) fn is_short(&self) -> bool {
-        self.few_left && !self.connection.spill.is_full()
+    /// The same, and `spill` has room for one more.
+    pub(super) fn should_spill(&self) -> bool {
+        self.few_threads_left && !self.connection.spill.is_full()
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for RequestGuard<'_> {
     fn drop(&mut self) {
-        if let Some(lookout) = self.connection.lookout.get() {
-            lookout.answered(self.begun, self.operation.is_sync());
+        if let Some(workers) = self.connection.workers.get() {
+            workers.on_reply(self.begun, self.operation.is_sync());
         }
     }
 }
 
 impl Connection {
-    /// How often each operation was asked for.
+    /// How many requests of each operation there were.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// How long a thread looks out for the next request, from the next turn on; zero for never.
-    pub fn spin_for(&self, limit: Duration) {
-        if let Some(lookout) = self.lookout.get() {
-            lookout.set_limit(limit);
+    /// Sets how long a thread polls for the next request, from the next one on; zero for never.
+    pub fn set_busy_poll(&self, limit: Duration) {
+        if let Some(workers) = self.workers.get() {
+            workers.busy_poller().set_limit(limit);
         }
     }
 
-    /// How long that is now.
-    pub fn spins_for(&self) -> Duration {
-        self.lookout.get().map_or(Duration::ZERO, |lookout| lookout.limit())
+    /// How long a thread polls for the next request.
+    pub fn busy_poll(&self) -> Duration {
+        self.workers.get().map_or(Duration::ZERO, |workers| workers.busy_poller().limit())
     }
 
-    /// Counts a request, whose answer ends the turn. Who asks is a thread; 0 is the kernel.
-    pub(super) fn begin(&self, operation: Operation, request: &Request) -> Turn<'_> {
+    /// Counts a request. The guard is dropped when it was answered.
+    pub(super) fn begin(&self, operation: Operation, request: &Request) -> RequestGuard<'_> {
         self.begin_for(operation, request.pid(), request)
     }
 
-    /// [`Connection::begin`] of a request that `caller` waits for, 0 where that is nobody.
+    /// [`Connection::begin`] of a request that the thread `caller` waits for; 0 is the kernel.
     pub(super) fn begin_for(
         &self,
         operation: Operation,
         caller: u32,
         request: &Request,
-    ) -> Turn<'_> {
+    ) -> RequestGuard<'_> {
         self.counters.count(operation);
-        // /proc/PID/stat waits for as long as its process likes: it is read of the own user's alone.
-        let may_sit = request.uid() == self.user;
-        let took = |lookout: &Arc<Lookout>| lookout.took(caller, may_sit, Instant::now());
-        let few_left = self.lookout.get().is_some_and(took);
-        // A move to the caller's processor is no part of what the answer takes.
+        let requester = Requester { thread: caller, may_pair: request.uid() == self.user };
+        let on_request = |workers: &Arc<WorkerPool>| workers.on_request(requester, Instant::now());
+        let few_threads_left = self.workers.get().is_some_and(on_request);
+        // The time of the reply does not count a move to the caller's CPU.
         let begun = Instant::now();
-        Turn { connection: self, operation, begun, few_left }
+        RequestGuard { connection: self, operation, begun, few_threads_left }
     }
 
-    /// Something was synced by another thread than the session's.
-    pub(super) fn synced(&self) {
-        if let Some(lookout) = self.lookout.get() {
-            lookout.synced();
+    /// A sync that was handed on to another thread was answered.
+    pub(super) fn on_handed_on_sync(&self) {
+        if let Some(workers) = self.workers.get() {
+            workers.on_handed_on_sync();
         }
     }
 
-    /// Waits for the work of requests that were handed on. No request comes any more.
+    /// Waits for the work of requests that were handed on. No further request comes.
     pub(super) fn drain(&self) {
         self.spill.drain();
         self.changes.drain();
         self.slow.drain();
     }
 
-    /// The way to tell the kernel something unasked.
+    /// Sends notifications to the kernel.
     pub(super) fn notifier(&self) -> Option<&Notifier> {
         self.notifier.get()
     }
 
-    /// Has the kernel ask for the attributes of a file when somebody wants them next. Not before
-    /// the request about the file that is in work is answered: the kernel may wait for it.
+    /// Drops the attributes of a file from the kernel's cache. To be called after the request about the
+    /// file is answered: the kernel may wait for the reply.
     pub(super) fn invalidate_attributes(&self, file: Inode) {
         let Some(notifier) = self.notifier.get() else { return };
         if let Err(error) = notifier.inval_inode(INodeNo(file.0), -1, 0) {
@@ -159,11 +159,11 @@ impl Connection {
         }
     }
 
-    /// Has the kernel write back what it keeps of these files, and then give it up.
+    /// Has the kernel write back and drop the pages of these files.
     pub fn drop_cached(&self, files: &[Inode]) {
         let Some(notifier) = self.notifier.get() else { return };
         for file in files {
-            // What the kernel has forgotten meanwhile (ENOENT) is what it keeps nothing of.
+            // ENOENT: the kernel has forgotten the inode, and keeps nothing of it.
             if let Err(error) = notifier.inval_inode(INodeNo(file.0), 0, 0)
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -172,10 +172,8 @@ impl Connection {
         }
     }
 
-    /// Gives the adapter its session's end of the mount: the way to tell the kernel something
-    /// unasked, and the device to look out on. The first ones stay.
-    pub(super) fn attach(&self, notifier: Notifier, lookout: Arc<Lookout>) {
-        // There is one session to a connection, so there is no second one to lose.
-        let _ = (self.notifier.set(notifier), self.lookout.set(lookout));
+    /// Sets what belongs to the session, of which there is one to a connection.
+    pub(super) fn attach(&self, notifier: Notifier, workers: Arc<WorkerPool>) {
+        let _ = (self.notifier.set(notifier), self.workers.set(workers));
     }
 }

@@ -6,10 +6,10 @@ use fuser::{
     FileAttr, FileHandle, FileType, INodeNo, OpenAccMode, OpenFlags, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::fs::{Allocate, Attr, Caller, Handle, Inode, Time, Wanted};
+use crate::fs::{Allocate, Attr, Handle, Inode, OpenMode, Subject, Time};
 
-pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid() }
+pub(super) fn caller(request: &Request) -> Subject {
+    Subject::process(request.uid(), request.gid(), request.pid())
 }
 
 /// The thread that waits for so many bytes to be read; 0 is the kernel, which reads ahead.
@@ -30,18 +30,18 @@ pub(super) fn handle(handle: FileHandle) -> Handle {
     Handle(handle.0)
 }
 
-/// What open flags ask for. That a file is to be emptied arrives with those that make it alone.
-pub(super) fn wanted(flags: OpenFlags) -> Wanted {
+/// The open mode of open flags. O_TRUNC arrives only in requests that create the file.
+pub(super) fn open_mode(flags: OpenFlags) -> OpenMode {
     let (read, write) = match flags.acc_mode() {
         OpenAccMode::O_RDONLY => (true, false),
         OpenAccMode::O_WRONLY => (false, true),
         OpenAccMode::O_RDWR => (true, true),
     };
-    Wanted { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
+    OpenMode { read, write, empty: flags.0 & libc::O_TRUNC != 0 }
 }
 
-/// Whether a read through an open file with these flags is one of a program that moves the time of
-/// access. Through one that is open for writing alone the kernel fills up a page that is written.
+/// Whether a read through an open file with these flags changes the time of access. Through one that is open
+/// for writing alone the kernel reads a page that is to be written in part.
 pub(super) fn moves_atime(flags: OpenFlags) -> bool {
     flags.acc_mode() != OpenAccMode::O_WRONLY && flags.0 & libc::O_NOATIME == 0
 }
@@ -49,20 +49,20 @@ pub(super) fn moves_atime(flags: OpenFlags) -> bool {
 pub(super) fn time(time: TimeOrNow) -> Time {
     match time {
         TimeOrNow::Now => Time::Now,
-        TimeOrNow::SpecificTime(time) => Time::At(mend(time)),
+        TimeOrNow::SpecificTime(time) => Time::At(correct(time)),
     }
 }
 
 /// The kernel counts nanoseconds up from a second that may be before 1970; `fuser` 0.18 counts
 /// them down from there (time.rs, system_time_from_time).
-fn mend(time: SystemTime) -> SystemTime {
+fn correct(time: SystemTime) -> SystemTime {
     match SystemTime::UNIX_EPOCH.duration_since(time) {
         Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
         Err(_) => time,
     }
 }
 
-/// A kind that `fuser` has no word for is shown as a regular file; opening it fails.
+/// A kind that `fuser` does not have is shown as a regular file. To open it fails.
 pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
     use rustix::fs::FileType as Kind;
     match kind {
@@ -76,7 +76,7 @@ pub(super) fn kind(kind: rustix::fs::FileType) -> FileType {
     }
 }
 
-/// What a mode of fallocate(2) asks for; `None` for those that shift content.
+/// The operation of a mode of fallocate(2); `None` for those that move content.
 pub(super) fn allocation(mode: i32) -> Option<Allocate> {
     const PUNCH_KEEP: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
     const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | libc::FALLOC_FL_KEEP_SIZE;
@@ -110,7 +110,7 @@ pub(super) fn attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// The answer that a name is not there, which the kernel may keep: inode 0.
+/// The reply for a name that does not exist, which the kernel may cache: inode 0.
 pub(super) fn nothing() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),

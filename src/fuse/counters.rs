@@ -1,4 +1,4 @@
-//! How often each operation was asked for.
+//! Counts of requests by operation.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ operations! {
 }
 
 impl Operation {
-    /// Whether all it asks for is that something becomes durable.
+    /// Whether it is a sync.
     pub(super) fn is_sync(self) -> bool {
         matches!(self, Self::fsync | Self::fsyncdir)
     }
@@ -43,12 +43,12 @@ impl Counters {
         self.0[operation as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often something was read.
+    /// How many reads there were.
     pub(super) fn reads(&self) -> u64 {
         self.0[Operation::read as usize].load(Ordering::Relaxed)
     }
 
-    /// The operations that were asked for at least once, by the protocol's name in small letters.
+    /// The counts that are not 0, by the protocol's name in small letters.
     pub fn snapshot(&self) -> BTreeMap<String, u64> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         let named = NAMES.iter().zip(counts).filter(|&(_, count)| count > 0);

@@ -1,4 +1,4 @@
-//! The one place where an error becomes a number.
+//! The errno of each error.
 
 use fuser::Errno;
 
@@ -21,7 +21,7 @@ pub fn errno(error: &FsError) -> Errno {
         FsError::File { error, .. } => match error {
             FileError::Io(error) => error.raw_os_error().map_or(Errno::EIO, Errno::from_i32),
             FileError::Integrity(_) => Errno::EIO,
-            // What fscrypt says of a file whose key is not at hand.
+            // As fscrypt does for a file without its key.
             FileError::Key(_) => Errno::from_i32(libc::ENOKEY),
             FileError::TooLong => Errno::EFBIG,
         },

@@ -1,24 +1,23 @@
-//! After a write-back that failed: the kernel and the vault are made to agree again.
+//! Repairs the kernel's view of a file after a write-back that failed.
 //!
-//! With the writeback cache the kernel keeps the length and the content of a file, and believes no
-//! answer about them. When it can't write back what programs wrote, it keeps showing that until it
-//! forgets the file, though the vault does not have it. So, on a thread beside those that answer,
-//! the file is cut through the mount to what the vault has of it, and the pages that could not be
-//! written are dropped. The attributes are dropped first, so that the next write(2) asks for them,
-//! and is answered with the failure.
+//! With the writeback cache the kernel keeps the length and the content of a file, and ignores what replies
+//! say of them. When it can't write back its pages, it shows them until it forgets the file, though the
+//! vault does not have them. So a thread of its own truncates the file through the mount to the length that
+//! the vault has (the cut), and drops the pages that could not be written. It drops the attributes first:
+//! the next write(2) then asks for them, and the reply reports the failure.
 //!
-//! A write(2) that asked before the failure may still wait for the kernel's inode lock, and go on
-//! after the cut at the position that its program knows: between the cut and that position the file
-//! would have zeros that nobody wrote. So after the first cut no write-back makes the file longer, and
-//! whenever a descriptor has been told, by when such a write of its is done, the file is cut once more.
-//! Until then each write(2) that asks is refused. That ends when one that was told asks again: what it
-//! writes is not to be cut away, and a late write of another descriptor may then leave zeros.
+//! A write(2) that asked before the failure may still wait for the kernel's inode lock, and go on after the
+//! cut at its old offset. Between the cut and that offset the file would have zeros that no program wrote.
+//! So after the first cut no write-back may make the file longer, and each time the failure was reported to
+//! a descriptor, whose earlier write is done by then, the file is cut again. Until then each write(2) that
+//! asks is refused. That ends when a descriptor with the report asks again: its write must not be cut away,
+//! and a late write of another descriptor may then leave zeros.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -28,71 +27,71 @@ use std::time::{Duration, Instant};
 
 use fuser::{INodeNo, Notifier};
 use parking_lot::{Condvar, Mutex};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::worker_pool::WorkerPool;
+use super::workers::blocking_pool::BlockingPool;
 use crate::fs::{Fs, Inode};
+use crate::sys;
 
 /// Which mount a session answers for.
 #[derive(Debug, Clone, Default)]
 pub struct MountId {
-    /// Where it was mounted.
+    /// The mount point.
     pub path: PathBuf,
-    /// `st_dev` of what is in it.
+    /// `st_dev` of its files.
     pub device: u64,
 }
 
-/// Sees to the files that something was lost of; its thread begins with the first.
+/// The files with lost writes, and the thread that repairs them, which starts with the first one.
 #[derive(Debug)]
 pub(super) struct LostWrites {
     sender: OnceLock<Option<Sender<Lost>>>,
     pending: Arc<Pending>,
-    /// For requests that wait until a file is seen to, one behind the other: each has a deadline of
-    /// its own, and none of them takes a thread that other requests need.
-    waiting: Arc<WorkerPool>,
+    /// For requests that wait until a file is repaired, one after the other: each has a deadline of its
+    /// own, and none of them takes a thread that other requests need.
+    waiting: Arc<BlockingPool>,
 }
 
 impl Default for LostWrites {
     fn default() -> Self {
         let (sender, pending) = (OnceLock::new(), Arc::default());
-        Self { sender, pending, waiting: WorkerPool::new(1) }
+        Self { sender, pending, waiting: BlockingPool::new(1) }
     }
 }
 
-/// The files that are still to be seen to.
+/// The files that are still to be repaired.
 #[derive(Debug, Default)]
 struct Pending {
-    files: Mutex<HashMap<Inode, Unsettled>>,
+    files: Mutex<HashMap<Inode, LostState>>,
     changed: Condvar,
     /// How many `files` has, so that a common request takes no lock.
     count: AtomicUsize,
 }
 
-/// What is known of a file that is still to be seen to, or was cut, and nobody who was told has gone
-/// on writing it.
+/// A file that is still to be repaired, or was cut and not written since by a descriptor with the report.
 #[derive(Debug, Clone, Copy, Default)]
-struct Unsettled {
-    /// Failures that the thread has not dealt with.
+struct LostState {
+    /// Failures that are not repaired yet.
     failures: u64,
-    /// Whether the kernel knows a length that the vault does not have.
+    /// The kernel's length is more than the vault's.
     too_long: bool,
-    /// Whether the file was cut: what the kernel writes back behind its end is of a write(2) that the
-    /// cut came before.
+    /// The file was cut: a write-back behind its end belongs to a write(2) from before the cut.
     cut: bool,
-    /// Whether one was told, or a write-back was refused, since the last cut began.
+    /// The failure was reported, or a write-back refused, since the last cut began.
     again: bool,
 }
 
-/// How long a stat waits at most until the kernel agrees with the vault.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stat(2) waits for the repair at most.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a write(2) takes, in most cases, from the answer to its question to the kernel's inode lock.
-const BETWEEN_CUTS: Duration = Duration::from_millis(20);
+/// The time between the first cut and the second: what most writes take from the reply about the
+/// attributes to the kernel's inode lock.
+const SECOND_CUT_DELAY: Duration = Duration::from_millis(20);
 
 impl Pending {
     fn wait_for(&self, inode: Inode, deadline: Instant) {
         let mut files = self.files.lock();
-        let pending = |files: &mut HashMap<Inode, Unsettled>| {
+        let pending = |files: &mut HashMap<Inode, LostState>| {
             files.get(&inode).is_some_and(|file| file.failures > 0)
         };
         self.changed.wait_while_until(&mut files, pending, deadline);
@@ -106,7 +105,7 @@ impl Pending {
         self.count.store(files.len(), Ordering::Relaxed);
     }
 
-    fn find(&self, inode: Inode) -> Option<Unsettled> {
+    fn find(&self, inode: Inode) -> Option<LostState> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return None;
         }
@@ -125,7 +124,7 @@ impl Pending {
         }
     }
 
-    /// The file is to be cut again, if it is one to be cut. Whether the thread is to be woken.
+    /// Has the file cut again, if it is too long. Returns whether the thread has to be woken.
     fn cut_again(&self, inode: Inode) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
@@ -138,7 +137,7 @@ impl Pending {
         is_idle
     }
 
-    /// So many failures of a file were dealt with; `false` where it must be cut again before.
+    /// So many failures of a file were repaired; `false` where it must be cut again before.
     fn done(&self, inode: Inode, failures: u64) -> bool {
         let mut files = self.files.lock();
         if let Entry::Occupied(mut entry) = files.entry(inode) {
@@ -156,7 +155,7 @@ impl Pending {
         true
     }
 
-    /// A file is not cut again for what has failed by now.
+    /// A file is not cut again for the failures so far.
     fn forget(&self, inode: Inode) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;
@@ -173,14 +172,14 @@ impl Pending {
 struct Lost {
     inode: Inode,
     offset: u64,
-    /// Whether it is kept open until this was dealt with.
+    /// Whether it is kept open until the repair.
     held: bool,
 }
 
-/// The offset where no page is to be dropped, as the kernel has it (-1).
+/// The offset for no pages: the notification drops the attributes alone (-1).
 const NO_PAGES: u64 = u64::MAX;
 
-/// What could not be written of one file.
+/// The failed writes of one file.
 struct Losses {
     /// The lowest offset.
     offset: u64,
@@ -189,7 +188,7 @@ struct Losses {
 }
 
 impl LostWrites {
-    /// What the kernel wrote back of the range `lost` can't be written to the vault.
+    /// The kernel's write-back of the range `lost` has failed.
     pub(super) fn note(
         &self,
         fs: &Arc<Fs>,
@@ -199,18 +198,19 @@ impl LostWrites {
     ) {
         let Some(notifier) = notifier else { return };
         self.pending.add(inode, fs.is_too_long(inode, lost.end));
-        // After that, so that who asks from now on is refused. Drops no page, and so waits for none.
-        told(notifier.inval_inode(INodeNo(inode.0), -1, 0));
+        // After that, so that from now on each write that asks is refused. It drops no page, and waits for
+        // none.
+        log_error(notifier.inval_inode(INodeNo(inode.0), -1, 0));
         let sender = self.sender.get_or_init(|| {
             let (sender, receiver) = channel();
-            let mender = Mender {
+            let repairer = Repairer {
                 fs: Arc::clone(fs),
                 notifier: notifier.clone(),
                 mount: mount.clone(),
                 pending: Arc::clone(&self.pending),
             };
             let thread = thread::Builder::new().name("lost writes".to_owned());
-            thread.spawn(move || mender.run(&receiver)).ok().map(|_| sender)
+            thread.spawn(move || repairer.run(&receiver)).ok().map(|_| sender)
         });
         // The thread ends with the process alone.
         let held = fs.keep_open(inode);
@@ -224,7 +224,7 @@ impl LostWrites {
         }
     }
 
-    /// A descriptor was told, or a write-back was refused that would have made a file longer.
+    /// The failure was reported to a descriptor, or a write-back that would make the file longer refused.
     pub(super) fn cut_again(&self, fs: &Fs, inode: Inode) {
         if self.pending.cut_again(inode)
             && let Some(Some(sender)) = self.sender.get()
@@ -234,8 +234,8 @@ impl LostWrites {
         }
     }
 
-    /// A descriptor that was told is about to write a file, or the last one that writes it is closed:
-    /// from now on it may get longer.
+    /// A descriptor with the report is about to write the file, or the last one for writing is closed: from
+    /// now on it may get longer.
     pub(super) fn forget(&self, inode: Inode) {
         self.pending.forget(inode);
     }
@@ -245,7 +245,7 @@ impl LostWrites {
         self.pending.find(inode).is_some_and(|file| file.failures > 0)
     }
 
-    /// Whether a file is to be cut, and nothing may be written to it until it was.
+    /// Whether a file is to be cut, and may not be written before.
     pub(super) fn refuses_writes(&self, inode: Inode) -> bool {
         self.pending.find(inode).is_some_and(|file| file.too_long && file.failures > 0)
     }
@@ -255,14 +255,14 @@ impl LostWrites {
         self.pending.note_cut(inode);
     }
 
-    /// Whether no write-back may make a file longer: it was cut.
+    /// Whether a file was cut, so that no write-back may make it longer.
     pub(super) fn refuses_growth(&self, inode: Inode) -> bool {
         self.pending.find(inode).is_some_and(|file| file.cut)
     }
 
-    /// Runs `answer` on another thread once it does not, or when it has taken too long.
-    pub(super) fn once_settled(&self, inode: Inode, answer: impl FnOnce() + Send + 'static) {
-        let (pending, deadline) = (Arc::clone(&self.pending), Instant::now() + TIMEOUT);
+    /// Runs `answer` on another thread after the repair, or after [`REPAIR_TIMEOUT`].
+    pub(super) fn once_repaired(&self, inode: Inode, answer: impl FnOnce() + Send + 'static) {
+        let (pending, deadline) = (Arc::clone(&self.pending), Instant::now() + REPAIR_TIMEOUT);
         self.waiting.submit(move || {
             pending.wait_for(inode, deadline);
             answer();
@@ -270,14 +270,14 @@ impl LostWrites {
     }
 }
 
-struct Mender {
+struct Repairer {
     fs: Arc<Fs>,
     notifier: Notifier,
     mount: MountId,
     pending: Arc<Pending>,
 }
 
-impl Mender {
+impl Repairer {
     fn run(&self, receiver: &Receiver<Lost>) {
         self.fs.cuts_what_was_lost(rustix::thread::gettid().as_raw_nonzero().get() as u32);
         while let Ok(first) = receiver.recv() {
@@ -292,14 +292,14 @@ impl Mender {
             self.cut_twice(files.keys().copied());
             for (inode, lost) in files {
                 let drop = || self.notifier.inval_inode(INodeNo(inode.0), lost.offset as i64, 0);
-                told(drop());
-                // Once for each descriptor at most, and each write-back that it had begun.
+                log_error(drop());
+                // At most once for each descriptor, and for each write-back that was under way.
                 while !self.pending.done(inode, lost.failures) {
                     self.cut_once(inode);
-                    told(drop());
+                    log_error(drop());
                 }
                 for _ in 0..lost.holds {
-                    // What is owed is tried again.
+                    // What a release leaves undone is tried again.
                     let _ = self.fs.release(inode);
                 }
             }
@@ -309,14 +309,14 @@ impl Mender {
     fn cut_twice(&self, files: impl Iterator<Item = Inode>) {
         let is_too_long =
             |&inode: &Inode| self.pending.find(inode).is_some_and(|file| file.too_long);
-        // Without a name, or where the mount can't be reached any more, the kernel keeps its
-        // length, and the vault the same one, with a hole.
+        // A file without a name, or in a mount that can't be reached any more, is not cut. The kernel keeps
+        // its length, and the vault has the same one, with a hole.
         let cut = files.filter(is_too_long).filter(|&inode| self.cut_once(inode));
         let cut: Vec<Inode> = cut.collect();
         if cut.is_empty() {
             return;
         }
-        thread::sleep(BETWEEN_CUTS);
+        thread::sleep(SECOND_CUT_DELAY);
         cut.iter().for_each(|&inode| _ = self.cut_once(inode));
     }
 
@@ -329,14 +329,11 @@ impl Mender {
         cut.is_ok()
     }
 
-    /// Has the kernel ask for a truncate of the file, which is answered with the length that the
-    /// vault has.
+    /// Truncates the file through the mount. The reply has the length that the vault has.
     fn cut(&self, inode: Inode) -> io::Result<()> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let root = rustix::fs::open(&self.mount.path, flags, Mode::empty())?;
+        let root = sys::open_directory_at(CWD, &self.mount.path, OFlags::PATH)?;
         let file = self.find(&root, inode)?;
-        // It leads to no other file: the descriptor is the file itself.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let path = sys::descriptor_path(&file);
         let len = match self.fs.written_len(inode) {
             Some(len) => len,
             None => self.fs.getattr(inode).map_err(io::Error::other)?.size,
@@ -356,8 +353,8 @@ impl Mender {
     }
 }
 
-/// The kernel may have forgotten the inode (ENOENT): then it keeps nothing of it.
-fn told(result: io::Result<()>) {
+/// ENOENT: the kernel has forgotten the inode, and keeps nothing of it.
+fn log_error(result: io::Result<()>) {
     if let Err(error) = result
         && error.kind() != io::ErrorKind::NotFound
     {

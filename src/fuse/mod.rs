@@ -1,23 +1,22 @@
-//! The only place that names `fuser`: requests are decoded, answered by [`crate::fs`], and
-//! replied to.
+//! The FUSE session: the kernel's requests are decoded, run by [`crate::fs`], and replied to. No other layer
+//! names `fuser`.
+//!
+//! `adapter` has a method for each operation, `ops` the work of those that need more than one call, and
+//! `workers` the threads. `lost_writes` repairs the kernel's view after a write-back that failed.
 
 mod adapter;
-mod changes;
+mod caller_watch;
 mod connection;
 mod convert;
-mod copying;
 mod counters;
 mod dispatch;
 mod errno;
 mod handshake;
-mod killed;
-mod lookout;
 mod lost_writes;
+mod ops;
 mod reply;
 mod session;
-mod sharing;
-mod slow;
-mod worker_pool;
+mod workers;
 mod writers;
 
 pub use connection::{Connection, Settings};
@@ -26,3 +25,4 @@ pub use dispatch::Adapter;
 pub use lost_writes::MountId;
 pub use reply::is_late_reply;
 pub use session::Session;
+pub use workers::busy_poll::{BusyPoll, MAX_BUSY_POLL_US};

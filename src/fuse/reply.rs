@@ -1,4 +1,4 @@
-//! Replies: a result goes to the kernel, and an error to the log as well.
+//! Replies. An error also goes to the log.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use super::errno::errno;
 use crate::fs::{Attr, Entry, FsError, Handle};
 use crate::store::log_failure;
 
-/// How long the kernel may rely on what it was told. The daemon is the vault's only user, and
-/// every change comes through the kernel, so it is never wrong.
+/// How long the kernel may cache entries and attributes. They never get stale: the daemon is the vault's
+/// only user, and every change comes through the kernel.
 pub(super) const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Logs an error as loudly as it deserves and turns it into its number.
+/// Logs an error at its level, and returns its errno.
 pub(super) fn refuse(error: &FsError) -> Errno {
     log_failure(error.level(), format_args!("{error}"));
     errno(error)
@@ -79,7 +79,7 @@ pub(super) fn reply_xattr(reply: ReplyXattr, size: u32, value: Result<Vec<u8>, F
     }
 }
 
-/// With the attributes that the inode has now, which the kernel may rely on for so long.
+/// Replies with attributes that the kernel may cache for `ttl`.
 pub(super) fn reply_attr(reply: ReplyAttr, ttl: Duration, attr: Result<Attr, FsError>) {
     match attr {
         Ok(attr) => reply.attr(&ttl, &convert::attr(&attr)),
@@ -87,8 +87,8 @@ pub(super) fn reply_attr(reply: ReplyAttr, ttl: Duration, attr: Result<Attr, FsE
     }
 }
 
-/// Whether a line of the log says no more than that an answer came late: at an unmount the kernel
-/// takes back requests that are being answered, and `fuser` calls it an error (ENOENT).
+/// Whether a log record is only about a late reply: at an unmount the kernel aborts requests that are being
+/// answered, which `fuser` logs as an error (ENOENT).
 pub fn is_late_reply(record: &log::Record<'_>) -> bool {
     record.target() == "fuser::reply" && record.args().to_string().ends_with("(os error 2)")
 }

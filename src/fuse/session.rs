@@ -7,13 +7,13 @@ use std::sync::Arc;
 use fuser::SessionACL;
 
 use super::handshake::MAX_BACKGROUND;
-use super::lookout::Lookout;
-use super::sharing::Sharing;
+use super::workers::cpu_pairing::CpuPairing;
+use super::workers::pool::{PoolSettings, WorkerPool};
 use super::{Adapter, Connection, Settings};
 use crate::fs::Fs;
 
-/// As many as the kernel may have requests under way that nobody waits for, and some for the others.
-/// Most stand by; what one of them costs is what it has touched of its buffer.
+/// One for each background request of the kernel, and some for the others. Most stand by, and cost the
+/// memory that they have touched of their buffers.
 const THREADS: usize = MAX_BACKGROUND as usize + 4;
 
 /// A session after its handshake. The kernel keeps requests waiting until [`Session::run`].
@@ -24,26 +24,27 @@ pub struct Session {
 }
 
 impl Session {
-    /// Shakes hands on the FUSE device of a mount that was made a moment ago. Whoever made it
-    /// also unmounts it: the session never does.
+    /// Makes the handshake on the FUSE device of a new mount. The session never unmounts it: its caller
+    /// does.
     ///
     /// # Errors
-    /// When the kernel does not speak a protocol that is known, or the mount is gone already.
+    /// When the kernel's version of the protocol is not supported, or the mount is gone already.
     pub fn start(device: OwnedFd, fs: Arc<Fs>, settings: Settings) -> io::Result<Self> {
         let connection = Arc::new(Connection::default());
-        let spin = settings.spin;
+        let busy_poll = settings.busy_poll;
         let adapter = Adapter::new(fs, Arc::clone(&connection), settings);
-        let device_too = device.try_clone()?;
-        let lookout = Lookout::new(device_too, THREADS, adapter.in_memory, spin, Sharing::here());
+        let in_memory = adapter.in_memory;
+        let pool = PoolSettings { threads: THREADS, in_memory, busy_poll };
+        let pool = WorkerPool::new(device.try_clone()?, pool, CpuPairing::detect());
         let mut config = fuser::Config::default();
         config.n_threads = Some(THREADS);
-        // Who may enter is for the kernel to say, by allow_other and default_permissions.
+        // The kernel checks which users may enter, by allow_other and default_permissions.
         let inner = fuser::Session::from_fd(adapter, device, SessionACL::All, config)?;
-        connection.attach(inner.notifier(), lookout);
+        connection.attach(inner.notifier(), pool);
         Ok(Self { inner, connection })
     }
 
-    /// What is known of the session from outside.
+    /// The part of the session that the daemon keeps.
     pub fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -54,11 +55,11 @@ impl Session {
     /// When a thread can't be started, or the device fails.
     pub fn run(self) -> io::Result<()> {
         let ended = self.inner.run();
-        // Work that nobody waits for any more is to end before the vault does.
+        // Work whose caller is gone has to end before the vault is closed.
         self.connection.drain();
         match ended {
-            // What a thread reads that was taking a request when the mount went: one that nobody
-            // waits for, as the kernel closes and forgets after the program.
+            // A read of the device ends so when the mount goes during it. No program waits for that
+            // request: the kernel sends its releases and forgets after the programs are gone.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
             ended => ended,
         }

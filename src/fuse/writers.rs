@@ -1,23 +1,23 @@
-//! Which files may have content in the kernel's cache that has not arrived here.
+//! The files of which the kernel's cache may have dirty pages.
 
 use dashmap::DashMap;
 
 use crate::fs::Inode;
 
-/// How often each file is open for writing. The kernel writes back what it keeps before it releases
-/// an open file, and a shared mapping counts as one: a file that is not open so has no dirty pages.
+/// How often each file is open for writing. The kernel writes dirty pages back before it releases an open
+/// file, and a shared mapping counts as one: a file that is not open for writing has no dirty pages.
 #[derive(Debug, Default)]
 pub(super) struct Writers(DashMap<Inode, u32>);
 
 impl Writers {
-    /// One more, if it is for writing.
+    /// Counts an open file, if it is open for writing.
     pub(super) fn opened(&self, inode: Inode, for_writing: bool) {
         if for_writing {
             *self.0.entry(inode).or_default() += 1;
         }
     }
 
-    /// One less, if it was for writing.
+    /// Uncounts an open file, if it was open for writing.
     pub(super) fn released(&self, inode: Inode, for_writing: bool) {
         if for_writing {
             self.0.remove_if_mut(&inode, |_, times| {
@@ -27,12 +27,12 @@ impl Writers {
         }
     }
 
-    /// Whether it is open for writing more than once.
+    /// Whether the file is open for writing more than once.
     pub(super) fn are_several(&self, inode: Inode) -> bool {
         self.0.get(&inode).is_some_and(|times| *times > 1)
     }
 
-    /// Whether the kernel may hold content of the file that was not written here.
+    /// Whether the kernel may have dirty pages of the file.
     pub(super) fn has(&self, inode: Inode) -> bool {
         self.0.contains_key(&inode)
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, OFlags};
+use rustix::fs::{CWD, OFlags};
 
 use super::KeyError;
 use super::envelope::{Envelope, NotAKeyFile};
@@ -240,12 +240,7 @@ impl Lock {
         let flags = OFlags::WRONLY | OFlags::CREATE;
         let opened = sys::open_regular(CWD, &path, flags, Links::Refuse);
         let file = opened.map_err(|error| KeyError::io("open", &path, error))?;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(Self(file)),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(KeyError::io("lock", &path, error)),
-            }
-        }
+        sys::lock(&file).map_err(|error| KeyError::io("lock", &path, error))?;
+        Ok(Self(file))
     }
 }

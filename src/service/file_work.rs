@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::{Fs, References, Rewrap};
+use crate::keys::policy::Subject;
 use crate::service::failure::{Context, Exit, Failure, vault_failure};
 use crate::service::keys::Keys;
 use crate::service::request::{FileWork, ProgressSink};
@@ -13,7 +14,6 @@ use crate::service::text::counted;
 use crate::service::vault;
 use crate::store::{Access, METADATA_DIR, Vault};
 use crate::sys::Show;
-use crate::trail::Who;
 
 impl FileWork {
     /// Does it, on a vault that is open.
@@ -25,7 +25,7 @@ impl FileWork {
         &self,
         vault: &Path,
         fs: &Fs,
-        (keys, who): (&Keys, &Who),
+        (keys, subject): (&Keys, &Subject),
         progress: ProgressSink<'_>,
     ) -> Result<Response, Failure> {
         let failed = |error| vault_failure(vault, error);
@@ -34,7 +34,7 @@ impl FileWork {
                 let to = to
                     .as_ref()
                     .map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
-                let (rate, dry_run, by) = (*rate, *dry_run, Some(who.clone()));
+                let (rate, dry_run, by) = (*rate, *dry_run, Some(subject.clone()));
                 let how = Rewrap { to: to.transpose()?.into(), rate, dry_run, by };
                 Ok(fs.rewrap(&how, progress).map_err(failed)?.into())
             }

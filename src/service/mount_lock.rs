@@ -3,14 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use std::time::Duration;
 
 use crate::service::failure::{Exit, Failure, vault_failure};
 use crate::store::{Holder, Vault};
-use crate::sys::Show;
+use crate::sys::{self, Show};
 
 /// How long somebody holds a vault's lock who only asks whether it is free, and how often to look
 /// before it counts as held.
@@ -75,20 +72,12 @@ impl MountLock {
         let Ok(directory) = Vault::metadata_directory(vault) else {
             return Ok(Self { _directory: None });
         };
-        let started = Instant::now();
-        loop {
-            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-                Err(Errno::WOULDBLOCK) if started.elapsed() < MOUNT_TIMEOUT => {
-                    thread::sleep(Duration::from_millis(5));
-                }
-                Err(Errno::WOULDBLOCK) => {
-                    let message = format!("the vault {} is being mounted right now", vault.shown());
-                    return Err(Failure::new(Exit::Busy, message));
-                }
-                // A filesystem without such locks: two mounts in the same moment then meet at
-                // the vault's own lock.
-                Ok(()) | Err(_) => return Ok(Self { _directory: Some(directory) }),
-            }
+        // An error is of a filesystem without such locks: two mounts in the same moment then meet at
+        // the vault's own lock.
+        if sys::try_lock_for(&directory, MOUNT_TIMEOUT).unwrap_or(true) {
+            return Ok(Self { _directory: Some(directory) });
         }
+        let message = format!("the vault {} is being mounted right now", vault.shown());
+        Err(Failure::new(Exit::Busy, message))
     }
 }

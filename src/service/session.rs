@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::fs::Fs;
 use crate::keys::KeyRing;
-use crate::keys::policy::Asker;
+use crate::keys::policy::Subject;
 use crate::service::failure::{Context, Exit, Failure, vault_failure};
 use crate::service::key_change::KeyChange;
 use crate::service::keys::Keys;
@@ -18,7 +18,6 @@ use crate::service::trail_report;
 use crate::service::vault::{self, Age};
 use crate::store::Access;
 use crate::sys::Show;
-use crate::trail::Who;
 
 /// A vault and its open key file.
 pub struct Session<'a> {
@@ -49,8 +48,8 @@ impl<'a> Session<'a> {
             Request::Policies => self.policies(),
             Request::Simulate { uid, gid, groups, path, operation } => {
                 let fs = self.open(Access::ReadOnly)?;
-                let asker = Asker { groups: Some(groups.clone()), ..fs.asker(*uid, *gid) };
-                let verdict = fs.simulate(path, *operation, &asker);
+                let subject = Subject::user(*uid, *gid, groups.clone());
+                let verdict = fs.simulate(path, *operation, &subject);
                 Ok(verdict.context(Exit::Failed, || path.shown().to_string())?.into())
             }
             Request::Change(change) => self.change(request, change),
@@ -167,7 +166,8 @@ impl<'a> Session<'a> {
             // What the work does has lines of its own in the trail.
             let noted = fs.vault().note_served(false);
             noted.map_err(|error| vault_failure(self.vault, error))?;
-            let done = work.perform(self.vault, &fs, (&self.keys, &Who::here()), progress)?;
+            let done =
+                work.perform(self.vault, &fs, (&self.keys, &Subject::this_process()), progress)?;
             Ok((done, fs.vault().context().ring().clone()))
         });
         fs.close().map_err(|error| vault_failure(self.vault, error))?;

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::keys::KeyRing;
+use crate::keys::policy::Subject;
 use crate::service::failure::{Exit, Failure};
 use crate::service::key_change::Action;
 use crate::service::request::{FileWork, Note, Request, TrailRequest};
-use crate::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey, Who};
+use crate::trail::{Event, EventName, Failed, Parameters, Trail, UsedKey};
 
 /// Whether a request that is granted leaves a line of its own; a look does not, nor does what only
 /// says what it would do, and a rewrap leaves one a file.
@@ -34,7 +35,7 @@ pub fn leaves_trail(request: &Request) -> bool {
 pub fn event(
     request: &Request,
     ring: &KeyRing,
-    who: &Who,
+    subject: &Subject,
     outcome: Result<(), &Failure>,
 ) -> Option<Event> {
     let rewraps = matches!(request, Request::Work(FileWork::Rewrap { .. }));
@@ -45,14 +46,14 @@ pub fn event(
     };
     is_wanted.then(|| Event {
         failed: outcome.err().map(failed),
-        ..of_request(request, ring, who.clone())
+        ..of_request(request, ring, subject.clone())
     })
 }
 
 /// An event about a whole master key, at its current version.
-pub fn of_key(name: EventName, ring: &KeyRing, key: &str, who: Who) -> Event {
+pub fn of_key(name: EventName, ring: &KeyRing, key: &str, subject: Subject) -> Event {
     let key = ring.key(key).ok().map(|key| UsedKey::of(key, Some(key.current())));
-    Event { key, ..Event::new(name, who) }
+    Event { key, ..Event::new(name, subject) }
 }
 
 /// Records events that must not be lost. The trail's writer logs its own failures.
@@ -62,7 +63,7 @@ pub fn keep_events(trail: &Trail, events: impl IntoIterator<Item = Event>) {
     }
 }
 
-fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
+fn of_request(request: &Request, ring: &KeyRing, subject: Subject) -> Event {
     let default = || ring.default_key().name().to_owned();
     let (name, key, operation, details): (_, _, _, Option<Value>) = match request {
         Request::Status => (EventName::DescribeKey, default(), "status", None),
@@ -110,7 +111,7 @@ fn of_request(request: &Request, ring: &KeyRing, who: Who) -> Event {
     };
     let parameters =
         Parameters { path, operation: Some(operation), details, ..Parameters::default() };
-    Event { parameters, ..of_key(name, ring, &key, who) }
+    Event { parameters, ..of_key(name, ring, &key, subject) }
 }
 
 fn of_note(note: Note) -> (EventName, &'static str, Option<u32>) {

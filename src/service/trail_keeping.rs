@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::crypto::TrailKeys;
 use crate::format::VolumeId;
 use crate::keys::KeyRing;
+use crate::keys::policy::Subject;
 use crate::service::failure::{Exit, Failure, vault_failure, warn_user};
 use crate::service::keys::Keys;
 use crate::service::request::{Note, Request};
@@ -14,7 +15,7 @@ use crate::service::trail_events::{event, keep_events, leaves_trail};
 use crate::service::vault;
 use crate::store::{Access, TrailSeal, Vault, VaultError};
 use crate::sys::Show;
-use crate::trail::{Mounts, Seal, Settings, Start, Trail, TrailError, Who, default_directory};
+use crate::trail::{Mounts, Seal, Settings, Start, Trail, TrailError, default_directory};
 
 /// Where a trail lies: where it is to be, or where it was unless that is `foreign`, or in the default
 /// place.
@@ -66,7 +67,7 @@ fn recorded_whatever_its_age<T>(
     let done = act(trail.as_ref());
     if let Some(trail) = &trail {
         let ring = done.as_ref().map_or(&before, |(_, after)| after);
-        let event = event(request, ring, &Who::here(), done.as_ref().map(|_| ()));
+        let event = event(request, ring, &Subject::this_process(), done.as_ref().map(|_| ()));
         keep_events(trail, event);
     }
     done.map(|(done, _)| done)

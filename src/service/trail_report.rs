@@ -7,12 +7,13 @@ use serde_json::json;
 
 use crate::crypto::TrailKeys;
 use crate::keys::KeyRing;
+use crate::keys::policy::Subject;
 use crate::service::failure::{Exit, Failure, vault_failure};
 use crate::service::trail_events::of_key;
 use crate::service::trail_keeping::{directory, mounts};
 use crate::store::{Access, TrailSeal, Vault};
 use crate::sys;
-use crate::trail::{self, EventName, Head, Mounts, Report, Trail, TrailError, Who};
+use crate::trail::{self, EventName, Head, Mounts, Report, Trail, TrailError};
 
 /// Whether the trail of a vault that nobody has open is whole, also one that was `named`, and has the
 /// line that `head` names.
@@ -50,7 +51,7 @@ pub fn acknowledge_at_rest(
     kept.flush();
     let beside = Beside::at_rest(vault, ring);
     let report = verified_with(vault, (&directory, beside), &keys, None)?;
-    acknowledge_in(kept, (&report, reason), &keys, (ring, &Who::here()))?;
+    acknowledge_in(kept, (&report, reason), &keys, (ring, &Subject::this_process()))?;
     Ok(report)
 }
 
@@ -79,14 +80,14 @@ pub fn acknowledge_in(
     kept: &Trail,
     (report, reason): (&Report, &str),
     keys: &TrailKeys,
-    (ring, who): (&KeyRing, &Who),
+    (ring, subject): (&KeyRing, &Subject),
 ) -> Result<(), Failure> {
     if report.findings.is_empty() {
         return Ok(());
     }
     let digests: Vec<_> = report.findings.iter().map(|finding| finding.digest(keys)).collect();
     let mut event =
-        of_key(EventName::AcknowledgeTrail, ring, ring.default_key().name(), who.clone());
+        of_key(EventName::AcknowledgeTrail, ring, ring.default_key().name(), subject.clone());
     event.parameters.details = Some(json!({ "reason": reason, "findings": digests }));
     Ok(kept.record_durably(event)?)
 }

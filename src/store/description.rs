@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::own_files::OwnFiles;
@@ -13,6 +12,7 @@ use super::{RewrapTarget, VaultError};
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
 use crate::format::{Authenticated, FORMAT_VERSION, JsonMac, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::{DEFAULT_KEY, KeyError, KeyRing};
+use crate::sys;
 
 const FILE: &str = "vault.json";
 
@@ -153,9 +153,7 @@ impl Description {
 }
 
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(dir, flags, Mode::empty())
-        .map_err(|errno| VaultError::Unreachable(errno.into()))
+    sys::open_directory(dir).map_err(|errno| VaultError::Unreachable(errno.into()))
 }
 
 pub(super) fn open_own_files(dir: &Path) -> Result<OwnFiles, VaultError> {

@@ -4,9 +4,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
-
 use super::VaultError;
 use super::own_files::OwnFiles;
 use crate::sys;
@@ -30,16 +27,13 @@ pub struct Holder {
 /// [`VaultError::Locked`]; [`VaultError::Io`].
 pub fn take(own: &OwnFiles) -> Result<File, VaultError> {
     let file = own.open_lock(FILE)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            let mut lines = Vec::new();
-            file.take(LOCK_LEN as u64).read_to_end(&mut lines)?;
-            let pid = lines.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
-            Err(VaultError::Locked(pid.and_then(|pid| pid.parse().ok())))
-        }
-        Err(errno) => Err(errno.into()),
+    if sys::try_lock(&file)? {
+        return Ok(file);
     }
+    let mut lines = Vec::new();
+    file.take(LOCK_LEN as u64).read_to_end(&mut lines)?;
+    let pid = lines.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
+    Err(VaultError::Locked(pid.and_then(|pid| pid.parse().ok())))
 }
 
 /// Writes this process's id to the lock file, for processes that find it locked. On a full disk it is

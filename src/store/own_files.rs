@@ -28,8 +28,7 @@ impl OwnFiles {
     /// # Errors
     /// `NotFound` where there is none; those of openat(2).
     pub fn open(vault: impl AsFd) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::openat(vault, METADATA_DIR, flags, Mode::empty())?))
+        Ok(Self(sys::open_directory_at(vault, METADATA_DIR, OFlags::RDONLY)?))
     }
 
     /// The same directory once more.
@@ -54,8 +53,7 @@ impl OwnFiles {
     /// # Errors
     /// `NotFound`; those of open(2).
     pub fn at(directory: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(rustix::fs::open(directory, flags, Mode::empty())?))
+        Ok(Self(sys::open_directory(directory)?))
     }
 
     /// [`OwnFiles::at`], made with mode 0700 if it is not there.

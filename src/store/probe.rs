@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 
 use super::own_files::OwnFiles;
 use crate::format::BLOCK_LEN;
+use crate::sys;
 
 /// The file that is made for it, and the name that it is given. Both go again; those that a killed
 /// process left are taken away by the next.
@@ -114,7 +114,7 @@ fn examine(own: &OwnFiles, file: &File) -> Result<Vec<Lack>, ProbeError> {
         return Err(ProbeError::Unfit(Unfit::IgnoresCase));
     }
     let path = openat(own, FILE, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    match open_by_link(&path) {
+    match sys::reopen(&path, OFlags::RDWR) {
         Ok(again) if identity(&fstat(&again)?) == identity(&made) => {}
         _ => return Err(ProbeError::Unfit(Unfit::DescriptorLinks)),
     }
@@ -154,11 +154,6 @@ fn identity(stat: &Stat) -> (u64, u64) {
 fn ignores_case(own: &OwnFiles, made: &Stat) -> bool {
     let found = statat(own, FILE.to_ascii_uppercase(), AtFlags::SYMLINK_NOFOLLOW);
     found.is_ok_and(|found| identity(&found) == identity(made))
-}
-
-fn open_by_link(path: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    let link = format!("/proc/self/fd/{}", path.as_fd().as_raw_fd());
-    rustix::fs::open(link, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// A byte at the end of a block, and the size past it.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Stat};
+use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
 use super::description::Description;
@@ -13,6 +13,7 @@ use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
 use crate::format::{Authenticated, Epoch, RecordId, VolumeId};
 use crate::keys::KeyFileMark;
+use crate::sys;
 
 /// What a machine knows of a vault in one directory.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -167,7 +168,7 @@ pub(super) fn file_of(place: &Path, vault: &VolumeId) -> PathBuf {
 /// Two mounts of one vault's copies write one file.
 pub(super) fn lock(files: &OwnFiles, vault: &VolumeId) -> io::Result<File> {
     let file = files.open_lock(&format!("{vault}.lock"))?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+    sys::lock(&file)?;
     Ok(file)
 }
 

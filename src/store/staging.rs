@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::sys;
+
 /// Its name in `.atrest/`.
 const NAME: &str = "new";
 
@@ -49,8 +51,7 @@ fn open(own: impl AsFd) -> io::Result<OwnedFd> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(own, NAME, flags, Mode::empty())?;
+    let dir = sys::open_directory_at(own, NAME, OFlags::RDONLY)?;
     let found = rustix::fs::fstat(&dir)?;
     let is_closed = found.st_mode & 0o7077 == 0;
     if !is_closed || found.st_uid != rustix::process::geteuid().as_raw() {

@@ -1,67 +1,73 @@
-//! Where the process's threads may run. That is for its owner to say, by taskset(1) or a cpuset, at
-//! any time: a thread that wants to keep off a processor looks at what holds before it changes
-//! anything, and after.
+//! CPU affinity. The process's owner may set it at any time, by taskset(1) or a cpuset, so a thread that
+//! keeps itself off a CPU reads the affinity before it changes anything, and after.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, getpid};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// The processors that the process was given.
+/// The CPUs that the process was given.
 #[derive(Debug)]
 pub struct Affinity {
     allowed: CpuSet,
-    /// The process, and its first thread, which never says where it runs.
+    /// The process, which is also its first thread, and never changes its own affinity.
     process: Pid,
-    /// Somebody else has said where the threads may run.
-    overruled: AtomicBool,
+    /// Another process has set the affinity.
+    overridden: AtomicBool,
 }
 
 impl Affinity {
-    /// As it holds for the calling thread. `None` where the kernel does not say.
-    pub fn here() -> Option<Self> {
+    /// The calling thread's. `None` where sched_getaffinity(2) fails.
+    pub fn current() -> Option<Self> {
         let allowed = sched_getaffinity(None).ok()?;
-        Some(Self { allowed, process: getpid(), overruled: AtomicBool::new(false) })
+        Some(Self { allowed, process: getpid(), overridden: AtomicBool::new(false) })
     }
 
-    /// The processors that the process was given.
+    /// The CPUs that the process was given.
     pub fn allowed(&self) -> &CpuSet {
         &self.allowed
     }
 
-    /// Whether somebody else has said where the threads may run since.
-    pub fn is_overruled(&self) -> bool {
-        self.overruled.load(Ordering::Relaxed)
+    /// The CPUs that the process was given without `cpu`.
+    pub fn all_but(&self, cpu: Option<usize>) -> CpuSet {
+        let mut others = self.allowed;
+        cpu.into_iter().for_each(|cpu| others.unset(cpu));
+        others
     }
 
-    /// Says that this thread may run on the processors `to`, which are allowed ones, where so far it
-    /// may on those in `runs_on`: unless somebody else has changed that, for it or for the process.
-    /// Not for the process's first thread.
+    /// Whether another process has set the affinity since.
+    pub fn is_overridden(&self) -> bool {
+        self.overridden.load(Ordering::Relaxed)
+    }
+
+    /// Changes this thread's affinity from `runs_on` to `to`, a part of the allowed CPUs, unless another
+    /// process has changed the affinity of the thread or of the process. Not for the process's first
+    /// thread.
     pub fn change(&self, runs_on: &mut CpuSet, to: &CpuSet) {
         if runs_on == to {
             return;
         }
         if !sched_getaffinity(None).is_ok_and(|now| now == *runs_on) {
-            return self.overrule();
+            return self.mark_overridden();
         }
-        // What the process is told holds for its threads, and may come between the two looks.
-        let told = || sched_getaffinity(Some(self.process)).unwrap_or(self.allowed);
-        let before = told();
+        // The affinity of the process holds for its threads, and may be set between the two reads.
+        let of_process = || sched_getaffinity(Some(self.process)).unwrap_or(self.allowed);
+        let before = of_process();
         *runs_on = if before == self.allowed { *to } else { before };
-        // Where it is refused it is slower, not wrong.
+        // A failure makes requests slower, and does no harm.
         let _ = sched_setaffinity(None, runs_on);
-        let after = told();
+        let after = of_process();
         if after != before {
             let _ = sched_setaffinity(None, &after);
             *runs_on = after;
         }
         if after != self.allowed {
-            self.overrule();
+            self.mark_overridden();
         }
     }
 
-    fn overrule(&self) {
-        self.overruled.store(true, Ordering::Relaxed);
+    fn mark_overridden(&self) {
+        self.overridden.store(true, Ordering::Relaxed);
     }
 }
 
@@ -72,8 +78,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_else_says_of_a_thread_stays() {
-        let Some(affinity) = Affinity::here().filter(|here| here.allowed.count() > 1) else {
+    fn an_affinity_that_another_process_sets_stays() {
+        let Some(affinity) = Affinity::current().filter(|current| current.allowed.count() > 1)
+        else {
             return;
         };
         let mut other = affinity.allowed;
@@ -81,7 +88,7 @@ mod tests {
         let run = || {
             let mut runs_on = affinity.allowed;
             affinity.change(&mut runs_on, &other);
-            assert!(runs_on == other && !affinity.is_overruled());
+            assert!(runs_on == other && !affinity.is_overridden());
             assert_eq!(sched_getaffinity(None).unwrap(), other);
             affinity.change(&mut runs_on, affinity.allowed());
             assert_eq!(sched_getaffinity(None).unwrap(), affinity.allowed);
@@ -89,7 +96,7 @@ mod tests {
             one.set(sched_getcpu());
             sched_setaffinity(None, &one).unwrap();
             affinity.change(&mut runs_on, &other);
-            assert!(affinity.is_overruled());
+            assert!(affinity.is_overridden());
             assert_eq!(sched_getaffinity(None).unwrap(), one);
         };
         std::thread::scope(|scope| scope.spawn(run).join().unwrap());

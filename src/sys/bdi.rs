@@ -1,12 +1,12 @@
-//! The kernel's limits on what a mount may read ahead and keep dirty.
+//! The kernel's limits on a mount's read-ahead and dirty pages.
 
 use std::fs;
 use std::io;
 
 use super::cgroup::memory_limit;
-use super::mountinfo::Device;
+use super::proc::mountinfo::Device;
 
-/// A read-ahead of several requests keeps every thread at work while the program takes what it has.
+/// A read-ahead of several requests keeps every thread at work while the program consumes the data.
 const READ_AHEAD_KIB: &str = "4096";
 
 /// Of a control group's memory, the part that may be dirty pages of the mount. The kernel knows no
@@ -19,7 +19,7 @@ const DIRTY_PART: u64 = 8;
 pub struct Refused {
     /// The setting's name in `/sys/class/bdi`.
     pub setting: &'static str,
-    /// Why not.
+    /// The error.
     pub error: io::Error,
 }
 

@@ -1,4 +1,4 @@
-//! Opening a path that somebody else has chosen, within a directory (openat2(2), Linux 5.6).
+//! Opening an untrusted path within a directory (openat2(2), Linux 5.6).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const PATH_MAX: usize = 4096;
 ///
 /// # Errors
 /// ELOOP for a link, EXDEV for what leads elsewhere; EOPNOTSUPP where the kernel lacks openat2(2);
-/// what open(2) says.
+/// those of open(2).
 pub fn open_beneath(root: impl AsFd, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let root = root.as_fd();
     if path.as_os_str().len() < PATH_MAX {

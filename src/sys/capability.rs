@@ -1,10 +1,10 @@
-//! Which capabilities this thread has, and which it uses (capabilities(7)).
+//! The capabilities that this thread has and uses (capabilities(7)).
 
 use std::io;
 
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
-/// What passes quotas and takes a filesystem's reserved blocks: not for the daemon to use when it writes for somebody else.
+/// Lets a thread pass quotas and use a filesystem's reserved blocks, which writes for other users must not.
 const PASSES_LIMITS: CapabilitySet = CapabilitySet::SYS_RESOURCE;
 
 /// Gives up all but `kept`, for good, and lets programs inherit none.
@@ -23,7 +23,7 @@ pub fn obey_limits() {
     set(false);
 }
 
-/// Does `work` as one whom quotas do not bind, where the daemon may.
+/// Runs `work` without quotas, where the daemon has the capability.
 pub fn beyond_limits<T>(work: impl FnOnce() -> T) -> T {
     let raised = set(true);
     let done = work();
@@ -33,7 +33,7 @@ pub fn beyond_limits<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Whether this thread has the capability now, if it was to have it, or lacks it.
+/// Sets whether the capability is in effect. Returns whether that is so now.
 fn set(effective: bool) -> bool {
     let Ok(mut sets) = capabilities(None) else { return false };
     if !sets.permitted.contains(PASSES_LIMITS) {

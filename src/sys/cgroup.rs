@@ -1,14 +1,15 @@
-//! How much memory the control groups leave to this process. (cgroups(7))
+//! The memory limits of this process's control groups (cgroups(7)).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::mountinfo::MountTable;
+use super::proc::mountinfo::MountTable;
+use super::proc::own::control_groups;
 
 /// The least of the memory limits of this process's control group and of those above it, in bytes;
 /// `None` where none is below the machine's memory.
 pub fn memory_limit() -> Option<u64> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = control_groups()?;
     let table = MountTable::read().ok()?;
     least(&groups, &table).filter(|limit| *limit < machine_memory())
 }

@@ -1,5 +1,5 @@
-//! What a daemon gives up once its mount is made: capabilities, new privileges, the system calls that
-//! would give control over the machine, and the files that it has no use for. (capabilities(7),
+//! Confinement of a daemon after its mount is made: it gives up capabilities, new privileges, the system
+//! calls that give control over the machine, and all files that it does not need. (capabilities(7),
 //! seccomp(2), landlock(7))
 
 use std::collections::BTreeMap;
@@ -21,8 +21,8 @@ use super::capability::keep_only;
 use super::landlock::{self, Reach};
 use super::process::require_one_thread;
 
-/// What serving a mount takes.
-const KEPT: CapabilitySet = CapabilitySet::CHOWN // new files belong to who makes them
+/// The capabilities that serving a mount takes.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN // new files belong to their creator
     .union(CapabilitySet::DAC_OVERRIDE) // files of others, whatever their mode
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::FOWNER) // their modes, times and attributes
@@ -130,7 +130,7 @@ static LANDLOCK: AtomicU32 = AtomicU32::new(0);
 /// Confines this thread, and those that it starts, as far as the kernel can: all but files.
 ///
 /// # Errors
-/// What the kernel says; some of it may be in force then.
+/// Those of prctl(2), capset(2) and seccomp(2); a part may be in force then.
 pub fn confine() -> io::Result<()> {
     give_up_capabilities()?;
     set_no_new_privs(true)?;
@@ -144,7 +144,7 @@ pub fn confine() -> io::Result<()> {
 /// Confines this process to the files of `reach`, where the kernel has Landlock. After [`confine`].
 ///
 /// # Errors
-/// What the kernel says; any process that has threads, which would not be confined.
+/// Those of landlock_restrict_self(2); any process that has other threads, which would not be confined.
 pub fn confine_files(reach: &Reach) -> io::Result<()> {
     require_one_thread()?;
     LANDLOCK.store(landlock::restrict(reach)?, Ordering::Relaxed);
@@ -173,7 +173,7 @@ pub fn confinement() -> Confinement {
     }
 }
 
-/// Whether a filter is in force; the thread that asks would be killed in strict mode.
+/// Whether a filter is in force. (In strict mode the call would kill this thread.)
 fn has_filter() -> bool {
     use rustix::thread::SecureComputingMode;
     secure_computing_mode().is_ok_and(|mode| mode == SecureComputingMode::Filter)
@@ -215,7 +215,7 @@ fn refused() -> io::Result<Rules> {
     Ok(rules)
 }
 
-/// What refuses all of the x32 interface, before a filter goes on as it is.
+/// Instructions that refuse all of the x32 interface, to be put before a filter.
 fn refuse_x32() -> [sock_filter; 3] {
     let instruction = |code: u32, jf, k| sock_filter { code: code as u16, jt: 0, jf, k };
     let refusal = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;

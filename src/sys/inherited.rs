@@ -1,5 +1,5 @@
-//! What a process has from the one that started it, set to what a filesystem's daemon needs:
-//! signals, descriptors, limits, scheduling, the path of programs.
+//! What a process inherits, set to what a filesystem's daemon needs: signals, descriptors, limits,
+//! scheduling, the path of programs.
 
 use std::env;
 use std::fs;
@@ -11,6 +11,7 @@ use std::ptr;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
+use super::proc::own::descriptors;
 use super::process::require_one_thread;
 use super::signals::{is_ignored, set_action};
 
@@ -21,14 +22,13 @@ pub struct InheritedDescriptors(Vec<RawFd>);
 impl InheritedDescriptors {
     /// Notes them. To be called before the program opens a file that it keeps.
     pub fn note() -> Self {
-        let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-        let open = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let above: Vec<RawFd> = open.filter(|fd| *fd > 2).collect();
+        let above: Vec<RawFd> = descriptors().filter(|fd| *fd > 2).collect();
         // The one through which the directory was read is closed by now.
         Self(above.into_iter().filter(|fd| is_open(*fd)).collect())
     }
 
-    /// Closes them: a pipe's reader would wait for the daemon's end, a disk could not be unmounted.
+    /// Closes them. Otherwise a pipe's reader would wait for the daemon's end, and a disk could not be
+    /// unmounted.
     pub fn close(self) {
         for fd in self.0 {
             // SAFETY: it was open before the program opened anything, so nothing here owns it.
@@ -42,13 +42,13 @@ fn is_open(fd: RawFd) -> bool {
     unsafe { libc::fcntl(fd, libc::F_GETFD) != -1 }
 }
 
-/// Sets the signals of a program that was just started, and its umask, to known values, whatever its parent had
-/// blocked or ignored: none is blocked; all have their default action, except SIGXFSZ and SIGPIPE,
-/// which are ignored so that the call says EFBIG or EPIPE, and those of the terminal, which stay
-/// ignored for a program that nohup(1) or a shell's `&` has started. (signal(7))
+/// Sets the signals and the umask of a program that was just started to known values. No signal is blocked.
+/// All have their default action but these: SIGXFSZ and SIGPIPE are ignored, so that the call fails with
+/// EFBIG or EPIPE, and those of the terminal stay ignored in a program that nohup(1) or a shell's `&` has
+/// started. (signal(7))
 ///
-/// A parent that ignores SIGCHLD would take away the exit status of this program's children. And a
-/// umask that takes the owner's own rights, those to the files of a vault.
+/// With an inherited SIGCHLD that is ignored, the exit status of children would be lost; with a umask for the
+/// owner, the daemon's rights to the files of a vault.
 pub fn reset_process() {
     let owner = rustix::fs::Mode::RWXU;
     let inherited = umask(owner.complement());
@@ -71,7 +71,7 @@ pub fn reset_process() {
 /// A limit with which the daemon can't work, and which this user may not raise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// What ulimit(1) calls it.
+    /// Its option of ulimit(1).
     pub option: &'static str,
     /// What it limits.
     pub of: &'static str,
@@ -131,7 +131,7 @@ fn make_room_for_descriptors() {
     let last =
         getrlimit(Resource::Nofile).current.map_or(ROOM, |limit| limit.min(ROOM)).saturating_sub(1);
     if let Ok(any) = fs::File::open("/") {
-        // Closed at once. Where it can't be had, the table grows when it must.
+        // Closed at once. Where it fails, the table grows later.
         drop(rustix::io::fcntl_dupfd_cloexec(&any, last as RawFd));
     }
 }

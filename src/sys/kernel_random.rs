@@ -1,9 +1,9 @@
 //! Random bytes of the kernel's generator without a system call: vDSO, Linux 6.11 (vdso(7),
 //! getrandom(2); drivers/char/random.c and lib/vdso/getrandom.c).
 //!
-//! The kernel says in shared memory when its generator was seeded anew, as it is when a virtual
-//! machine was resumed from a snapshot and says so (vmgenid). Each call looks at that first, so two
-//! machines that are resumed from one snapshot don't get the same bytes.
+//! The kernel notes in shared memory when its generator was seeded anew, as it is when a virtual machine
+//! was resumed from a snapshot (vmgenid). Each call checks that first, so two machines that are resumed
+//! from one snapshot don't get the same bytes.
 
 use std::cell::RefCell;
 use std::ffi::{c_uint, c_void};
@@ -23,7 +23,7 @@ struct Params {
     reserved: [u32; 13],
 }
 
-/// The call, and what it takes.
+/// The call, and the parameters of its state.
 struct Vdso {
     get: GetRandom,
     params: Params,
@@ -36,7 +36,7 @@ thread_local! {
     static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
 }
 
-/// Fills `bytes`, which are few; `false` where it can't be had without a system call.
+/// Fills `bytes`, which are few; `false` where that takes a system call.
 pub fn fill_from_kernel(bytes: &mut [u8]) -> bool {
     static VDSO: OnceLock<Option<Vdso>> = OnceLock::new();
     let Some(vdso) = VDSO.get_or_init(find) else { return false };

@@ -1,4 +1,4 @@
-//! Which files a process can reach (landlock(7), linux/landlock.h).
+//! Limiting the files that a process can reach (landlock(7), linux/landlock.h).
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -26,12 +26,12 @@ const SCOPES: u64 = 3;
 
 /// Without links and renames between directories, which the first version always refuses, there is no
 /// vault.
-const LEAST: u32 = 2;
+const MIN_VERSION: u32 = 2;
 
-/// What a process needs to reach of the files.
+/// The files that a process needs.
 #[derive(Debug, Default)]
 pub struct Reach {
-    /// Directories in which it does what it likes, but run programs.
+    /// Directories in which it may do anything but execute programs.
     pub trees: Vec<PathBuf>,
     /// Directories in which it makes sockets and removes them.
     pub sockets: Vec<PathBuf>,
@@ -39,8 +39,8 @@ pub struct Reach {
     pub reads: Vec<PathBuf>,
     /// Files, and directories of files, that it reads and writes.
     pub writes: Vec<PathBuf>,
-    /// A directory below which it truncates files. It is asked nothing: it may be this process's own
-    /// mount, on which nobody answers yet.
+    /// A directory below which it truncates files. It is opened without a request to its filesystem: it may
+    /// be this process's own mount, which does not answer yet.
     pub truncates: Option<PathBuf>,
 }
 
@@ -68,14 +68,15 @@ pub fn version() -> u32 {
     u32::try_from(version).unwrap_or(0)
 }
 
-/// Keeps this thread, and those that it starts, from all files but those of `reach`: paths that are not
-/// there give nothing, nor do those that this user can't get at, which is logged. Returns the version of the interface, 0 where the kernel has none that does.
+/// Keeps this thread, and those that it starts, from all files but those of `reach`. Paths that don't exist
+/// are left out, and so are those that this user can't open, which is logged. Returns the version of the
+/// interface, 0 where the kernel has none that is sufficient.
 ///
 /// # Errors
-/// What the kernel says.
+/// Those of landlock_create_ruleset(2), landlock_add_rule(2) and landlock_restrict_self(2).
 pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
     let version = version();
-    if version < LEAST {
+    if version < MIN_VERSION {
         return Ok(0);
     }
     let since = |since: u32, bits: u64| if version >= since { bits } else { 0 };
@@ -116,12 +117,12 @@ pub(super) fn restrict(reach: &Reach) -> io::Result<u32> {
 
 fn open(path: &Path) -> Option<OwnedFd> {
     let opened = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let tell = |errno: &Errno| {
+    let warn = |errno: &Errno| {
         if *errno != Errno::NOENT {
             log::warn!("{} is out of the daemon's reach: {errno}", path.shown());
         }
     };
-    opened.inspect_err(tell).ok()
+    opened.inspect_err(warn).ok()
 }
 
 fn allow(ruleset: &OwnedFd, path: &Path, access: u64) -> io::Result<()> {
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_thread_reaches_what_it_was_given_and_nothing_else() {
-        if version() < LEAST {
+        if version() < MIN_VERSION {
             return;
         }
         let scratch = tempfile::tempdir().unwrap();
@@ -182,7 +183,7 @@ mod tests {
                 assert_eq!(result.unwrap_err().kind(), ErrorKind::PermissionDenied);
             };
             assert!(rustix::thread::set_no_new_privs(true).is_ok());
-            assert!(restrict(&reach).unwrap() >= LEAST);
+            assert!(restrict(&reach).unwrap() >= MIN_VERSION);
             fs::write(at("tree/new"), b"x").unwrap();
             fs::rename(at("tree/moved"), at("tree/below/moved")).unwrap();
             File::options().write(true).open(at("tree/new")).unwrap().set_len(0).unwrap();

@@ -1,16 +1,16 @@
-//! Which machine this is (machine-id(5)).
+//! The machine's id (machine-id(5)).
 
 use rustix::fs::CWD;
 
 use super::regular::{Links, read_regular};
 
-/// What machine-id(5) has in it, and some white space.
-const LONGEST: u64 = 256;
+/// Bytes at most: an id and white space.
+const MAX_LEN: u64 = 256;
 
 /// The id in `/etc/machine-id`; `None` where there is none, or it is not made yet, as in the image of a
 /// container or of a first boot.
 pub fn machine_id() -> Option<String> {
-    let text = read_regular(CWD, "/etc/machine-id", Links::Follow, LONGEST).ok()?;
+    let text = read_regular(CWD, "/etc/machine-id", Links::Follow, MAX_LEN).ok()?;
     named(&text)
 }
 

@@ -1,6 +1,6 @@
-//! What needs the kernel's own words: processes and signals, mounts, who holds a mount busy.
+//! System calls, /proc and /sys: processes, signals, mounts, locks, memory, and what confines the daemon.
 //!
-//! The only layer with `unsafe`; everything above asks it through safe functions.
+//! The only layer with `unsafe`. The layers above call its safe functions.
 
 #![allow(unsafe_code)]
 
@@ -10,13 +10,11 @@ mod beneath;
 mod callers;
 mod capability;
 mod cgroup;
-mod channel;
 mod confine;
-mod fusermount;
+mod directory;
+mod file_lock;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod holders;
-mod id_map;
 mod inherited;
 mod kernel_random;
 mod landlock;
@@ -25,29 +23,25 @@ mod machine_id;
 mod memory;
 mod monitor;
 mod mount;
-mod mount_command;
-mod mount_request;
-mod mountinfo;
-mod path_of;
 mod peer;
 mod power;
+mod proc;
 mod process;
 mod regular;
 mod shown;
 mod signals;
 mod state_home;
 mod stream;
-mod sync_directory;
 
 pub use affinity::Affinity;
 pub use bdi::{Refused, set_dirty_limit, tune};
 pub use beneath::open_beneath;
-pub use callers::{is_emptying, program_of};
+pub use callers::{is_truncating_open, program_of};
 pub use capability::{beyond_limits, obey_limits};
 pub use cgroup::memory_limit;
 pub use confine::{Confinement, confine, confine_files, confinement};
-pub use holders::{Holder, holders, holders_elsewhere, list_holders, look_for_holders};
-pub use id_map::{maps_group, maps_user};
+pub use directory::{open_directory, open_directory_at, sync_directory, sync_name};
+pub use file_lock::{lock, try_lock, try_lock_for};
 pub use inherited::{InheritedDescriptors, Limit, limit_path, prepare_daemon, reset_process};
 pub use kernel_random::fill_from_kernel;
 pub use landlock::Reach;
@@ -55,20 +49,20 @@ pub use locked::{LockedBytes, LockedMemory, locked_memory};
 pub use machine_id::machine_id;
 pub use memory::serve_memory;
 pub use monitor::{ARGUMENT as MONITOR_ARGUMENT, Monitor, serve_daemon};
-pub use mount::{FILE_SYSTEM_TYPE, is_stale, mount, remount, unmount};
-pub use mount_command::told_to_mount;
-pub use mount_request::{Flags, MountError, MountRequest, UnmountError};
-pub use mountinfo::{Device, MountTable, MountedVault};
-pub use path_of::path_of;
+pub use mount::command::mount_command_options;
+pub use mount::request::{Flags, MountError, MountRequest, UnmountError};
+pub use mount::{FILE_SYSTEM_TYPE, detach, is_stale, mount, remount, unmount};
 pub use peer::peer_groups;
 pub use power::on_battery;
-pub use process::{
-    Background, Forked, Starting, fork_to_background, is_killed, is_running, keep_secrets,
-    processor_of,
-};
+pub use proc::descriptors::{descriptor_path, link_target, path_of, reopen};
+pub use proc::holders::{Holder, describe_holders, holders, holders_elsewhere, search_holders};
+pub use proc::id_map::{maps_group, maps_user};
+pub use proc::machine::cpu_model;
+pub use proc::mountinfo::{Device, MountTable, MountedVault};
+pub use proc::process::{cpu_of, groups_of, is_killed, is_running};
+pub use process::{Background, Forked, Starting, fork_to_background, keep_secrets};
 pub use regular::{Links, NotRegular, create_temporary, has_one_name, open_regular, read_regular};
 pub use shown::{Show, Shown, harmless, harmless_json};
 pub use signals::BlockedSignals;
 pub use state_home::state_home;
 pub use stream::open_input;
-pub use sync_directory::{sync_directory, sync_name};

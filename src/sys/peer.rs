@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket.
+//! The process at the other end of a Unix socket.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 /// it connected (unix(7), `SO_PEERGROUPS`).
 ///
 /// # Errors
-/// What the kernel says.
+/// Those of getsockopt(2).
 pub fn peer_groups(socket: &impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 64];
     loop {

@@ -1,4 +1,4 @@
-//! Where the machine has its power from.
+//! The machine's power supply.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The daemon's process: into the background, and its secrets; what /proc tells of others.
+//! The daemon's process: forking into the background, and keeping its secrets.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -7,6 +7,8 @@ use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, WaitOptions, set_dumpable_behavior, setrlimit, setsid,
     waitpid,
 };
+
+use super::proc::own::count_threads;
 
 /// Which of the two processes this is, after [`fork_to_background`].
 pub enum Forked {
@@ -17,7 +19,7 @@ pub enum Forked {
 }
 
 /// Splits the process in two. The child still has the terminal, the session and the working
-/// directory of its parent, so that it can say what goes wrong, until [`Background::detach`].
+/// directory of its parent, so that it can report errors, until [`Background::detach`].
 ///
 /// # Errors
 /// Those of pipe(2) and fork(2), and any process that already has threads: a fork would copy the
@@ -40,42 +42,15 @@ pub fn fork_to_background() -> io::Result<Forked> {
     }
 }
 
-/// Makes sure that this is a process's only thread.
+/// Checks that this process has one thread.
 ///
 /// # Errors
-/// Any that is not; those of reading /proc.
+/// When it has more; those of reading /proc.
 pub(super) fn require_one_thread() -> io::Result<()> {
-    match fs::read_dir("/proc/self/task")?.count() {
+    match count_threads()? {
         1 => Ok(()),
         _ => Err(io::Error::other("the process has threads by now")),
     }
-}
-
-/// The processor that a thread of any process runs on, or ran on last.
-pub fn processor_of(thread: u32) -> Option<usize> {
-    let stat = fs::read_to_string(format!("/proc/{thread}/stat")).ok()?;
-    // The 39th field; the second is a name in brackets (proc_pid_stat(5)).
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(36)?.parse().ok()
-}
-
-/// Whether a process is there and is none that has ended and was not waited for (proc_pid_stat(5)).
-pub fn is_running(process: u32) -> bool {
-    let stat = fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The third field; the second is a name in brackets.
-    let end = stat.iter().rposition(|byte| *byte == b')');
-    let state = end.and_then(|end| stat.get(end + 2)).copied();
-    state.is_some_and(|state| !matches!(state, b'Z' | b'X'))
-}
-
-/// Whether a thread of any process was killed and has not ended yet: SIGKILL waits for it, which is
-/// also what any other signal that ends a process becomes (signal(7), proc_pid_status(5)).
-pub fn is_killed(thread: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{thread}/status")) else { return false };
-    let pending = |line: &str| {
-        let mask = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
-        u64::from_str_radix(mask.trim(), 16).ok()
-    };
-    status.lines().filter_map(pending).any(|mask| mask & (1 << (libc::SIGKILL - 1)) != 0)
 }
 
 /// The parent's side: a child that is starting.
@@ -85,10 +60,10 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Waits until the child has said that it is ready.
+    /// Waits until the child reports that it is ready.
     ///
     /// # Errors
-    /// The exit status of a child that ended instead, having told why by itself; a child that a
+    /// The exit status of a child that ended instead, after it printed the reason; a child that a
     /// signal ended has none.
     pub fn wait(mut self) -> Result<(), Option<i32>> {
         let mut byte = [0];
@@ -111,8 +86,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Leaves the terminal for good (a session of its own, `/` as the working directory,
-    /// `/dev/null` as the three standard streams) and tells the parent that all is ready.
+    /// Leaves the terminal (a session of its own, `/` as the working directory,
+    /// `/dev/null` as the three standard streams) and reports to the parent that it is ready.
     ///
     /// # Errors
     /// Those of setsid(2), chdir(2), dup2(2) and of opening `/dev/null`.
@@ -123,7 +98,7 @@ impl Background {
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         rustix::stdio::dup2_stderr(&null)?;
-        // A parent that was killed meanwhile is no reason to give up the mount.
+        // The mount goes on without a parent that was killed meanwhile.
         let _ = self.ready.write_all(&[1]);
         Ok(())
     }

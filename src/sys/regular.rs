@@ -1,5 +1,5 @@
-//! Opening files that have to be regular (open(2), fstat(2)), in directories that somebody else may
-//! write to: a FIFO, a device or a symbolic link in the place of one is an error, and never a wait.
+//! Opening files that have to be regular (open(2), fstat(2)), in directories to which other
+//! users may write: a FIFO, a device or a symbolic link in their place is an error, and never blocks.
 
 use std::fmt;
 use std::fs::File;
@@ -24,7 +24,7 @@ pub enum Links {
 pub struct NotRegular;
 
 impl NotRegular {
-    /// Whether this is why a call of this module failed.
+    /// Whether `error` is this one.
     pub fn is(error: &io::Error) -> bool {
         error.get_ref().is_some_and(|inner| inner.is::<Self>())
     }
@@ -47,7 +47,7 @@ impl From<NotRegular> for io::Error {
 /// Opens the regular file `path` below `dir`; `flags` say how. One that is created has mode 0600.
 ///
 /// # Errors
-/// [`NotRegular`]; what open(2) says.
+/// [`NotRegular`]; those of open(2).
 pub fn open_regular(
     dir: impl AsFd,
     path: impl Arg,
@@ -100,11 +100,11 @@ pub fn read_regular(
     if bytes.len() as u64 > longest { Err(too_long()) } else { Ok(bytes) }
 }
 
-/// Creates the file `name` in `dir` for writing, with mode 0600, in the place of whatever an
-/// interrupted call or somebody else has left there.
+/// Creates the file `name` in `dir` for writing, with mode 0600, in the place of what an
+/// interrupted call or another user has left there.
 ///
 /// # Errors
-/// What open(2) and unlink(2) say.
+/// Those of open(2) and unlink(2).
 pub fn create_temporary(dir: impl AsFd, name: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     match open_regular(&dir, name, flags, Links::Refuse) {

@@ -1,5 +1,5 @@
-//! How names are shown to a person. A file's name can hold whatever a terminal takes for a command,
-//! a line of a log for its end, or a reader for text of the other direction.
+//! Names as text for a person. A file's name may hold bytes that are commands to a terminal, end a line of a
+//! log, or change the direction of text.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -72,7 +72,7 @@ pub fn harmless(text: &str, many_lines: bool) -> Cow<'_, str> {
     safe.into()
 }
 
-/// JSON in which such characters stand as escapes of JSON (RFC 8259, section 7): it says the same.
+/// JSON in which such characters are escaped (RFC 8259, section 7), with the same meaning.
 pub fn harmless_json(json: &str) -> Cow<'_, str> {
     let stays = |c: char| is_harmless(c) || c == '\n';
     if json.chars().all(stays) {

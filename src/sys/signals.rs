@@ -1,10 +1,10 @@
-//! Signals: which are ignored, and those that ask for an end (signal(7)).
+//! Signals (signal(7)).
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// SIGTERM, SIGINT and SIGHUP, kept from ending the process: they wait until somebody asks.
+/// SIGTERM, SIGINT and SIGHUP, blocked: they stay pending until [`BlockedSignals::wait`].
 pub struct BlockedSignals {
     set: libc::sigset_t,
 }
@@ -35,7 +35,7 @@ impl BlockedSignals {
         }
     }
 
-    /// Waits for one of the signals and says its name.
+    /// Waits for one of the signals, and returns its name.
     ///
     /// # Errors
     /// That of sigwait(3).
@@ -69,7 +69,7 @@ pub(super) fn ignore(signal: i32) {
     set_action(signal, libc::SIG_IGN);
 }
 
-/// Has a signal ignored, or do what it does by default.
+/// Sets a signal to be ignored, or to its default action.
 pub(super) fn set_action(signal: i32, action: libc::sighandler_t) {
     // SAFETY: SIG_DFL and SIG_IGN install no code of this program. Numbers that the C library
     // keeps for itself are refused.

@@ -1,4 +1,4 @@
-//! Where a user's programs keep what they know from one run to the next.
+//! The directory in which a user's programs keep their state.
 
 use std::env;
 use std::ffi::OsString;

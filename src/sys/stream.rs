@@ -1,4 +1,4 @@
-//! Opening what a person names to be read once: a file, a pipe, or the terminal.
+//! Opening an input that is read once: a file, a pipe, or the terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -10,11 +10,11 @@ use rustix::fs::{FileType, Mode, OFlags, fcntl_setfl, fstat, fstatfs};
 const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// Opens `path` to be read from its beginning to its end: a regular file, a pipe of the shell
-/// (`/dev/fd/N`), or a terminal. A FIFO with a name is none of them, since nothing bounds the wait
-/// for who writes into it.
+/// (`/dev/fd/N`), or a terminal. A FIFO with a name is refused: the wait
+/// for its writer has no bound.
 ///
 /// # Errors
-/// `InvalidInput` for anything else; what open(2) says.
+/// `InvalidInput` for anything else; those of open(2).
 pub fn open_input(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -28,7 +28,7 @@ pub fn open_input(path: &Path) -> io::Result<File> {
         let sentence = "it is neither a regular file nor a pipe of the shell (/dev/fd/N)";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, sentence));
     }
-    // Opened anew through /dev/fd, so that nobody else's descriptor changes.
+    // Opened anew through /dev/fd, so that the flags of no other process's descriptor change.
     fcntl_setfl(&file, OFlags::empty())?;
     Ok(file)
 }

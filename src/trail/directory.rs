@@ -6,10 +6,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::TrailError;
@@ -21,9 +20,8 @@ const ENDING: &str = ".jsonl";
 const LOCK: &str = "lock";
 /// More bytes than a line has: the longest part of one is a path in the mount, escaped.
 const LONGEST_LINE: u64 = 64 << 20;
-/// How long another command may write, and how often to look whether it has ended.
-const PATIENCE: u32 = 100;
-const MOMENT: Duration = Duration::from_millis(20);
+/// How long another command may write.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `atrest/<volume-id>` in [`sys::state_home`], or in `/var/log` for root without a home, as at boot.
 ///
@@ -173,14 +171,11 @@ impl Directory {
         let flags = OFlags::WRONLY | OFlags::CREATE;
         let opened = sys::open_regular(&self.opened, LOCK, flags, Links::Refuse);
         let file = opened.map_err(|source| TrailError::io("open", &path, source))?;
-        for _ in 0..PATIENCE {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(file),
-                Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(MOMENT),
-                Err(errno) => return Err(TrailError::io("lock", &path, errno)),
-            }
+        match sys::try_lock_for(&file, LOCK_TIMEOUT) {
+            Ok(true) => Ok(file),
+            Ok(false) => Err(TrailError::InUse(self.path.clone())),
+            Err(errno) => Err(TrailError::io("lock", &path, errno)),
         }
-        Err(TrailError::InUse(self.path.clone()))
     }
 
     /// Makes what was made or removed in it durable.

@@ -1,15 +1,13 @@
 //! What is recorded.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::format::{FileId, KeyVersion, MasterKeyId};
-use crate::keys::policy::Action;
+use crate::keys::policy::{Action, Subject};
 use crate::keys::{KeyError, MasterKey};
-use crate::sys;
 
 macro_rules! event_names {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -109,33 +107,6 @@ impl EventName {
     /// Whether it changes nothing.
     pub fn is_read_only(self) -> bool {
         matches!(self, Self::Decrypt | Self::DescribeKey | Self::LookupEvents)
-    }
-}
-
-/// By whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Who {
-    /// Their user.
-    pub uid: u32,
-    /// Their group.
-    pub gid: u32,
-    /// The process, or the thread of it; 0 for the kernel itself, or where it can't be told.
-    pub pid: u32,
-    /// The program that it runs, as far as /proc tells (proc(5), exe).
-    pub executable: Option<Arc<str>>,
-}
-
-impl Who {
-    /// A process that waits for an answer, so that it runs the same program all the while.
-    pub fn process(uid: u32, gid: u32, pid: u32) -> Self {
-        let executable = if pid == 0 { None } else { sys::program_of(pid) };
-        Self { uid, gid, pid, executable }
-    }
-
-    /// This process.
-    pub fn here() -> Self {
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        Self::process(uid.as_raw(), gid.as_raw(), std::process::id())
     }
 }
 
@@ -255,8 +226,8 @@ impl From<&KeyError> for Failed {
 pub struct Event {
     /// What.
     pub name: EventName,
-    /// By whom.
-    pub who: Who,
+    /// On whose behalf.
+    pub subject: Subject,
     /// With which master key.
     pub key: Option<UsedKey>,
     /// Of which file: part of the encryption context.
@@ -271,10 +242,10 @@ pub struct Event {
 
 impl Event {
     /// Something that was done, with no more to be said of it yet.
-    pub fn new(name: EventName, who: Who) -> Self {
+    pub fn new(name: EventName, subject: Subject) -> Self {
         Self {
             name,
-            who,
+            subject,
             key: None,
             file: None,
             parameters: Parameters::default(),

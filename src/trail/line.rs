@@ -121,7 +121,7 @@ pub struct Additional<'a> {
 impl Line<'_> {
     /// The line of an event that happened at `time` in a vault. Its number comes with its place.
     pub(super) fn of<'a>(event: &'a Event, time: Timestamp, volume: &'a str) -> Line<'a> {
-        let Event { who, key, file, parameters, failed, .. } = event;
+        let Event { subject, key, file, parameters, failed, .. } = event;
         let version =
             |key: &super::UsedKey| key.version.map(|version| format!("{}/{version}", key.id));
         Line {
@@ -129,10 +129,10 @@ impl Line<'_> {
             event_time: time,
             event_name: event.name,
             user_identity: Identity {
-                uid: who.uid,
-                gid: who.gid,
-                pid: who.pid,
-                executable: who.executable.as_deref().map(Cow::Borrowed),
+                uid: subject.uid,
+                gid: subject.gid,
+                pid: subject.pid,
+                executable: subject.executable.as_deref().map(Cow::Borrowed),
             },
             request_parameters: Request {
                 encryption_context: Context {

@@ -28,7 +28,7 @@ mod writer;
 pub use chain::Head;
 pub use directory::default_directory;
 pub use error::TrailError;
-pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey, Who};
+pub use event::{Event, EventName, Failed, Parameters, Purpose, UsedKey};
 pub use line::Line;
 pub use lookup::{Filter, Reader, number, query, who_read};
 pub use mounts::Mounts;

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use rustix::thread::{CpuSet, sched_getcpu};
+use rustix::thread::sched_getcpu;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::writer::{Start, Writer};
-use super::{Event, EventName, Settings, TrailError, Who};
+use super::{Event, EventName, Settings, TrailError};
+use crate::keys::policy::Subject;
 use crate::sys::Affinity;
 
 /// How long events are gathered: with the time that writing takes, the daemon's death loses no more
@@ -112,7 +113,7 @@ impl Trail {
             writer,
             sinks,
             spare,
-            affinity: Affinity::here(),
+            affinity: Affinity::current(),
             kept_free: None,
             active,
             sealed,
@@ -292,16 +293,13 @@ impl Worker {
 
     /// Runs on other processors than this one, where there are any: whoever records there answers.
     fn keep_free(&mut self, processor: Option<usize>) {
-        let Some(affinity) = self.affinity.as_ref().filter(|here| !here.is_overruled()) else {
+        let Some(affinity) = self.affinity.as_ref().filter(|affinity| !affinity.is_overridden())
+        else {
             return;
         };
         if processor != self.kept_free {
-            let all_but = |free: Option<usize>| {
-                let mut others: CpuSet = *affinity.allowed();
-                free.into_iter().for_each(|processor| others.unset(processor));
-                others
-            };
-            affinity.change(&mut all_but(self.kept_free), &all_but(processor));
+            let mut runs_on = affinity.all_but(self.kept_free);
+            affinity.change(&mut runs_on, &affinity.all_but(processor));
             self.kept_free = processor;
         }
     }
@@ -336,7 +334,7 @@ impl Worker {
         let mut events = std::mem::replace(&mut state.queue, std::mem::take(&mut self.spare));
         let lost = std::mem::take(&mut state.untold);
         if lost > 0 {
-            let mut gap = Event::new(EventName::TrailGap, Who::here());
+            let mut gap = Event::new(EventName::TrailGap, Subject::this_process());
             gap.parameters.details = Some(json!({ "lost": lost }));
             events.push((Timestamp::now(), gap));
         }

@@ -13,9 +13,10 @@ use super::directory::Directory;
 use super::end::End;
 use super::line::Line;
 use super::seal::{Gap, Seal, SealKeeper, Settings};
-use super::{Event, EventName, TrailError, Who};
+use super::{Event, EventName, TrailError};
 use crate::crypto::{TrailKeys, scrubbed};
 use crate::format::{Epoch, EpochSet, VolumeId};
+use crate::keys::policy::Subject;
 
 /// What a trail begins with.
 pub struct Start {
@@ -165,7 +166,7 @@ impl Writer {
     /// Tells of a gap that the vault keeps, as soon as there is room.
     fn tell_gap(&mut self) {
         let Some(Gap { lost, epoch }) = self.seal.gap else { return };
-        let mut event = Event::new(EventName::TrailGap, Who::here());
+        let mut event = Event::new(EventName::TrailGap, Subject::this_process());
         event.parameters.details = Some(json!({ "lost": lost, "epoch": epoch }));
         // Else the vault keeps it, and what is recorded next finds out that there is no room.
         if self.append(&[(Timestamp::now(), event)], |_, _| ()).is_ok() {
@@ -285,7 +286,7 @@ impl Writer {
     /// verified without those that are not.
     fn begin_file(&mut self, trouble: Option<&str>) -> Result<(), TrailError> {
         self.seal.file = (self.chain.head().sequence + 1, 0);
-        let mut event = Event::new(EventName::TrailBegin, Who::here());
+        let mut event = Event::new(EventName::TrailBegin, Subject::this_process());
         let mut details = json!({ "previousChain": link_to_text(&self.chain.head().link) });
         if let Some(trouble) = trouble {
             details["trouble"] = trouble.into();

@@ -4,7 +4,7 @@
 //! file that can then lie on the disk; [`scenario`] runs operations and knows which contents a
 //! reader may find; [`recovery`] opens each state, reads it, and goes on using it.
 
-#[path = "../common_store/mod.rs"]
+#[path = "../common/store/mod.rs"]
 mod common_store;
 
 mod disk;

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use atrest::format::{Epoch, KeyVersion, VolumeId};
-use atrest::fs::{Caller, Change, Fs, Inode, Origin, Wanted};
+use atrest::fs::{Change, Fs, Inode, OpenMode, Origin, Subject};
 use atrest::keys::{DEFAULT_KEY, KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
@@ -64,15 +64,15 @@ fn open(dir: &TempDir, ring: &KeyRing, access: Access) -> Fs {
     Fs::new(Vault::open(&dir.path().join("vault"), ring.clone(), access).unwrap()).unwrap()
 }
 
-fn caller() -> Caller {
-    Caller { uid: 0, gid: 0, pid: 1 }
+fn caller() -> Subject {
+    Subject::process(0, 0, 1)
 }
 
 fn check_contents(fs: &Fs) {
     for file in &FILES {
         let inode = fs.lookup(Inode::ROOT, OsStr::new(file.0)).unwrap().attr.inode;
         assert_eq!(fs.getattr(inode).unwrap().size, file.2, "{}", file.0);
-        fs.open(inode, Wanted::READ, &caller()).unwrap();
+        fs.open(inode, OpenMode::READ, &caller()).unwrap();
         let content = fs.read(inode, 0, 1 << 20, <[u8]>::to_vec).unwrap();
         assert!(content == file.content(), "{} reads otherwise", file.0);
         fs.release(inode).unwrap();
@@ -102,14 +102,14 @@ fn the_frozen_vault_is_written_to_and_rewrapped() {
     assert_eq!((summary.rewrapped, summary.empty, summary.failed), (9, 1, vec![]));
     check_contents(&fs);
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;
-    fs.open(inode, Wanted::WRITE, &caller()).unwrap();
+    fs.open(inode, OpenMode::WRITE, &caller()).unwrap();
     fs.write(inode, 20_100, &pattern(20_100, 5000), Origin::Program).unwrap();
     fs.release(inode).unwrap();
     fs.close().unwrap();
     drop(fs);
     let fs = open(&dir, &ring, Access::ReadOnly);
     let inode = fs.lookup(Inode::ROOT, OsStr::new("sparse")).unwrap().attr.inode;
-    fs.open(inode, Wanted::READ, &caller()).unwrap();
+    fs.open(inode, OpenMode::READ, &caller()).unwrap();
     let tail = fs.read(inode, 20_000, 10_000, <[u8]>::to_vec).unwrap();
     assert!(tail == pattern(20_000, 5100));
 }
@@ -126,7 +126,7 @@ fn make_the_vault() {
         let fs = Fs::new(Vault::open(&dir, ring.clone(), Access::ReadWrite).unwrap()).unwrap();
         let caller = caller();
         for file in FILES.iter().filter(|file| file.3 == version) {
-            let how = (Wanted::WRITE, true);
+            let how = (OpenMode::WRITE, true);
             let (made, _) =
                 fs.create(Inode::ROOT, OsStr::new(file.0), 0o644, how, &caller).unwrap();
             for &(at, len) in file.1 {

@@ -5,14 +5,14 @@ use std::ffi::OsStr;
 use std::fs;
 
 use atrest::format::{HEADER_LEN, Header, VolumeId};
-use atrest::fs::{Caller, Change, Fs, Inode, Origin, Wanted};
+use atrest::fs::{Change, Fs, Inode, OpenMode, Origin, Subject};
 use atrest::keys::KeyRing;
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
 
 use crate::bytes::random_bytes;
 
-const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+const CALLER: Subject = Subject::process(0, 0, 1);
 
 fn new_vault() -> (TempDir, KeyRing, Fs) {
     let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VolumeId::random()));
@@ -23,10 +23,10 @@ fn new_vault() -> (TempDir, KeyRing, Fs) {
 
 /// Makes a file, or replaces the content of one, and closes it.
 fn write(fs: &Fs, name: &str, content: &[u8]) {
-    let (name, how) = (OsStr::new(name), (Wanted::WRITE, false));
+    let (name, how) = (OsStr::new(name), (OpenMode::WRITE, false));
     let inode = match fs.lookup(Inode::ROOT, name) {
         Ok(found) => {
-            fs.open(found.attr.inode, Wanted::WRITE, &CALLER).unwrap();
+            fs.open(found.attr.inode, OpenMode::WRITE, &CALLER).unwrap();
             found.attr.inode
         }
         Err(_) => fs.create(Inode::ROOT, name, 0o600, how, &CALLER).unwrap().0.attr.inode,

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use atrest::format::VolumeId;
-use atrest::fs::{Attr, Caller, Fs, FsError, Inode, Wanted};
+use atrest::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
 use atrest::keys::{KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, Evidence, FileError, TrailSeal, Vault as Store, VaultError};
 use atrest::trail::{self, Filter};
@@ -401,7 +401,7 @@ fn clear(dir: &Path, known: &dyn Fn(&Path) -> bool, has_known: &dyn Fn(&Path) ->
 
 /// All of a file, as a program gets it; `None` of what is no file any more.
 fn read(fs: &Fs, path: &str) -> Result<Option<Vec<u8>>, FsError> {
-    let caller = Caller { uid: 0, gid: 0, pid: 1 };
+    let caller = Subject::process(0, 0, 1);
     let mut found = None;
     for name in path.split('/') {
         let parent = found.map_or(Inode::ROOT, |attr: Attr| attr.inode);
@@ -410,7 +410,7 @@ fn read(fs: &Fs, path: &str) -> Result<Option<Vec<u8>>, FsError> {
     let Some(attr) = found.filter(|attr| attr.kind == rustix::fs::FileType::RegularFile) else {
         return Ok(None);
     };
-    fs.open(attr.inode, Wanted::READ, &caller)?;
+    fs.open(attr.inode, OpenMode::READ, &caller)?;
     let read = fs.read(attr.inode, 0, 1 << 20, <[u8]>::to_vec);
     fs.release(attr.inode)?;
     read.map(Some)

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use atrest::format::{HEADER_LEN, Header};
-use atrest::fs::{Caller, Fs, Inode, Origin, Wanted};
+use atrest::fs::{Fs, Inode, OpenMode, Origin, Subject};
 use atrest::keys::{KeyFile, NoPassphrase};
 use atrest::store::Access;
 use rand::RngExt;
@@ -26,7 +26,7 @@ fn fill(vault: &Vault, files: usize) {
     let ring = KeyFile::open(&vault.key_file(), &id, &NoPassphrase).unwrap().ring;
     let opened = atrest::store::Vault::open(&vault.path(), ring, Access::ReadWrite).unwrap();
     let fs = Fs::new(opened).unwrap();
-    let caller = Caller { uid: 0, gid: 0, pid: 1 };
+    let caller = Subject::process(0, 0, 1);
     let mut dir = Inode::ROOT;
     for file in 0..files {
         if file % 100 == 0 {
@@ -34,7 +34,7 @@ fn fill(vault: &Vault, files: usize) {
             dir = fs.mkdir(Inode::ROOT, OsStr::new(&name), 0o755, &caller).unwrap().attr.inode;
         }
         let name = format!("file {}", file % 100);
-        let how = (Wanted::BOTH, true);
+        let how = (OpenMode::READ_WRITE, true);
         let (made, _) = fs.create(dir, OsStr::new(&name), 0o644, how, &caller).unwrap();
         fs.write(made.attr.inode, 0, &content(file), Origin::Program).unwrap();
         fs.release(made.attr.inode).unwrap();

@@ -9,6 +9,7 @@ mod drop_box;
 mod load;
 mod matrix;
 mod moves;
+#[path = "../common/people.rs"]
 mod people;
 mod separation;
 mod strict;

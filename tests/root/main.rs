@@ -29,6 +29,7 @@ mod read_only_vault;
 mod set_id;
 mod slow_disk;
 mod slow_end;
+#[path = "../common/small_disk.rs"]
 mod small_disk;
 
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! Sealed files without a mount: against a plain model, under failing disks, and under an
 //! attacker's hands.
 
-#[path = "../common_store/mod.rs"]
+#[path = "../common/store/mod.rs"]
 mod common_store;
 
 mod bench_file;

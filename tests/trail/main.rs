@@ -4,10 +4,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 #[allow(dead_code, reason = "shared with the tests of the policy")]
-#[path = "../policy/people.rs"]
+#[path = "../common/people.rs"]
 mod people;
 #[allow(dead_code, reason = "shared with the tests of full disks")]
-#[path = "../root/small_disk.rs"]
+#[path = "../common/small_disk.rs"]
 mod small_disk;
 
 mod account;

@@ -12,7 +12,7 @@ use std::thread;
 
 use serde::Serialize;
 
-use crate::sys::Show;
+use crate::sys::{self, Show};
 
 use crate::cli::output::{print, print_json};
 use crate::service::failure::{Context, Exit, Failure};
@@ -72,9 +72,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or("an unknown processor", |(_, name)| name).to_owned()
+    sys::cpu_model().unwrap_or_else(|| "an unknown processor".to_owned())
 }
 
 impl Report {

@@ -104,7 +104,7 @@ impl Drop for Scratch {
         if self.mounted && self.unmount().is_err() {
             // Whatever the reason was, the directory can't go before the mount. An error says that
             // nothing is mounted.
-            let _ = sys::unmount(&self.mountpoint(), true);
+            let _ = sys::detach(&self.mountpoint());
         }
         if let Err(error) = fs::remove_dir_all(self.dir.path()) {
             warn_user(&format!("{} could not be removed: {error}", self.dir.path().shown()));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use serde_json::json;
+
 use crate::cli::backend::Backend;
 use crate::cli::key::args::KeyArgs;
 use crate::cli::output::{print, print_json};
@@ -73,7 +75,7 @@ where
     let done: T = backend.perform(&Request::Work(work), &|step| bar.show(step))?;
     drop(bar);
     if args.json {
-        print_json(&done)?
+        print_json(&json!(done))?
     } else {
         print(&in_words(&done))?
     }

@@ -3,6 +3,8 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::cli::backend::Backend;
 use crate::cli::key::args::KeyArgs;
 use crate::cli::output::{print, print_json};
@@ -100,7 +102,7 @@ pub fn run(args: &GrantArgs, revoke: bool) -> Result<Exit, Failure> {
         }
     };
     if args.key.vault.json {
-        print_json(&changed)?;
+        print_json(&json!(changed))?;
     } else {
         print(&change.done(&changed.key))?;
     }

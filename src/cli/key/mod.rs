@@ -139,7 +139,7 @@ pub fn run(command: &Command) -> Result<Exit, Failure> {
 fn list(args: &VaultArgs) -> Result<Exit, Failure> {
     let listed = args.list()?;
     if args.json {
-        print_json(&listed)?;
+        print_json(&json!(listed))?;
     } else {
         print(&show::table(&listed.keys))?;
     }
@@ -152,7 +152,7 @@ fn describe(args: &KeyArgs) -> Result<Exit, Failure> {
     let key = named.or_else(|| keys.iter().find(|key| key.id.to_string() == args.name));
     let key = key.ok_or_else(|| KeyError::NoSuchKey(args.name.clone()))?;
     if args.vault.json {
-        print_json(key)?;
+        print_json(&json!(key))?;
     } else {
         print(&show::in_full(key))?;
     }

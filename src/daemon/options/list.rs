@@ -113,7 +113,7 @@ fn split(list: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::spin::Spin;
+    use crate::fuse::BusyPoll;
     use crate::sys::Flags;
 
     fn parsed(list: &str) -> Options {
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn the_later_option_wins() {
-        assert_eq!(parsed("spin=40,spin=1000").spin, Spin::Asked(1000));
-        assert_eq!(parsed("rw").spin, Spin::Chosen);
+        assert_eq!(parsed("spin=40,spin=1000").spin, BusyPoll::Fixed(1000));
+        assert_eq!(parsed("rw").spin, BusyPoll::Auto);
         assert!(!parsed("ro,rw").flags.read_only);
         assert!(parsed("rw,ro").flags.read_only);
         assert_eq!(parsed("").flags, Flags::default());

@@ -10,8 +10,8 @@ use clap::builder::ValueParser;
 use super::trail::OnFailure;
 use super::values::Options;
 use crate::daemon::sinks::SYSLOG;
-use crate::daemon::spin::{MAX_MICROSECONDS as MAX_SPIN, Spin};
 use crate::fs::AccessTimes;
+use crate::fuse::{BusyPoll, MAX_BUSY_POLL_US};
 use crate::service::failure::{Exit, Failure};
 use crate::service::principals;
 
@@ -142,12 +142,12 @@ pub static OPTIONS: &[MountOption] = &[
         words: &["spin"],
         value: Value::Required {
             name: "USECS",
-            parser: || clap::value_parser!(u32).range(..=i64::from(MAX_SPIN)).into(),
+            parser: || clap::value_parser!(u32).range(..=i64::from(MAX_BUSY_POLL_US)).into(),
             needs: "microseconds from 0 to 1000",
         },
         apply: |options, value| {
-            let microseconds = number(value).filter(|asked| *asked <= MAX_SPIN);
-            options.spin = microseconds.map_or(options.spin, Spin::Asked);
+            let microseconds = number(value).filter(|asked| *asked <= MAX_BUSY_POLL_US);
+            options.spin = microseconds.map_or(options.spin, BusyPoll::Fixed);
             Ok(microseconds.is_some())
         },
     },

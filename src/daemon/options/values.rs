@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::trail::TrailOptions;
-use crate::daemon::spin::Spin;
 use crate::fs::AccessTimes;
+use crate::fuse::BusyPoll;
 use crate::service::passphrase::UnlockArgs;
 use crate::sys::Flags;
 
@@ -32,7 +32,7 @@ pub struct Options {
     /// Where its passphrase comes from.
     pub unlock: UnlockArgs,
     /// How long the daemon looks out for the next request.
-    pub spin: Spin,
+    pub spin: BusyPoll,
     /// How the trail is kept.
     pub trail: TrailOptions,
     /// A mounted vault gets other flags.

@@ -110,12 +110,17 @@ pub struct ActionSet(u16);
 
 impl ActionSet {
     /// Of these.
-    pub fn of(actions: &[Action]) -> Self {
-        actions.iter().fold(Self::default(), |set, action| set.with(*action))
+    pub const fn of(actions: &[Action]) -> Self {
+        let (mut set, mut at) = (Self(0), 0);
+        while at < actions.len() {
+            set = set.with(actions[at]);
+            at += 1;
+        }
+        set
     }
 
     /// With one more.
-    pub fn with(self, action: Action) -> Self {
+    pub const fn with(self, action: Action) -> Self {
         Self(self.0 | 1 << action as u8)
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Action, ActionSet, Asker, Effect, Grant, Policy, Principal};
+use super::{Action, ActionSet, Effect, Grant, Policy, Principal, Subject};
 
 /// Whether something may be done, and what decided that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +28,22 @@ pub enum Reason {
     NoGrant,
 }
 
+/// Whether the default policy allows a subject everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// It does: root, the owner of the vault's directory, and the user of this process.
+    Owner,
+    /// It allows nothing.
+    Other,
+}
+
 impl Policy {
-    /// Whether `asker` may do `action` with the key, for a file at `paths` (one for each name that
+    /// Whether `subject` may do `action` with the key, for a file at `paths` (one for each name that
     /// is known of it; none for what is not about a file), at `now`.
     pub fn decide(
         &self,
-        asker: &Asker,
+        subject: &Subject,
+        ownership: Ownership,
         action: Action,
         paths: &[&Path],
         now: Timestamp,
@@ -43,7 +53,7 @@ impl Policy {
                 grant.effect == effect
                     && grant.actions.has(action)
                     && grant.is_in_force(now)
-                    && grant.is_for(asker)
+                    && grant.is_for(subject)
                     && grant.covers(paths)
             })
         };
@@ -52,7 +62,9 @@ impl Policy {
         }
         match by(Effect::Allow) {
             Some(allows) => Decision { allowed: true, reason: Reason::Grant(allows.clone()) },
-            None if asker.owner => Decision { allowed: true, reason: Reason::Default },
+            None if ownership == Ownership::Owner => {
+                Decision { allowed: true, reason: Reason::Default }
+            }
             None => Decision { allowed: false, reason: Reason::NoGrant },
         }
     }
@@ -70,20 +82,24 @@ impl Policy {
     /// or one that a grant is for. `owner` is the user of the vault's directory.
     pub fn lets_anybody(&self, action: Action, owner: u32, now: Timestamp) -> bool {
         let named = self.grants.iter().filter(|grant| grant.effect == Effect::Allow);
-        let nobody = Asker { uid: u32::MAX, gid: u32::MAX, groups: Some(Vec::new()), owner: false };
+        let subject = |uid, gid| {
+            let is_owner = uid == 0 || uid == owner;
+            let ownership = if is_owner { Ownership::Owner } else { Ownership::Other };
+            (Subject::user(uid, gid, Vec::new()), ownership)
+        };
         let candidates = named.map(|grant| match grant.principal {
-            Principal::User(uid) => {
-                Asker { uid, owner: uid == 0 || uid == owner, ..nobody.clone() }
-            }
-            Principal::Group(gid) => Asker { gid, ..nobody.clone() },
-            Principal::Everyone => nobody.clone(),
+            Principal::User(uid) => subject(uid, u32::MAX),
+            Principal::Group(gid) => subject(u32::MAX, gid),
+            Principal::Everyone => subject(u32::MAX, u32::MAX),
         });
-        let owners = [0, owner].map(|uid| Asker { uid, owner: true, ..nobody.clone() });
+        let owners = [0, owner].map(|uid| subject(uid, u32::MAX));
         let places = self.grants.iter().filter_map(|grant| grant.under.as_deref());
         // A file at the root stands for all that no grant names.
         let places: Vec<&Path> = places.map(Path::new).chain([Path::new("")]).collect();
-        owners.into_iter().chain(candidates).any(|asker| {
-            places.iter().any(|place| self.decide(&asker, action, &[*place], now).allowed)
+        owners.into_iter().chain(candidates).any(|(subject, ownership)| {
+            places
+                .iter()
+                .any(|place| self.decide(&subject, ownership, action, &[*place], now).allowed)
         })
     }
 }

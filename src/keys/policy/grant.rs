@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::action::ActionSet;
+use super::subject::{Groups, Subject};
 
 /// Bytes of a path that a grant may name: those of a path in Linux (limits.h, PATH_MAX).
 const MAX_PATH: usize = 4096;
@@ -50,32 +51,18 @@ pub struct Grant {
     pub under: Option<String>,
 }
 
-/// Who asks, as they are at the moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asker {
-    /// The user.
-    pub uid: u32,
-    /// The user's group.
-    pub gid: u32,
-    /// The user's other groups; `None` where they can't be told.
-    pub groups: Option<Vec<u32>>,
-    /// Whether the default is for them: root, the owner of the vault's directory, and who runs
-    /// the daemon.
-    pub owner: bool,
-}
-
 impl Grant {
-    /// Whether it is for `asker`. Who may be in a group, for all that is known, is denied what that
-    /// group is denied and allowed nothing by it.
-    pub fn is_for(&self, asker: &Asker) -> bool {
+    /// Whether it is for `subject`. Of a subject whose groups are not known, a grant for a group
+    /// denies and does not allow.
+    pub fn is_for(&self, subject: &Subject) -> bool {
         match self.principal {
-            Principal::User(uid) => asker.uid == uid,
+            Principal::User(uid) => subject.uid == uid,
             Principal::Group(gid) => {
-                let in_others = match &asker.groups {
-                    Some(groups) => groups.contains(&gid),
-                    None => self.effect == Effect::Deny,
+                let is_supplementary = match &subject.groups {
+                    Groups::Known(groups) => groups.contains(&gid),
+                    Groups::OfProcess | Groups::Unknown => self.effect == Effect::Deny,
                 };
-                asker.gid == gid || in_others
+                subject.gid == gid || is_supplementary
             }
             Principal::Everyone => true,
         }

@@ -8,13 +8,15 @@ mod action;
 mod decide;
 mod edit;
 mod grant;
+mod subject;
 mod summary;
 
 use serde::{Deserialize, Serialize};
 
 pub use action::{Action, ActionSet};
-pub use decide::{Decision, Reason};
-pub use grant::{Asker, Effect, Grant, Principal};
+pub use decide::{Decision, Ownership, Reason};
+pub use grant::{Effect, Grant, Principal};
+pub use subject::{Groups, Subject};
 pub use summary::Summary;
 
 /// How many grants a policy takes.

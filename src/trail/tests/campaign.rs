@@ -96,7 +96,7 @@ fn a_long_trail_is_written_searched_and_verified() {
     let begun = Instant::now();
     for number in 0..lines {
         let mut event = event(number);
-        event.who.uid = number % 1000;
+        event.subject.uid = number % 1000;
         trail.record(event).unwrap();
     }
     trail.end();

@@ -21,6 +21,7 @@ use super::writer::Writer;
 use super::*;
 use crate::crypto::{Secret, TrailKeys};
 use crate::format::{Epoch, EpochSet, VolumeId};
+use crate::keys::policy::Subject;
 
 /// A vault's memory of its trail.
 #[derive(Debug, Clone, Default)]
@@ -196,8 +197,10 @@ impl Scratch {
 /// An event that can be told from others by its process.
 fn event(number: u32) -> Event {
     let executable = Some("/usr/bin/cat".into());
-    let mut event =
-        Event::new(EventName::Decrypt, Who { uid: 1000, gid: 100, pid: number, executable });
+    let mut event = Event::new(
+        EventName::Decrypt,
+        Subject { executable, ..Subject::process(1000, 100, number) },
+    );
     event.file = Some(crate::format::FileId::from_bytes([number.to_le_bytes()[0]; 16]));
     event.parameters = Parameters::of_file("test", "/a/file".into());
     event.parameters.purpose = Some(Purpose::Read);

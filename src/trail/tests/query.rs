@@ -11,7 +11,7 @@ const NAMES: [EventName; 3] =
 fn varied(number: u32, keys: [MasterKeyId; 2]) -> Event {
     let at = number as usize;
     let mut event = event(number);
-    event.who.uid = number % 3;
+    event.subject.uid = number % 3;
     event.name = NAMES[at / 2 % 3];
     event.parameters.path = (number % 6 != 5).then(|| PATHS[at / 3 % 4].to_owned());
     event.key = Some(UsedKey {
@@ -120,7 +120,7 @@ fn broken_lines_are_passed_over() {
 
 fn open(uid: u32, path: &str, file: Option<FileId>, purpose: Purpose) -> Event {
     let mut event = event(uid);
-    event.who.uid = uid;
+    event.subject.uid = uid;
     event.file = file;
     event.parameters.path = Some(path.to_owned());
     event.parameters.purpose = Some(purpose);

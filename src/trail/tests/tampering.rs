@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::*;
+use crate::keys::policy::Subject;
 
 /// Where it must be found: in which file and line, or in the trail as a whole.
 type Place = (Option<usize>, Option<u64>);
@@ -216,7 +217,7 @@ fn within_a_mount_a_trail_set_back_is_found_by_a_head_alone() {
 #[test]
 fn a_clean_end_without_its_line_is_found() {
     let mount_event = |name, epoch: u64, after_clean_end: bool| {
-        let mut event = Event::new(name, Who::here());
+        let mut event = Event::new(name, Subject::this_process());
         let details = serde_json::json!({ "epoch": epoch, "afterCleanEnd": after_clean_end });
         event.parameters.details = Some(details);
         event
@@ -243,7 +244,7 @@ fn a_clean_end_without_its_line_is_found() {
 }
 
 fn line_of(name: EventName, epoch: u64) -> Event {
-    let mut event = Event::new(name, Who::here());
+    let mut event = Event::new(name, Subject::this_process());
     let details = serde_json::json!({ "epoch": epoch, "afterCleanEnd": false });
     event.parameters.details = Some(details);
     event

@@ -7,12 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use atrest::format::{HEADER_LEN, Header, KeyVersion, MasterKeyId, VolumeId};
-use atrest::fs::{Caller, Fs, Inode, Origin, Rewrap, RewrapSummary, Wanted};
+use atrest::fs::{Fs, Inode, OpenMode, Origin, Rewrap, RewrapSummary, Subject};
 use atrest::keys::{DEFAULT_KEY, KeyRing};
 use atrest::store::{Access, NameMode, Vault};
 use tempfile::TempDir;
 
-pub const CALLER: Caller = Caller { uid: 0, gid: 0, pid: 1 };
+pub const CALLER: Subject = Subject::process(0, 0, 1);
 
 /// A vault on tmpfs, open.
 pub struct Ground {
@@ -84,7 +84,7 @@ impl Ground {
 
     /// Makes a file and leaves it open.
     pub fn create(&self, dir: Inode, name: &str, content: &[u8]) -> Inode {
-        let how = (Wanted::BOTH, true);
+        let how = (OpenMode::READ_WRITE, true);
         let (made, _) = self.fs.create(dir, OsStr::new(name), 0o644, how, &CALLER).unwrap();
         let inode = made.attr.inode;
         if !content.is_empty() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use atrest::format::VolumeId;
-use atrest::fs::{Caller, Fs, FsError, Inode, Origin, Wanted};
+use atrest::fs::{Fs, FsError, Inode, OpenMode, Origin, Subject};
 use atrest::keys::KeyRing;
 use atrest::store::{Access, FileError, NameMode, Vault, VaultError};
 use tempfile::TempDir;
@@ -132,8 +132,8 @@ impl SealedVault {
 
 /// Makes a file and closes it; returns its content.
 pub fn write(fs: &Fs, name: &str, number: usize, ops: &[Op]) -> Vec<u8> {
-    let caller = Caller { uid: 0, gid: 0, pid: 1 };
-    let how = (Wanted::BOTH, true);
+    let caller = Subject::process(0, 0, 1);
+    let how = (OpenMode::READ_WRITE, true);
     let (made, _) = fs.create(Inode::ROOT, OsStr::new(name), 0o600, how, &caller).unwrap();
     let mut content = Vec::new();
     for (number, op) in (number..).zip(ops) {
@@ -161,8 +161,8 @@ pub fn read(fs: &Fs, name: &str) -> Reading {
 
 fn read_part(fs: &Fs, name: &str, offset: u64, len: usize) -> Reading {
     let inode = fs.lookup(Inode::ROOT, OsStr::new(name)).unwrap().attr.inode;
-    let caller = Caller { uid: 0, gid: 0, pid: 1 };
-    let content = fs.open(inode, Wanted::READ, &caller).and_then(|_| {
+    let caller = Subject::process(0, 0, 1);
+    let content = fs.open(inode, OpenMode::READ, &caller).and_then(|_| {
         let content = fs.read(inode, offset, len, <[u8]>::to_vec);
         fs.release(inode).unwrap();
         content

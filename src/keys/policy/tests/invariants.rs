@@ -40,7 +40,7 @@ fn random_policy(rng: &mut StdRng) -> Policy {
 }
 
 /// Everything that can be asked of a policy, and the answers.
-fn answers(policy: &Policy) -> Vec<(Asker, Action, bool)> {
+fn answers(policy: &Policy) -> Vec<(Subject, Action, bool)> {
     let mut all = Vec::new();
     for (uid, gid, groups) in
         [(0, 0, &[][..]), (500, 1, &[]), (7, 7, &[8]), (8, 1, &[7, 500]), (9, 9, &[])]
@@ -48,9 +48,9 @@ fn answers(policy: &Policy) -> Vec<(Asker, Action, bool)> {
         for action in Action::ALL {
             for path in PATHS {
                 for now in [0, 5, 19, 20] {
-                    let asker = asker(uid, gid, groups);
-                    let answer = allowed(policy, &asker, action, path, now);
-                    all.push((asker, action, answer));
+                    let subject = subject(uid, gid, groups);
+                    let answer = allowed(policy, &subject, action, path, now);
+                    all.push((subject, action, answer));
                 }
             }
         }
@@ -91,10 +91,10 @@ fn the_summary_promises_nothing_that_a_policy_refuses() {
             (0..rng.random_range(1..4)).map(|_| random_policy(&mut rng)).collect();
         let summary = Summary::of(policies.iter());
         for policy in &policies {
-            for (asker, action, allowed) in answers(policy) {
-                let promised =
-                    summary.everybody.has(action) || (asker.owner && summary.owner.has(action));
-                assert!(allowed || !promised, "{policies:?} {asker:?} {action}");
+            for (subject, action, allowed) in answers(policy) {
+                let promised = summary.everybody.has(action)
+                    || (ownership(&subject) == Ownership::Owner && summary.owner.has(action));
+                assert!(allowed || !promised, "{policies:?} {subject:?} {action}");
             }
         }
     }

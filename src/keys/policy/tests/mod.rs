@@ -13,8 +13,12 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn asker(uid: u32, gid: u32, groups: &[u32]) -> Asker {
-    Asker { uid, gid, groups: Some(groups.to_vec()), owner: uid == 0 || uid == 500 }
+fn subject(uid: u32, gid: u32, groups: &[u32]) -> Subject {
+    Subject::user(uid, gid, groups.to_vec())
+}
+
+fn ownership(subject: &Subject) -> Ownership {
+    if subject.uid == 0 || subject.uid == 500 { Ownership::Owner } else { Ownership::Other }
 }
 
 /// `allow user 7 decrypt,rotate until 100 under a/b`, and the like.
@@ -53,6 +57,6 @@ fn policy(lines: &[&str]) -> Policy {
     policy
 }
 
-fn allowed(policy: &Policy, asker: &Asker, action: Action, path: &str, now: i64) -> bool {
-    policy.decide(asker, action, &[Path::new(path)], at(now)).allowed
+fn allowed(policy: &Policy, subject: &Subject, action: Action, path: &str, now: i64) -> bool {
+    policy.decide(subject, ownership(subject), action, &[Path::new(path)], at(now)).allowed
 }

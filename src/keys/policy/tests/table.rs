@@ -53,7 +53,7 @@ fn decisions() {
     for (number, (lines, (uid, gid, groups), action, path, now, expected)) in
         table.iter().enumerate()
     {
-        let found = allowed(&policy(lines), &asker(*uid, *gid, groups), *action, path, *now);
+        let found = allowed(&policy(lines), &subject(*uid, *gid, groups), *action, path, *now);
         assert_eq!(found, *expected, "line {number}: {lines:?} {uid}:{gid}{groups:?} {path} {now}");
     }
 }
@@ -61,7 +61,10 @@ fn decisions() {
 #[test]
 fn the_reason_is_the_grant_that_decided() {
     let policy = policy(&["allow everyone decrypt", "deny user 7 decrypt,rotate"]);
-    let decide = |uid, action| policy.decide(&asker(uid, 1, &[]), action, &[], at(1));
+    let decide = |uid, action| {
+        let subject = subject(uid, 1, &[]);
+        policy.decide(&subject, ownership(&subject), action, &[], at(1))
+    };
     let by = |text| Reason::Grant(grant(text));
     assert_eq!(decide(7, Action::Decrypt).reason, by("deny user 7 decrypt,rotate"));
     assert_eq!(decide(8, Action::Decrypt).reason, by("allow everyone decrypt"));
@@ -74,7 +77,7 @@ fn of_several_names_one_is_enough_for_either() {
     let policy = policy(&["allow user 7 decrypt under pub", "deny user 7 decrypt under secret"]);
     let names = |names: &[&str]| {
         let paths: Vec<_> = names.iter().map(Path::new).collect();
-        policy.decide(&asker(7, 7, &[]), Action::Decrypt, &paths, at(1)).allowed
+        policy.decide(&subject(7, 7, &[]), Ownership::Other, Action::Decrypt, &paths, at(1)).allowed
     };
     assert!(names(&["x/f", "pub/f"]));
     assert!(!names(&["pub/f", "secret/f"]));
@@ -85,12 +88,14 @@ fn of_several_names_one_is_enough_for_either() {
 fn groups_that_are_not_known_deny_and_do_not_allow() {
     let policy =
         policy(&["allow group 80 decrypt", "deny group 81 rotate", "allow everyone rotate"]);
-    let unknown = |gid| Asker { groups: None, ..asker(7, gid, &[]) };
-    let decide = |asker: Asker, action| policy.decide(&asker, action, &[], at(1)).allowed;
+    let unknown = |gid| Subject { groups: Groups::Unknown, ..subject(7, gid, &[]) };
+    let decide = |subject: Subject, action| {
+        policy.decide(&subject, Ownership::Other, action, &[], at(1)).allowed
+    };
     assert!(!decide(unknown(7), Action::Decrypt));
     assert!(decide(unknown(80), Action::Decrypt));
     assert!(!decide(unknown(7), Action::Rotate));
-    assert!(decide(asker(7, 7, &[]), Action::Rotate));
+    assert!(decide(subject(7, 7, &[]), Action::Rotate));
 }
 
 #[test]

@@ -1,0 +1,10 @@
+//! Permission to use a file's master key, and the record of each use.
+
+pub mod authorize;
+pub mod handle;
+pub mod naming;
+pub mod open_mode;
+pub mod permission;
+pub mod simulate;
+pub mod strict;
+pub mod trail;
