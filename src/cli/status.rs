@@ -77,7 +77,7 @@ fn status_of(target: &Target, key_file: Option<&Path>) -> Result<Status, Failure
         status.mounted = !status.stale;
         status.mountpoint = Some(mounted.mountpoint.to_string_lossy().into_owned());
     }
-    status.pid = mount_lock::holder(&target.vault)?.flatten();
+    status.pid = mount_lock::holder(&target.vault)?.and_then(|holder| holder.pid);
     Ok(status)
 }
 

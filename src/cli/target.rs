@@ -7,7 +7,7 @@ use crate::service::failure::{Context, Exit, Failure};
 use crate::service::paths::{mount_table, resolve};
 use crate::service::request::Request;
 use crate::service::status::Status;
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 use crate::sys::{self, MountedVault, Show};
 
 /// A vault, by its directory or by where it is mounted.
@@ -112,7 +112,7 @@ pub fn within(path: &Path, target: &Target) -> Result<PathBuf, Failure> {
     for component in relative.components() {
         match component {
             Component::CurDir => {}
-            Component::Normal(name) if within.as_os_str().is_empty() && name == OWN_DIR => {
+            Component::Normal(name) if within.as_os_str().is_empty() && name == METADATA_DIR => {
                 return Err(refused("is the vault's own and holds no sealed files"));
             }
             Component::Normal(name) => within.push(name),

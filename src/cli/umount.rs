@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mountpoint = mounted.mountpoint.shown();
     // Before it ends: another daemon may serve the vault the moment after.
-    let daemon = mount_lock::holder(&target.vault).ok().flatten().flatten();
+    let daemon = mount_lock::holder(&target.vault).ok().flatten().and_then(|holder| holder.pid);
     // Where its lock file was replaced, the daemon's status has its process id.
     let daemon = daemon.or_else(|| of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
@@ -154,7 +154,7 @@ fn wait_until_free(
     let (mut next_look, mut told) = (HOLDER_SCAN_INTERVAL, false);
     loop {
         let holder = match mount_lock::holder(directory)? {
-            Some(holder) => holder,
+            Some(holder) => holder.pid,
             // Its lock was exchanged, or it is about to end.
             None if daemon.is_some_and(sys::is_running)
                 && started.elapsed() < DAEMON_END_TIMEOUT =>

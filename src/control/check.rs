@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use crate::service::failure::{Exit, Failure};
 use crate::service::key_change::{Action, KeyChange};
 use crate::service::request::{FileWork, PolicyChange, Request, TrailRequest};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 use crate::trail::Filter;
 
 /// Bytes of the longest path. A tree can be deeper than one that the kernel takes at once (limits.h:
@@ -92,7 +92,7 @@ fn in_vault(path: &Path) -> Result<(), Failure> {
     at_most("bytes of a path", path.as_os_str().len(), LONGEST_PATH)?;
     let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
     let has_nul = path.as_os_str().as_encoded_bytes().contains(&0);
-    if !is_plain || has_nul || path.starts_with(OWN_DIR) {
+    if !is_plain || has_nul || path.starts_with(METADATA_DIR) {
         return Err(refused("a path that is not one in the mount, from its root".to_owned()));
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Sizes of AES-256-GCM, and what is said when it does not open.
+//! Sizes of AES-256-GCM (NIST SP 800-38D), and the error of an opening that fails.
 
 /// Length of an AES-GCM nonce in bytes (NIST SP 800-38D, 96 bits).
 pub const NONCE_LEN: usize = 12;

@@ -1,9 +1,37 @@
-//! AES-256-GCM over one block (NIST SP 800-38D), in two implementations of one format.
+//! AES-256-GCM (NIST SP 800-38D): one interface, two implementations with one format.
 
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
+#[cfg(feature = "aws-lc")]
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::{Forged, NONCE_LEN, Secret, TAG_LEN};
+
+/// AES-256-GCM under one key.
+pub trait Aead {
+    /// Expands `key`.
+    fn new(key: &Secret) -> Self;
+
+    /// Encrypts `data` in place and returns its tag.
+    ///
+    /// # Panics
+    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN];
+
+    /// Decrypts `sealed` into `plain`, of the same length.
+    ///
+    /// # Errors
+    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain` then
+    /// holds nothing of the plaintext.
+    fn open(
+        &self,
+        nonce: &[u8; NONCE_LEN],
+        aad: &[u8],
+        sealed: &[u8],
+        tag: &[u8; TAG_LEN],
+        plain: &mut [u8],
+    ) -> Result<(), Forged>;
+}
 
 /// The cipher that blocks are sealed with in this build.
 #[cfg(feature = "aws-lc")]
@@ -14,26 +42,16 @@ pub type BlockCipher = PortableCipher;
 
 /// AES-256-GCM by AWS-LC: the fast one.
 #[cfg(feature = "aws-lc")]
-pub struct AwsLcCipher(aws_lc_rs::aead::LessSafeKey);
+pub struct AwsLcCipher(LessSafeKey);
 
 #[cfg(feature = "aws-lc")]
-impl AwsLcCipher {
-    /// Expands `key`.
-    ///
-    /// # Panics
-    /// Never: every 32-byte string is an AES-256 key.
-    pub fn new(key: &Secret) -> Self {
-        let key = aws_lc_rs::aead::UnboundKey::new(&aws_lc_rs::aead::AES_256_GCM, key.expose())
-            .expect("32 bytes are an AES-256 key");
-        Self(aws_lc_rs::aead::LessSafeKey::new(key))
+impl Aead for AwsLcCipher {
+    fn new(key: &Secret) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, key.expose());
+        Self(LessSafeKey::new(key.expect("32 bytes are an AES-256 key")))
     }
 
-    /// Encrypts `data` in place and returns its tag.
-    ///
-    /// # Panics
-    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
-    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
-        use aws_lc_rs::aead::{Aad, Nonce};
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = self
             .0
@@ -44,12 +62,7 @@ impl AwsLcCipher {
         bytes
     }
 
-    /// Decrypts `sealed` into `plain`, of the same length.
-    ///
-    /// # Errors
-    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain`
-    /// then holds nothing of the file.
-    pub fn open(
+    fn open(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],
@@ -57,7 +70,6 @@ impl AwsLcCipher {
         tag: &[u8; TAG_LEN],
         plain: &mut [u8],
     ) -> Result<(), Forged> {
-        use aws_lc_rs::aead::{Aad, Nonce};
         let nonce = Nonce::assume_unique_for_key(*nonce);
         self.0.open_separate_gather(nonce, Aad::from(aad), sealed, tag, plain).map_err(|_| Forged)
     }
@@ -68,29 +80,19 @@ impl AwsLcCipher {
 /// Boxed, so that a move leaves no copy of the round keys behind.
 pub struct PortableCipher(Box<Aes256Gcm>);
 
-impl PortableCipher {
-    /// Expands `key`.
-    pub fn new(key: &Secret) -> Self {
+impl Aead for PortableCipher {
+    fn new(key: &Secret) -> Self {
         Self(Box::new(Aes256Gcm::new(key.expose().into())))
     }
 
-    /// Encrypts `data` in place and returns its tag.
-    ///
-    /// # Panics
-    /// Never for data of a block's size: AES-GCM takes up to 64 GiB.
-    pub fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
+    fn seal(&self, nonce: &[u8; NONCE_LEN], aad: &[u8], data: &mut [u8]) -> [u8; TAG_LEN] {
         self.0
             .encrypt_inout_detached(nonce.into(), aad, InOutBuf::from(data))
             .expect("a block is shorter than AES-GCM's limit")
             .into()
     }
 
-    /// Decrypts `sealed` into `plain`, of the same length.
-    ///
-    /// # Errors
-    /// [`Forged`] when tag, data, nonce and associated data do not belong together; `plain`
-    /// then holds nothing of the file.
-    pub fn open(
+    fn open(
         &self,
         nonce: &[u8; NONCE_LEN],
         aad: &[u8],

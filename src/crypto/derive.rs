@@ -4,7 +4,7 @@ use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::{BlockCipher, DataKey, Forged, Secret, scrubbed};
+use super::{Aead, BlockCipher, DataKey, Forged, Secret, scrubbed};
 
 /// A key for HMAC-SHA256.
 #[derive(Debug, Clone)]
@@ -69,9 +69,9 @@ pub struct VaultKeys {
     pub state: MacKey,
     /// Authenticates which master key a directory was given.
     pub assignment: MacKey,
-    /// Authenticates what the mount's root shows.
+    /// Authenticates the mode and the owner of the mount's root.
     pub root: MacKey,
-    /// Authenticates what a machine keeps of the vault beside it.
+    /// Authenticates a machine's record of the vault.
     pub freshness: MacKey,
 }
 
@@ -121,6 +121,11 @@ pub fn fingerprint(key: &Secret) -> [u8; MacKey::LEN] {
 /// Tells `content`, which is JSON, from any other, without telling anything of it or the key.
 pub fn digest(key: &Secret, content: &[u8]) -> [u8; MacKey::LEN] {
     MacKey(key.clone()).mac(content)
+}
+
+/// HKDF-SHA256 of `source` to 32 bytes.
+pub fn hkdf(salt: &[u8], source: &[u8], label: &[u8]) -> Secret {
+    expand(&Hkdf::new(Some(salt), source), label)
 }
 
 fn expand(source: &Hkdf<Sha256>, label: &[u8]) -> Secret {

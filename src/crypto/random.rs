@@ -17,12 +17,11 @@ pub fn fill_id(bytes: &mut [u8; 16]) {
     fill_key(bytes);
 }
 
-/// A name for something that is many, from the thread's generator: unique, and nothing depends on
-/// it.
-pub fn label() -> [u8; 16] {
-    let mut label = [0; 16];
-    rand::rng().fill_bytes(&mut label);
-    label
+/// A random id for log records, from the thread's generator; only uniqueness matters.
+pub fn request_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    rand::rng().fill_bytes(&mut id);
+    id
 }
 
 /// A 96-bit nonce from the kernel's generator; before Linux 6.11, where that takes a system call,

@@ -1,4 +1,4 @@
-//! Wiping what ciphers leave of keys on the stack.
+//! Wiping the traces of keys that ciphers leave on the stack.
 //!
 //! A cipher's key schedule, a hash's block buffer and what a return moved lie in frames that are
 //! gone and not yet overwritten; a thread that then waits for its next request would keep them.

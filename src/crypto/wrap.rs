@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{Forged, NONCE_LEN, PortableCipher, Secret, TAG_LEN, random, scrubbed};
+use super::{Aead, Forged, NONCE_LEN, PortableCipher, Secret, TAG_LEN, random, scrubbed};
 
 /// A 32-byte key sealed under another with AES-256-GCM: nonce, ciphertext, tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use crate::service::failure::{Context, Exit, Failure};
 use crate::service::mount_lock::{self, MountLock};
 use crate::service::paths::{mount_table, resolve};
 use crate::service::vault;
+use crate::store::Holder;
 use crate::sys::Show;
 
 /// The plan of a mount, checked as far as that goes without the vault's keys.
@@ -84,7 +85,7 @@ fn require_closed(vault: &Path) -> Result<(), Failure> {
 /// The lock would refuse it as well; here it can be said where the other mount is.
 fn refuse_second_mount(vault: &Path) -> Result<(), Failure> {
     let holder = mount_lock::holder(vault)?;
-    let Some(pid) = holder else { return Ok(()) };
+    let Some(Holder { pid }) = holder else { return Ok(()) };
     let mounted = mount_table()?.mounts_of(vault).last();
     let (vault, pid) = (vault.shown(), mount_lock::named(pid));
     let message = match mounted {

@@ -4,7 +4,7 @@
 //! n 2, flags 2. Integers are little-endian. In block 0 all this follows the header.
 
 use super::{BLOCK_LEN, BlockIndex, FileId, HEADER_LEN};
-use crate::crypto::{BlockCipher, NONCE_LEN, TAG_LEN, random};
+use crate::crypto::{Aead, BlockCipher, NONCE_LEN, TAG_LEN, random};
 
 const N: usize = NONCE_LEN;
 const FLAGS: usize = N + 2;
@@ -18,7 +18,7 @@ pub fn block_head_offset(index: BlockIndex) -> u64 {
     sealed_part(index).start as u64
 }
 
-/// How many plaintext bytes the block with this head says it holds, unauthenticated. A hole
+/// The plaintext length by the head of a block, which is not authenticated. A hole
 /// holds as many as fit.
 pub fn claimed_fill(head: &[u8; BLOCK_HEAD_LEN], index: BlockIndex) -> usize {
     if is_zero(head) {

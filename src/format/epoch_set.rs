@@ -18,7 +18,7 @@ impl EpochSet {
         }
     }
 
-    /// Has at most `most` ranges: what lies between the oldest is then taken for a part of them.
+    /// Merges the oldest ranges, and the epochs between them, until at most `most` are left.
     pub fn limit(&mut self, most: usize) {
         let excess = self.0.len().saturating_sub(most.max(1));
         if let (true, Some(&(first, _))) = (excess > 0, self.0.first()) {

@@ -106,7 +106,7 @@ pub fn stored_len(len: u64) -> u64 {
     }
 }
 
-/// What `st_size` says of a vault file.
+/// The length of a vault file by its `st_size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoredLen {
     /// The plaintext length in bytes.

@@ -52,7 +52,7 @@ pub struct Holes {
     pub durable: u64,
 }
 
-/// A sealed file's header, parsed but for its MAC not yet believed.
+/// A sealed file's header, parsed; not authenticated before [`Header::authenticate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// This life of the file.
@@ -111,7 +111,7 @@ impl Header {
         bytes
     }
 
-    /// Reads the fields. What they say is to be believed only after [`Header::authenticate`].
+    /// Reads the fields, which are not authentic before [`Header::authenticate`].
     ///
     /// # Errors
     /// [`BadHeader`] when the bytes are not a header of this format.

@@ -58,7 +58,7 @@ uuid_id! {
 }
 
 uuid_id! {
-    /// Names what one machine keeps of one vault.
+    /// Names the record that one machine keeps of one vault.
     RecordId
 }
 

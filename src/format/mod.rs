@@ -3,6 +3,7 @@
 //! The byte tables and what each rule defends against are in the manual's
 //! format chapter.
 
+mod authenticated;
 mod block;
 mod epoch_set;
 mod extents;
@@ -12,6 +13,7 @@ mod geometry;
 mod header;
 mod ids;
 
+pub use authenticated::{Authenticated, JsonMac, padded_line};
 pub use block::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block,
 };

@@ -12,7 +12,7 @@ use crate::service::request::{FileWork, ProgressSink};
 use crate::service::response::{Assigned, Response, Retired, Wrapped};
 use crate::service::text::counted;
 use crate::service::vault;
-use crate::store::{Access, OWN_DIR, Vault};
+use crate::store::{Access, METADATA_DIR, Vault};
 use crate::sys::Show;
 
 impl FileWork {
@@ -35,7 +35,7 @@ impl FileWork {
                     .as_ref()
                     .map(|name| fs.vault().context().ring().key(name).map(|key| key.id()));
                 let (rate, dry_run, by) = (*rate, *dry_run, Some(subject.clone()));
-                let how = Rewrap { to: to.transpose()?, rate, dry_run, by };
+                let how = Rewrap { to: to.transpose()?.into(), rate, dry_run, by };
                 Ok(fs.rewrap(&how, progress).map_err(failed)?.into())
             }
             Self::Retire { name, version, dry_run } => {
@@ -131,7 +131,7 @@ impl Wrapped {
     ) -> Result<Self, Failure> {
         let found = fs.references(key, None::<KeyVersion>, progress);
         let found = found.map_err(|error| vault_failure(vault, error))?;
-        let wraps_vault_key = found.some.iter().any(|path| path.as_os_str() == OWN_DIR);
+        let wraps_vault_key = found.some.iter().any(|path| path.as_os_str() == METADATA_DIR);
         let wraps_files = found.count - u64::from(wraps_vault_key);
         Ok(Self { wraps_files, wraps_vault_key })
     }

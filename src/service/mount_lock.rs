@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::service::failure::{Exit, Failure, vault_failure};
-use crate::store::Vault;
+use crate::store::{Holder, Vault};
 use crate::sys::{self, Show};
 
 /// How long somebody holds a vault's lock who only asks whether it is free, and how often to look
@@ -17,11 +17,11 @@ pub(super) const LOCK_RETRIES: u32 = 4;
 /// How long another process may take to mount the same vault.
 const MOUNT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The holder of a vault's lock; its process is known unless it only reads.
+/// The holder of a vault's lock, if there is one.
 ///
 /// # Errors
 /// [`Exit::Vault`] when it is none.
-pub fn holder(vault: &Path) -> Result<Option<Option<u32>>, Failure> {
+pub fn holder(vault: &Path) -> Result<Option<Holder>, Failure> {
     // The test takes the lock for a moment, too.
     let mut asked = 0;
     loop {
@@ -56,7 +56,7 @@ impl MountLock {
         let turn = Self::take(vault)?;
         match holder(vault)? {
             None => Ok(turn),
-            Some(pid) => {
+            Some(Holder { pid }) => {
                 let message = format!("the vault {} is in use by {}", vault.shown(), named(pid));
                 Err(Failure::new(Exit::Busy, message))
             }
@@ -69,7 +69,7 @@ impl MountLock {
     /// [`Exit::Busy`] when it does not come.
     pub fn take(vault: &Path) -> Result<Self, Failure> {
         // Not the vault's directory: others may be let in there, and could hold its lock for ever.
-        let Ok(directory) = Vault::own_directory(vault) else {
+        let Ok(directory) = Vault::metadata_directory(vault) else {
             return Ok(Self { _directory: None });
         };
         // An error is of a filesystem without such locks: two mounts in the same moment then meet at

@@ -13,61 +13,71 @@ const CAPABILITY: &str = "security.capability";
 /// Bytes of the longest value that it has (linux/capability.h: vfs_ns_cap_data).
 const CAPABILITY_LEN: usize = 24;
 
-/// One file of the backing directory. Offsets and lengths are in bytes of that file.
+/// What a sync makes durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncScope {
+    /// Content and length: fdatasync(2).
+    Content,
+    /// The times and the mode too: fsync(2).
+    All,
+}
+
+/// One file of the backing directory./// Offsets and lengths are in bytes of that file.
 pub trait Backing: Send + Sync {
     /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of pread(2).
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
     /// Writes all of `buf` at `offset`.
     ///
     /// # Errors
-    /// What the backing filesystem says; part of `buf` may have been written.
+    /// Those of pwrite(2); part of `buf` may have been written.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// [`Backing::write_at`] that leaves the file's modification time, mode and capabilities as
     /// they were.
     ///
     /// # Errors
-    /// What the backing filesystem says.
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Those of pwrite(2), fsetxattr(2), futimens(3), fchmod(2); part of `buf` may have been written.
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()>;
 
     /// Cuts or extends the file.
     ///
     /// # Errors
-    /// What the backing filesystem says; the length is what it was.
+    /// Those of ftruncate(2); the length is what it was.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
-    /// Makes content and length durable, and with `metadata` the times and modes too.
+    /// Makes the file durable, as far as `scope` says.
     ///
     /// # Errors
-    /// What the backing filesystem says.
-    fn sync(&self, metadata: bool) -> io::Result<()>;
+    /// Those of fsync(2): any change since the last sync may be lost.
+    fn sync(&self, scope: SyncScope) -> io::Result<()>;
 
     /// Gives back a range, which reads as zeros afterwards; the length stays.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of fallocate(2).
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Reserves space for a range; content and length stay.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of fallocate(2).
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// The first offset from `offset` on that holds data.
+    /// The first offset from `offset` on that holds data; `None` where there is none.
     ///
     /// # Errors
-    /// What the backing filesystem says; `Ok(None)` where there is none.
+    /// Those of lseek(2), but ENXIO.
     fn next_data(&self, offset: u64) -> io::Result<Option<u64>>;
 
-    /// The first offset from `offset` on that holds none; the file's end counts as one.
+    /// The first offset from `offset` on that holds none; the file's end counts as one. `None` past
+    /// the end.
     ///
     /// # Errors
-    /// What the backing filesystem says; `Ok(None)` past the end.
+    /// Those of lseek(2), but ENXIO.
     fn next_hole(&self, offset: u64) -> io::Result<Option<u64>>;
 }
 
@@ -113,7 +123,7 @@ impl RealFile {
             },
         };
         rustix::fs::futimens(&self.opened, &keep_mtime)?;
-        // A write by an unprivileged daemon clears these bits, which nobody asked for.
+        // A write by an unprivileged daemon clears set-user-ID and set-group-ID (write(2)).
         if before.st_mode & 0o6000 != 0 {
             rustix::fs::fchmod(&self.opened, rustix::fs::Mode::from_raw_mode(before.st_mode))?;
         }
@@ -154,7 +164,7 @@ impl Backing for RealFile {
         Ok(())
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let before = rustix::fs::fstat(&self.opened)?;
         let mut room = [0; CAPABILITY_LEN];
         // Only a program can have any.
@@ -176,13 +186,11 @@ impl Backing for RealFile {
         }
     }
 
-    fn sync(&self, metadata: bool) -> io::Result<()> {
-        let synced = if metadata {
-            rustix::fs::fsync(&self.opened)
-        } else {
-            rustix::fs::fdatasync(&self.opened)
-        };
-        Ok(synced?)
+    fn sync(&self, scope: SyncScope) -> io::Result<()> {
+        Ok(match scope {
+            SyncScope::Content => rustix::fs::fdatasync(&self.opened),
+            SyncScope::All => rustix::fs::fsync(&self.opened),
+        }?)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -230,7 +238,7 @@ mod tests {
         file.set_modified(day).unwrap();
         fcntl_add_seals(&file, SealFlags::WRITE).unwrap();
         let backing = RealFile::new(file.try_clone().unwrap().into(), true);
-        backing.write_unseen(&[1], 0).unwrap_err();
+        backing.write_preserving_mtime(&[1], 0).unwrap_err();
         assert_eq!(file.metadata().unwrap().modified().unwrap(), day);
     }
 }

@@ -37,12 +37,12 @@ pub struct Buffers {
     pub plain: Aligned,
 }
 
-/// Buffers that nobody works in, the last used at the end: as its memory is in the processor's cache,
-/// it is taken first, by whichever thread. New memory costs more than a request.
+/// Free buffers, the last used at the end: its memory is in the processor's cache, so any thread
+/// takes it first. New memory costs more than a request.
 static FREE: Mutex<Vec<Buffers>> = Mutex::new(Vec::new());
 
-/// So many are kept at most.
-const MOST_FREE: usize = 8;
+/// Buffers that are kept at most.
+const MAX_FREE: usize = 8;
 
 /// Runs `work` with buffers of its own.
 pub fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
@@ -51,7 +51,7 @@ pub fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
     buffers.sealed.trim();
     buffers.plain.trim();
     let mut free = FREE.lock();
-    if free.len() < MOST_FREE {
+    if free.len() < MAX_FREE {
         free.push(buffers);
     }
     result

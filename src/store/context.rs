@@ -5,11 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::{EpochRecord, FileError, IntegrityError};
+use super::{EpochRecord, FileError, IntegrityError, KeyChoice, RewrapTarget};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{
-    BadHeader, FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, StoredLen, VolumeId,
-};
+use crate::format::{FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing, RingError};
 
@@ -25,7 +23,7 @@ pub struct Identity {
     pub by: WrappedBy,
 }
 
-/// What the policies of the ring come to, where no grant has to be looked up.
+/// The ring's policies in short, for checks that need no grant.
 #[derive(Debug)]
 struct Policies {
     everybody: AtomicU16,
@@ -66,8 +64,7 @@ pub struct Context {
     served: OnceLock<bool>,
     files_sealed: AtomicU64,
     bytes_sealed: AtomicU64,
-    /// Counts the headers that came to say something else of a file, so that what they said before
-    /// can be remembered.
+    /// Counts the changes of files' identities, so that those that were read before can be cached.
     identity_changes: AtomicU64,
 }
 
@@ -118,28 +115,12 @@ impl Context {
         if self.recovered.load(Ordering::Acquire) { ended.recovered() } else { ended }
     }
 
-    /// No file needs a crash as an explanation any more, as far as what was written since becomes
-    /// durable.
+    /// All files were recovered: after a clean end no crash excuses anything.
     pub fn note_recovered(&self) {
         self.recovered.store(true, Ordering::Release);
     }
 
-    /// Whether a file of `size` bytes that begins with `bytes`, which are not authenticated, is to
-    /// be recovered: nothing but a crash can explain it.
-    pub fn needs_recovery(&self, bytes: &[u8; HEADER_LEN], size: u64) -> bool {
-        match Header::parse(bytes) {
-            Ok(header) => {
-                self.epochs.crashed(header.epoch)
-                    || header.holes.uncertain > 0
-                    || (self.epochs.crashed_after(header.epoch) && header.holes.extents.count() > 0)
-                    || StoredLen::from_stored(size) != Ok(StoredLen::Exact(header.committed_len))
-            }
-            Err(BadHeader::Blank) => true,
-            Err(_) => false,
-        }
-    }
-
-    /// The keys. Who holds them holds up whoever wants to change them, so be brief.
+    /// The keys, locked for reading. A change of the keys waits for the guard: hold it briefly.
     pub fn ring(&self) -> RwLockReadGuard<'_, KeyRing> {
         self.ring.read()
     }
@@ -163,7 +144,7 @@ impl Context {
         actions.bits() & !self.policies.everybody.load(Ordering::Acquire) == 0
     }
 
-    /// Whether nothing keeps those from `actions` for whom the default is.
+    /// Whether every key lets the vault's owner, for whom the default policy is, do all of `actions`.
     pub fn lets_owner(&self, actions: ActionSet) -> bool {
         actions.bits() & !self.policies.owner.load(Ordering::Acquire) == 0
     }
@@ -178,16 +159,16 @@ impl Context {
         self.ring_changes.load(Ordering::Acquire)
     }
 
-    /// Whether new files can be given keys under a master key, the default one for `None`.
+    /// Whether new files can be given keys under a master key.
     ///
     /// # Errors
     /// [`KeyError`] when not.
-    pub fn require_enabled(&self, key: Option<MasterKeyId>) -> Result<(), KeyError> {
-        if self.all_enabled() && key.is_none() {
+    pub fn require_enabled(&self, key: KeyChoice) -> Result<(), KeyError> {
+        if self.all_enabled() && key == KeyChoice::Default {
             return Ok(());
         }
         let ring = self.ring.read();
-        ring.require_enabled(&key.unwrap_or_else(|| ring.default_key().id()))
+        ring.require_enabled(&key.id(&ring))
     }
 
     /// Files that were given a data key since the vault was opened.
@@ -200,13 +181,13 @@ impl Context {
         self.bytes_sealed.load(Ordering::Relaxed)
     }
 
-    /// How often a file got another [`Identity`]. Whoever saw that a file has content sees here all
-    /// changes that led to it.
+    /// Counts the files that got another [`Identity`]. A thread that has seen a file's content sees
+    /// here all changes that led to it.
     pub fn identity_changes(&self) -> u64 {
         self.identity_changes.load(Ordering::Acquire)
     }
 
-    /// A file has another identity. Its length is not to be seen until this returns.
+    /// A file has another identity. To be called before its new length is published.
     pub(super) fn note_identity_change(&self) {
         self.identity_changes.fetch_add(1, Ordering::Release);
     }
@@ -215,18 +196,16 @@ impl Context {
         self.bytes_sealed.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// A new data key for a new life of a file, wrapped by a master key, the default one for
-    /// `None`.
+    /// A new data key for a new life of a file, wrapped by the chosen master key.
     pub(super) fn new_file(
         &self,
         file_id: FileId,
-        master_key: Option<MasterKeyId>,
+        choice: KeyChoice,
     ) -> Result<(Header, FileKeys), FileError> {
         let key = DataKey::random();
         let ring = self.ring.read();
-        let master_key = master_key.unwrap_or_else(|| ring.default_key().id());
         let (master_key, version, wrapped) =
-            ring.wrap_by_id(&master_key, file_id.as_bytes(), &key)?;
+            ring.wrap_by_id(&choice.id(&ring), file_id.as_bytes(), &key)?;
         let header = Header {
             file_id,
             volume_id: self.volume,
@@ -285,27 +264,17 @@ impl Context {
         Ok(header)
     }
 
-    /// Whether `by` is the newest version of the master key `to`, or where none is named of the
-    /// master key that it is of.
-    pub(super) fn is_newest(
-        &self,
-        by: WrappedBy,
-        to: Option<MasterKeyId>,
-    ) -> Result<bool, FileError> {
+    /// Whether `by` is the newest version of the target.
+    pub(super) fn is_newest(&self, by: WrappedBy, to: RewrapTarget) -> Result<bool, FileError> {
         let (key, version) = by;
-        let target = to.unwrap_or(key);
+        let target = to.id(key);
         Ok(target == key && self.ring.read().key_by_id(&target)?.current() == version)
     }
 
-    /// The header with its data key wrapped by the newest version of the master key `to`, or of
-    /// its own where none is named.
-    pub(super) fn rewrap(
-        &self,
-        header: &Header,
-        to: Option<MasterKeyId>,
-    ) -> Result<Header, FileError> {
+    /// The header with its data key wrapped by the newest version of the target.
+    pub(super) fn rewrap(&self, header: &Header, to: RewrapTarget) -> Result<Header, FileError> {
         let key = self.unwrap(header)?;
-        let target = to.unwrap_or(header.master_key);
+        let target = to.id(header.master_key);
         let (master_key, version, wrapped) =
             self.ring.read().wrap_by_id(&target, header.file_id.as_bytes(), &key)?;
         Ok(Header { master_key, version, wrapped, ..header.clone() })
@@ -319,7 +288,7 @@ impl Context {
     }
 }
 
-/// A key that a header wraps, or what is wrong with the header.
+/// The key that a header wraps, or the header's fault.
 fn authentic(key: Result<DataKey, KeyError>, header: &Header) -> Result<DataKey, FileError> {
     match key {
         Err(KeyError::Ring(RingError::Forged { .. })) => Err(IntegrityError::WrappedKey.into()),

@@ -7,10 +7,10 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::{Deserialize, Serialize};
 
-use super::VaultError;
 use super::own_files::OwnFiles;
+use super::{RewrapTarget, VaultError};
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
-use crate::format::{FORMAT_VERSION, KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{Authenticated, FORMAT_VERSION, JsonMac, KeyVersion, MasterKeyId, VolumeId};
 use crate::keys::{DEFAULT_KEY, KeyError, KeyRing, RingError};
 use crate::sys;
 
@@ -49,13 +49,6 @@ pub struct Description {
     wrapped_vault_key: String,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Authenticated {
-    #[serde(flatten)]
-    description: Description,
-    mac: String,
-}
-
 #[derive(Deserialize)]
 struct AnyVersion {
     format: u16,
@@ -81,7 +74,7 @@ impl Description {
     }
 
     /// Reads the description; it is to be believed only after [`Description::unlock`].
-    pub(super) fn read(own: &OwnFiles) -> Result<(Self, MacOfDescription), VaultError> {
+    pub(super) fn read(own: &OwnFiles) -> Result<(Self, JsonMac), VaultError> {
         let bytes = own.read(FILE).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => VaultError::NotAVault,
             _ => VaultError::Io(error),
@@ -90,15 +83,15 @@ impl Description {
     }
 
     /// The description in the file's bytes.
-    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, MacOfDescription), VaultError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, JsonMac), VaultError> {
         let any: AnyVersion =
             serde_json::from_slice(bytes).map_err(|_| VaultError::Damaged(FILE))?;
         if any.format != FORMAT_VERSION {
             return Err(VaultError::Version(any.format));
         }
-        let read: Authenticated =
+        let read: Authenticated<Self> =
             serde_json::from_slice(bytes).map_err(|_| VaultError::Damaged(FILE))?;
-        Ok((read.description, MacOfDescription(read.mac)))
+        Ok(read.into_unverified())
     }
 
     /// Writes the description, authenticated by its vault key.
@@ -108,35 +101,23 @@ impl Description {
 
     /// The file's bytes.
     pub(super) fn authenticated(&self, vault_key: &Secret) -> Result<Vec<u8>, VaultError> {
-        let mac = self.mac_key(vault_key).mac(&self.to_bytes()?);
-        let file = Authenticated { description: self.clone(), mac: BASE64_STANDARD.encode(mac) };
-        let mut bytes = serde_json::to_vec_pretty(&file).map_err(io::Error::from)?;
-        bytes.push(b'\n');
-        Ok(bytes)
+        Ok(Authenticated::new(self.clone(), &self.mac_key(vault_key))?.to_lines()?)
     }
 
     /// Checks the MAC that stands beside the description.
-    pub(super) fn authenticate(
-        &self,
-        mac: &MacOfDescription,
-        vault_key: &Secret,
-    ) -> Result<(), VaultError> {
-        self.mac_key(vault_key)
-            .verify(&self.to_bytes()?, &decode::<{ MacKey::LEN }>(&mac.0)?)
-            .map_err(|_| VaultError::Damaged(FILE))
+    pub(super) fn authenticate(&self, mac: &JsonMac, vault_key: &Secret) -> Result<(), VaultError> {
+        let is_authentic = mac.verifies(self, &self.mac_key(vault_key));
+        is_authentic.then_some(()).ok_or(VaultError::Damaged(FILE))
     }
 
     /// Unwraps the vault key and authenticates the description by it.
-    pub(super) fn unlock(
-        &self,
-        mac: &MacOfDescription,
-        ring: &KeyRing,
-    ) -> Result<Secret, VaultError> {
+    pub(super) fn unlock(&self, mac: &JsonMac, ring: &KeyRing) -> Result<Secret, VaultError> {
         if ring.volume_id() != self.vault {
             return Err(VaultError::OtherKeyFile { vault: self.vault, keys: ring.volume_id() });
         }
-        let wrapped = decode::<{ WrappedKey::LEN }>(&self.wrapped_vault_key)?;
-        let wrapped = WrappedKey::from_bytes(&wrapped);
+        let wrapped = BASE64_STANDARD.decode(&self.wrapped_vault_key).ok();
+        let wrapped = wrapped.and_then(|bytes| bytes.try_into().ok());
+        let wrapped = WrappedKey::from_bytes(&wrapped.ok_or(VaultError::Damaged(FILE))?);
         let unwrapped = ring.unwrap(&self.key, self.key_version, self.vault.as_bytes(), &wrapped);
         let vault_key = unwrapped.map_err(|error| match error {
             KeyError::Ring(
@@ -150,15 +131,15 @@ impl Description {
         Ok(vault_key)
     }
 
-    /// The description with its vault key wrapped by the newest version of the master key `to`,
-    /// or of its own where none is named; `None` when it is.
+    /// The description with its vault key wrapped by the newest version of the target; `None` when
+    /// it is.
     pub(super) fn rewrap(
         &self,
         ring: &KeyRing,
         vault_key: &Secret,
-        to: Option<MasterKeyId>,
+        to: RewrapTarget,
     ) -> Result<Option<Self>, VaultError> {
-        let target = to.unwrap_or(self.key);
+        let target = to.id(self.key);
         if target == self.key && ring.key_by_id(&target)?.current() == self.key_version {
             return Ok(None);
         }
@@ -171,21 +152,6 @@ impl Description {
     fn mac_key(&self, vault_key: &Secret) -> MacKey {
         VaultKeys::derive(vault_key, self.vault.as_bytes()).description
     }
-
-    /// What the MAC covers: all fields but itself, in their order.
-    fn to_bytes(&self) -> Result<Vec<u8>, VaultError> {
-        Ok(serde_json::to_vec(self).map_err(io::Error::from)?)
-    }
-}
-
-/// The MAC that stands beside a description.
-#[derive(Debug)]
-pub(super) struct MacOfDescription(String);
-
-/// Decodes base64 of exactly `N` bytes.
-pub(super) fn decode<const N: usize>(text: &str) -> Result<[u8; N], VaultError> {
-    let bytes = BASE64_STANDARD.decode(text).ok();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or(VaultError::Damaged(FILE))
 }
 
 pub(super) fn open_dir(dir: &Path) -> Result<OwnedFd, VaultError> {

@@ -4,8 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::{Epoch, EpochSet};
 
-/// What is known of all mounts so far. An epoch that is not in `crashed` ended cleanly, or what it
-/// left was recovered.
+/// All mounts so far. An epoch that is not in `crashed` ended cleanly, or its files were recovered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// The newest writable mount.
@@ -17,13 +16,14 @@ pub struct EpochRecord {
     /// The newest mount began, and has not served a request yet, as far as is known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unserved: bool,
-    /// Mounts of which the trail need have no line: they served nobody, or were told to keep no trail.
+    /// Mounts of which the trail need have no line: they served no request, or kept no trail by their
+    /// options.
     #[serde(default, skip_serializing_if = "EpochSet::is_empty")]
     without_line: EpochSet,
 }
 
-/// Ranges of mounts without a line that are told apart.
-const MOST_RANGES: usize = 64;
+/// Ranges of mounts without a line that are kept apart at most.
+const MAX_RANGES: usize = 64;
 
 fn is_false(is: &bool) -> bool {
     !is
@@ -52,7 +52,7 @@ impl EpochRecord {
         let mut record = Self { unserved: false, ..self.clone() };
         if !has_line {
             record.without_line.push(record.current);
-            record.without_line.limit(MOST_RANGES);
+            record.without_line.limit(MAX_RANGES);
         }
         record
     }
@@ -62,7 +62,7 @@ impl EpochRecord {
         let mut without = self.without_line.clone();
         if self.unserved {
             without.push(self.current);
-            without.limit(MOST_RANGES);
+            without.limit(MAX_RANGES);
         }
         without
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with one sealed file.
+//! The errors of one sealed file.
 
 use std::io;
 

@@ -6,7 +6,7 @@ use crate::format::{BlockIndex, BlockSpan, HoleExtents, Holes};
 #[derive(Debug, Default)]
 pub struct Gaps {
     spans: Vec<BlockSpan>,
-    /// At most so many of the blocks are no holes.
+    /// Blocks of the set that may hold content, at most.
     uncertain: u64,
     /// Counts the changes of the set.
     version: u64,
@@ -86,11 +86,11 @@ impl Gaps {
     /// Adds `span`, of which any block may be a hole.
     pub fn add_uncertain(&mut self, span: BlockSpan) {
         self.add(span);
-        self.doubt(span);
+        self.mark_uncertain(span);
     }
 
-    /// Of `span`, any block that is in the set may not be a hole after all.
-    pub fn doubt(&mut self, span: BlockSpan) {
+    /// Any block of the set in `span` may hold content after all.
+    pub fn mark_uncertain(&mut self, span: BlockSpan) {
         let from = self.spans.partition_point(|gap| gap.end <= span.first);
         let within = self.spans[from..].iter().take_while(|gap| gap.first < span.end);
         let blocks = within.map(|gap| gap.end.min(span.end).0 - gap.first.max(span.first).0);
@@ -101,8 +101,8 @@ impl Gaps {
         }
     }
 
-    /// Any of the blocks may not be a hole after all.
-    pub fn doubt_all(&mut self) {
+    /// Any block of the set may hold content after all.
+    pub fn mark_all_uncertain(&mut self) {
         self.uncertain = self.spans.iter().map(|span| span.count()).sum();
     }
 
@@ -149,8 +149,8 @@ impl Gaps {
         self.version += 1;
     }
 
-    /// All were looked through, beginning when so many were [`Gaps::uncertain`].
-    pub fn settle(&mut self, uncertain: u64) {
+    /// All blocks were examined since [`Gaps::uncertain`] returned `uncertain`.
+    pub fn resolve(&mut self, uncertain: u64) {
         if uncertain > 0 {
             self.uncertain = self.uncertain.saturating_sub(uncertain);
             self.version += 1;

@@ -1,4 +1,4 @@
-//! The vault's lock: a file that is locked by who has the vault open, and names that process.
+//! The vault's lock: a file that the process which has the vault open locks and writes its id to.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,6 +13,13 @@ pub const FILE: &str = "lock";
 /// Bytes of the lock file at least, which is never cut to less and written in place: on a full disk
 /// it has room already.
 const LOCK_LEN: usize = 512;
+
+/// The process that has a vault open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id; `None` where it left none, as one that only reads.
+    pub pid: Option<u32>,
+}
 
 /// Locks the vault for this process.
 ///
@@ -29,8 +36,8 @@ pub fn take(own: &OwnFiles) -> Result<File, VaultError> {
     Err(VaultError::Locked(pid.and_then(|pid| pid.parse().ok())))
 }
 
-/// Leaves this process's id in the lock file, for who finds it locked. Where there is no room for it
-/// this process has no name.
+/// Writes this process's id to the lock file, for processes that find it locked. On a full disk it is
+/// left out.
 pub fn note_holder(lock: &File) -> Result<(), VaultError> {
     write(lock, format!("{}\n", std::process::id())).or_else(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ok(()),

@@ -1,5 +1,5 @@
-//! A bound on the log's lines about files that fail: a program may ask for a damaged file without
-//! end, and a disk may fail under thousands of files.
+//! A limit on the log's lines about files that fail: a program may read a damaged file in a loop, and a
+//! disk may fail under thousands of files.
 
 use std::collections::BTreeSet;
 use std::fmt;

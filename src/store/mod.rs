@@ -3,7 +3,6 @@
 //! Content I/O crosses the [`Backing`] trait, so that tests put other files below.
 
 mod access;
-mod authentic;
 mod backing;
 mod buffers;
 mod checkpoint_file;
@@ -17,6 +16,7 @@ mod freshness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gaps;
+mod key_choice;
 mod lock;
 mod log_limit;
 mod marks;
@@ -36,16 +36,18 @@ mod verify;
 mod watched;
 
 pub use access::Access;
-pub use backing::{Backing, RealFile};
+pub use backing::{Backing, RealFile, SyncScope};
 pub use checkpoint_file::CheckpointFile;
 pub use context::{Context, Identity, WrappedBy};
 pub use description::{Description, NameMode};
 pub use epochs::EpochRecord;
 pub use error::{FileError, IntegrityError};
 pub use freshness::{Evidence, Freshness, default_place, path_of_record};
+pub use key_choice::{KeyChoice, RewrapTarget};
+pub use lock::Holder;
 pub use log_limit::log_failure;
 pub use names::Names;
-pub use own_files::OWN_DIR;
+pub use own_files::METADATA_DIR;
 pub use probe::{Lack, Unfit};
 pub use range_lock::{RangeGuard, RangeLocks};
 pub use root_attrs::RootAttrs;

@@ -13,10 +13,10 @@ use crate::format::BLOCK_LEN;
 use crate::sys::{self, Links};
 
 /// The name in the vault's root of the directory that holds the vault's own files.
-pub const OWN_DIR: &str = ".atrest";
+pub const METADATA_DIR: &str = ".atrest";
 
-/// More than this no file of the vault's own has.
-const LONGEST: u64 = 1024 * 1024;
+/// Bytes of a metadata file at most.
+const MAX_LEN: u64 = 1024 * 1024;
 
 /// The directory `.atrest/` of a vault.
 #[derive(Debug)]
@@ -26,9 +26,9 @@ impl OwnFiles {
     /// Opens it below the vault's directory.
     ///
     /// # Errors
-    /// `NotFound` where there is none; what the backing filesystem says.
+    /// `NotFound` where there is none; those of openat(2).
     pub fn open(vault: impl AsFd) -> io::Result<Self> {
-        Ok(Self(sys::open_directory_at(vault, OWN_DIR, OFlags::RDONLY)?))
+        Ok(Self(sys::open_directory_at(vault, METADATA_DIR, OFlags::RDONLY)?))
     }
 
     /// The same directory once more.
@@ -42,16 +42,16 @@ impl OwnFiles {
     /// Makes it, with mode 0700.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of mkdirat(2) and openat(2).
     pub fn create(vault: impl AsFd) -> io::Result<Self> {
-        rustix::fs::mkdirat(&vault, OWN_DIR, Mode::RWXU)?;
+        rustix::fs::mkdirat(&vault, METADATA_DIR, Mode::RWXU)?;
         Self::open(vault)
     }
 
     /// Another directory of such files.
     ///
     /// # Errors
-    /// `NotFound`; what its filesystem says.
+    /// `NotFound`; those of open(2).
     pub fn at(directory: &Path) -> io::Result<Self> {
         Ok(Self(sys::open_directory(directory)?))
     }
@@ -59,7 +59,7 @@ impl OwnFiles {
     /// [`OwnFiles::at`], made with mode 0700 if it is not there.
     ///
     /// # Errors
-    /// What its filesystem says.
+    /// Those of mkdir(2) and open(2).
     pub fn in_directory(directory: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         Self::at(directory)
@@ -68,10 +68,10 @@ impl OwnFiles {
     /// All of the file `name`.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidData` where it is absurdly long or no regular file; what the backing
-    /// filesystem says.
+    /// `NotFound`; `InvalidData` where it is longer than 1 MiB or no regular file; those of openat(2)
+    /// and read(2).
     pub fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.read_up_to(name, LONGEST)
+        self.read_up_to(name, MAX_LEN)
     }
 
     /// All of the file `name`, which has `longest` bytes at most.
@@ -86,14 +86,14 @@ impl OwnFiles {
     /// a full disk that takes a file as long as the new one.
     ///
     /// # Errors
-    /// What the backing filesystem says. The file is then the old one. Where only the sync of the
-    /// directory failed it is the new one, which a crash may take back.
+    /// Those of openat(2), write(2), fsync(2) and renameat(2). The file is then the old one. Where only
+    /// the sync of the directory failed it is the new one, which a crash may take back.
     pub fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.replace_with(name, bytes, true)
     }
 
-    /// [`OwnFiles::replace`] whose new file outlives the process, and the machine only by and by:
-    /// a crash of that may bring the old one back, whole.
+    /// [`OwnFiles::replace`] without a sync of the directory: the new file outlives the process, but a
+    /// crash of the machine soon after may bring the old one back, whole.
     ///
     /// # Errors
     /// As [`OwnFiles::replace`].
@@ -113,7 +113,7 @@ impl OwnFiles {
             Ok(())
         });
         let Err(error) = replaced else { return Ok(()) };
-        // What is left of it would only be in the way; the failure itself is what is told.
+        // The temporary file is of no use; the caller gets the failure itself.
         let _ = rustix::fs::unlinkat(&self.0, &temporary, AtFlags::empty());
         match error.kind() {
             // A vault on a full disk must still be mounted, or nothing in it could be deleted.
@@ -127,7 +127,7 @@ impl OwnFiles {
     /// Opens the lock file, making it if need be.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// Those of openat(2); `InvalidData` where it is no regular file.
     pub fn open_lock(&self, name: &str) -> io::Result<File> {
         let open = |flags| sys::open_regular(&self.0, name, flags, Links::Refuse);
         let opened = match open(OFlags::RDWR | OFlags::CREATE) {
@@ -164,7 +164,7 @@ impl OwnFiles {
 fn named(name: &str, error: io::Error) -> io::Error {
     match error.kind() {
         kind @ (io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory) => {
-            io::Error::new(kind, format!("{}/{name}: {error}", OWN_DIR))
+            io::Error::new(kind, format!("{}/{name}: {error}", METADATA_DIR))
         }
         _ => error,
     }

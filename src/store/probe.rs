@@ -186,7 +186,7 @@ mod tests {
     fn a_usual_filesystem_lacks_nothing_and_keeps_nothing() {
         let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
         let own = OwnFiles::create(File::open(scratch.path()).unwrap()).unwrap();
-        let directory = scratch.path().join(super::super::OWN_DIR);
+        let directory = scratch.path().join(super::super::METADATA_DIR);
         // What a killed process left.
         fs::write(directory.join(RENAMED), b"").unwrap();
         assert_eq!(probe(&own).unwrap(), []);
@@ -198,7 +198,7 @@ mod tests {
     fn two_names_of_one_file_are_seen() {
         let scratch = tempfile::tempdir_in("/var/tmp").unwrap();
         let own = OwnFiles::create(File::open(scratch.path()).unwrap()).unwrap();
-        let directory = scratch.path().join(super::super::OWN_DIR);
+        let directory = scratch.path().join(super::super::METADATA_DIR);
         fs::write(directory.join(FILE), b"").unwrap();
         let made = statat(&own, FILE, AtFlags::empty()).unwrap();
         assert!(!ignores_case(&own, &made));

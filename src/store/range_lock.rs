@@ -4,9 +4,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::format::BlockSpan;
 
-/// Grants ranges in the order in which they were asked for, so nobody starves.
+/// Grants ranges in the order of the requests, so that no thread starves.
 ///
-/// A thread must not ask for a second range of the same file while it holds one.
+/// A thread must not claim a second range of the same file while it holds one.
 #[derive(Debug, Default)]
 pub struct RangeLocks {
     queue: Mutex<Queue>,
@@ -49,7 +49,7 @@ impl RangeLocks {
         self.claim(span, false)
     }
 
-    /// Waits until nobody else is in `span`.
+    /// Waits until no other thread is in `span`.
     pub fn exclusive(&self, span: BlockSpan) -> RangeGuard<'_> {
         self.claim(span, true)
     }

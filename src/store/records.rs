@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
-use super::authentic::Authenticated;
 use super::description::Description;
 use super::marks::TrailMark;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
-use crate::format::{Epoch, RecordId, VolumeId};
+use crate::format::{Authenticated, Epoch, RecordId, VolumeId};
 use crate::keys::KeyFileMark;
 use crate::sys;
 
@@ -144,9 +143,7 @@ pub(super) fn read_from(
 impl Records {
     /// The file's bytes.
     pub fn into_bytes(self, key: &MacKey) -> io::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(&Authenticated::new(self, key)?)?;
-        bytes.push(b'\n');
-        Ok(bytes)
+        Authenticated::new(self, key)?.to_lines()
     }
 }
 

@@ -7,9 +7,9 @@ use rustix::fs::Stat;
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
-use super::authentic::Authenticated;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
+use crate::format::Authenticated;
 use crate::sys;
 
 /// Its name.

@@ -1,5 +1,6 @@
-//! Where new names are made that belong to another user than the daemon's. A name in a directory that
-//! others reach may lead to another file by the call that gives it away; here it can't.
+//! A private directory in which files are made that are then given to another user than the daemon's.
+//! In a directory that other users can write to, the name could lead to another file by the time of
+//! chown(2).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,12 +28,13 @@ impl Staging {
     /// The directory, and a name that is free in it.
     ///
     /// # Errors
-    /// EACCES where others than the daemon's user can reach it; what the backing filesystem says.
-    pub fn place(&self, own: impl AsFd) -> io::Result<(BorrowedFd<'_>, String)> {
+    /// EACCES where others than the daemon's user can reach it; those of mkdirat(2), openat(2) and
+    /// unlinkat(2).
+    pub fn free_name(&self, own: impl AsFd) -> io::Result<(BorrowedFd<'_>, String)> {
         let dir = match self.dir.get() {
             Some(dir) => dir,
             None => {
-                // What is left in it is removed once: by the next one it would be in use.
+                // Leftovers are removed once: afterwards its names are in use.
                 let _alone = self.opening.lock();
                 if self.dir.get().is_none() {
                     let _ = self.dir.set(open(own)?);
@@ -84,7 +86,7 @@ mod tests {
         fs::set_permissions(own.path().join("new"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::write(own.path().join("new/1"), "").unwrap();
         let (own_dir, staging) = (fs::File::open(own.path()).unwrap(), Staging::default());
-        let names = [0, 1].map(|_| staging.place(&own_dir).unwrap().1);
+        let names = [0, 1].map(|_| staging.free_name(&own_dir).unwrap().1);
         assert_eq!(names, ["0", "1"]);
         assert_eq!(fs::read_dir(own.path().join("new")).unwrap().count(), 0);
     }
@@ -95,7 +97,7 @@ mod tests {
         fs::create_dir(own.path().join("new")).unwrap();
         fs::set_permissions(own.path().join("new"), fs::Permissions::from_mode(0o710)).unwrap();
         let own = fs::File::open(own.path()).unwrap();
-        let refused = Staging::default().place(&own).unwrap_err();
+        let refused = Staging::default().free_name(&own).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EACCES));
     }
 }

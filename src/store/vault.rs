@@ -16,18 +16,21 @@ use super::description::{Description, NameMode, open_dir, open_own_files, own_fi
 use super::findings::Claim;
 use super::freshness::{Evidence, Freshness, Watch};
 use super::marks::Marks;
-use super::own_files::{OWN_DIR, OwnFiles};
+use super::own_files::{METADATA_DIR, OwnFiles};
 use super::probe::{Lack, probe};
 use super::staging::Staging;
 use super::watched::{Watched, trail_mark};
-use super::{CheckpointFile, Context, EpochRecord, Names, RootAttrs, VaultError, lock, state};
+use super::{
+    CheckpointFile, Context, EpochRecord, Holder, Names, RewrapTarget, RootAttrs, VaultError, lock,
+    state,
+};
 use crate::crypto::{Secret, VaultKeys};
 use crate::format::{Epoch, FileId, HEADER_LEN, Header, MasterKeyId};
 use crate::keys::KeyRing;
 use crate::sys::sync_name;
 
 const CHANGE_TIMES: &str = "ctimes";
-const LONGEST_CHANGE_TIMES: u64 = 32 * 1024 * 1024;
+const MAX_CHANGE_TIMES_LEN: u64 = 32 * 1024 * 1024;
 
 /// An open vault. One process has it at a time; see [`Vault::close`].
 #[derive(Debug)]
@@ -68,19 +71,19 @@ impl Vault {
         };
         let created = create_in(dir, ring, names);
         if made && created.is_err() {
-            // Only an empty directory goes; what is in the way is told by `created`.
+            // Removes an empty directory only; `created` has the error for the caller.
             let _ = std::fs::remove_dir(dir);
         }
         created
     }
 
-    /// A directory that nobody else reaches, and a free name in it, to make something that is then
-    /// moved to its place.
+    /// A private directory, and a free name in it, for a file that is moved to its own name once it is
+    /// complete.
     ///
     /// # Errors
-    /// What the backing filesystem says.
+    /// As [`Staging::free_name`].
     pub fn staging(&self) -> io::Result<(BorrowedFd<'_>, String)> {
-        self.staging.place(&self.own)
+        self.staging.free_name(&self.own)
     }
 
     /// Reads a vault's description, which needs no key and is not authenticated.
@@ -103,24 +106,24 @@ impl Vault {
         Some(Header::parse(&bytes).ok()?.file_id)
     }
 
-    /// Who has the vault in `dir` open, if anybody: the process id where it is known.
+    /// The process that has the vault in `dir` open, if there is one.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
-    pub fn holder(dir: &Path) -> Result<Option<Option<u32>>, VaultError> {
+    pub fn holder(dir: &Path) -> Result<Option<Holder>, VaultError> {
         match lock::take(&open_own_files(dir)?) {
             Ok(_) => Ok(None),
-            Err(VaultError::Locked(pid)) => Ok(Some(pid)),
+            Err(VaultError::Locked(pid)) => Ok(Some(Holder { pid })),
             Err(error) => Err(error),
         }
     }
 
-    /// The directory of the vault's own files in the vault in `dir`, to be locked by flock(2): who
-    /// may not mount the vault can't open it either.
+    /// The metadata directory of the vault in `dir`, to be locked by flock(2): a user who can't mount
+    /// the vault can't open it either.
     ///
     /// # Errors
     /// [`VaultError`] when `dir` is not a vault.
-    pub fn own_directory(dir: &Path) -> Result<OwnedFd, VaultError> {
+    pub fn metadata_directory(dir: &Path) -> Result<OwnedFd, VaultError> {
         open_own_files(dir).map(Into::into)
     }
 
@@ -271,32 +274,31 @@ impl Vault {
             .is_ok_and(|found| matches!(found.f_type, EXT4 | XFS | TMPFS))
     }
 
-    /// Leaves in the lock file how the mount ended, for [`Vault::last_end`]: in the first place for
-    /// a person, so what can't be written there is no failure.
-    fn note_end(&self, sentence: &str) {
-        let line = match sentence {
+    /// Writes to the lock file why the mount did not end cleanly, for [`Vault::last_end`], or that it
+    /// did where `message` is empty. It is for the user's information: a failed write is ignored.
+    fn note_end(&self, message: &str) {
+        let line = match message {
             "" => String::new(),
-            sentence => format!("{}\n{sentence}\n", std::process::id()),
+            message => format!("{}\n{message}\n", std::process::id()),
         };
         let _ = lock::write(&self.lock, line);
     }
 
-    /// How the writable mount of the daemon `pid` ended that had the vault in `dir`: `None` for
-    /// cleanly, or where that is not known any more; else what kept it from that, empty where the
-    /// daemon died.
+    /// Why the last writable mount of the vault in `dir`, by the daemon `pid`, did not end cleanly:
+    /// empty where the daemon died. `None` where it did, or where that is not known any more.
     pub fn last_end(dir: &Path, pid: Option<u32>) -> Option<String> {
         let noted = open_own_files(dir).and_then(|own| Ok(own.read(lock::FILE)?));
         let noted = String::from_utf8_lossy(&noted.ok()?).into_owned();
-        let (by, sentence) = noted.split_once('\n')?;
-        (by.parse().ok() == Some(pid?)).then(|| sentence.trim_end().to_owned())
+        let (by, message) = noted.split_once('\n')?;
+        (by.parse().ok() == Some(pid?)).then(|| message.trim_end().to_owned())
     }
 
-    /// What the last mount kept of times of change; empty where there is nothing of the kind.
+    /// The change times that the last mount stored; empty where it stored none.
     pub fn change_times(&self) -> Vec<u8> {
-        self.own.read_up_to(CHANGE_TIMES, LONGEST_CHANGE_TIMES).unwrap_or_default()
+        self.own.read_up_to(CHANGE_TIMES, MAX_CHANGE_TIMES_LEN).unwrap_or_default()
     }
 
-    /// Keeps times of change for the next mount.
+    /// Stores change times for the next mount.
     ///
     /// # Errors
     /// As [`OwnFiles::replace`].
@@ -310,7 +312,7 @@ impl Vault {
     /// Makes all that was written to the backing filesystem durable.
     ///
     /// # Errors
-    /// [`VaultError::Io`]: nothing can be said then of what is durable. The kernel reports a lost
+    /// [`VaultError::Io`]: any change since the last sync may be lost. The kernel reports a lost
     /// write once, and no later sync brings it back: each one of this mount fails from there on.
     pub fn sync(&self) -> Result<(), VaultError> {
         if let Some(errno) = self.failed_sync.get() {
@@ -320,32 +322,36 @@ impl Vault {
             .map_err(|errno| (*self.failed_sync.get_or_init(|| errno)).into())
     }
 
-    /// Brings the vault key to the newest version of the master key `to`, or of its own where
-    /// none is named; whether it was not yet. It is durable then. Unless `write`, only says so.
+    /// Brings the vault key to the newest version of the target, durably; returns `false` where it
+    /// was there already.
     ///
     /// # Errors
-    /// [`VaultError`]: the description is then the old one.
-    pub fn rewrap_vault_key(
-        &self,
-        to: Option<MasterKeyId>,
-        write: bool,
-    ) -> Result<bool, VaultError> {
+    /// [`VaultError::Key`] for a key that can't be used; [`VaultError::Io`]. The description is then
+    /// the old one.
+    pub fn rewrap_vault_key(&self, to: RewrapTarget) -> Result<bool, VaultError> {
         let mut description = self.description.lock();
         let newer = description.rewrap(&self.context.ring(), &self.vault_key, to)?;
         let Some(newer) = newer else { return Ok(false) };
-        if write {
-            newer.write(&self.own, &self.vault_key)?;
-            *description = newer;
-        }
+        newer.write(&self.own, &self.vault_key)?;
+        *description = newer;
         Ok(true)
     }
 
-    /// What is kept with a directory that is given a master key: the key's id, authenticated.
+    /// What [`Vault::rewrap_vault_key`] would do. Nothing is written.
+    ///
+    /// # Errors
+    /// [`VaultError::Key`] for a key that can't be used.
+    pub fn try_rewrap_vault_key(&self, to: RewrapTarget) -> Result<bool, VaultError> {
+        let description = self.description.lock();
+        Ok(description.rewrap(&self.context.ring(), &self.vault_key, to)?.is_some())
+    }
+
+    /// The attribute of a directory that is given a master key: the key's id and a MAC of it.
     pub fn assignment(&self, key: &MasterKeyId) -> Vec<u8> {
         [key.as_bytes().as_slice(), &self.keys().assignment.mac(key.as_bytes())].concat()
     }
 
-    /// The key that [`Vault::assignment`] was made for; `None` when it was not made here.
+    /// The key that [`Vault::assignment`] was made for; `None` when its MAC is not of this vault.
     pub fn assigned(&self, kept: &[u8]) -> Option<MasterKeyId> {
         let (id, mac) = kept.split_first_chunk::<16>()?;
         self.keys().assignment.verify(id, mac.try_into().ok()?).ok()?;
@@ -401,8 +407,8 @@ fn create_in(dir: &Path, ring: &KeyRing, names: NameMode) -> Result<(), VaultErr
         .and_then(|()| Ok(rustix::fs::fsync(&root)?))
         .and_then(|()| Ok(sync_name(dir)?));
     if written.is_err() {
-        // Half a vault is none; what stopped it is told by `written`.
-        let _ = std::fs::remove_dir_all(dir.join(OWN_DIR));
+        // Half a vault is none; `written` has the error for the caller.
+        let _ = std::fs::remove_dir_all(dir.join(METADATA_DIR));
     }
     written
 }

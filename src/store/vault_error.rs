@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use super::own_files::OWN_DIR;
+use super::own_files::METADATA_DIR;
 use super::probe::{ProbeError, Unfit};
 use crate::format::{FORMAT_VERSION, VolumeId};
 use crate::keys::KeyError;
@@ -15,7 +15,7 @@ use crate::sys::Show;
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// No description is there.
-    #[error("it is not a vault: it has no {OWN_DIR}/vault.json (make one with `atrest init`)")]
+    #[error("it is not a vault: it has no {METADATA_DIR}/vault.json (make one with `atrest init`)")]
     NotAVault,
     /// A vault is made in an empty directory alone.
     #[error("it is not empty: a vault is made in a new or an empty directory")]
@@ -32,7 +32,7 @@ pub enum VaultError {
     )]
     Version(u16),
     /// A file of the vault's own is not what was written.
-    #[error("its file {OWN_DIR}/{0} is damaged or was changed: restore it from a backup")]
+    #[error("its file {METADATA_DIR}/{0} is damaged or was changed: restore it from a backup")]
     Damaged(&'static str),
     /// The keys are those of another vault.
     #[error("the key file belongs to vault {keys}, not to this one, {vault}")]
@@ -42,7 +42,7 @@ pub enum VaultError {
         /// The id in the key file.
         keys: VolumeId,
     },
-    /// Somebody has it open.
+    /// A process has it open: its id, where it is known.
     #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]
     Locked(Option<u32>),
     /// The filesystem that it is on can't carry a vault.
@@ -73,7 +73,7 @@ pub enum VaultError {
         .0.shown()
     )]
     IsCopy(PathBuf),
-    /// Work on all its files was told to stop.
+    /// Work on all its files was stopped before its end.
     #[error("the work was stopped before its end, and did no harm: run it again to finish")]
     Stopped,
     /// Not all files could be recovered after a crash.

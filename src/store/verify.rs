@@ -6,7 +6,7 @@ use crate::format::{BlockIndex, BlockSpan};
 /// Blocks that are checked with one backing read: about 1 MiB.
 const BATCH: u64 = 256;
 
-/// How much of a file there was to check.
+/// The size of what was checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Blocks of 4096 bytes in the vault.
@@ -18,12 +18,11 @@ pub struct Extent {
 /// What checking a file found.
 #[derive(Debug, Default)]
 pub struct FileReport {
-    /// How much was checked.
+    /// The size of what was checked.
     pub extent: Extent,
-    /// What is wrong, in the order of its place in the file.
+    /// The errors found, by their offset in the file.
     pub damage: Vec<FileError>,
-    /// What a crash left that no reader is refused: the header's mount crashed, so length and
-    /// holes are not vouched for.
+    /// The header's mount crashed, so length and holes are not authenticated. Reads succeed all the same.
     pub left_by_crash: bool,
     /// Blocks with content that the header lists among those that may be holes.
     pub unguarded_blocks: u64,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::TrailError;
 use super::chain::{Head, link_from_text, link_to_text};
 use crate::crypto::TrailKeys;
-use crate::format::{Epoch, EpochSet};
+use crate::format::{Epoch, EpochSet, JsonMac, padded_line};
 
 /// Default length of a file of the trail: 64 MiB.
 const FILE_LEN: u64 = 64 << 20;
@@ -125,7 +125,7 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Serialize, Deserialize)]
 struct Authenticated {
     seal: Body,
-    mac: String,
+    mac: JsonMac,
 }
 
 impl Checkpoint {
@@ -204,18 +204,13 @@ impl Checkpoint {
             without_trail: self.without_trail,
             gap: self.gap,
         };
-        let mac = link_to_text(&keys.seal.mac(&serde_json::to_vec(&seal)?));
-        let mut bytes = serde_json::to_vec(&Authenticated { seal, mac })?;
-        bytes.resize((bytes.len() + 1).next_multiple_of(PADDED_TO) - 1, b' ');
-        bytes.push(b'\n');
-        Ok(bytes)
+        let mac = JsonMac::of(&seal, &keys.seal)?;
+        padded_line(&Authenticated { seal, mac }, PADDED_TO)
     }
 
     pub(super) fn from_bytes(bytes: &[u8], keys: &TrailKeys) -> Option<Self> {
         let Authenticated { seal, mac } = serde_json::from_slice(bytes).ok()?;
-        let mac = link_from_text(mac.as_bytes())?;
-        keys.seal.verify(&serde_json::to_vec(&seal).ok()?, &mac).ok()?;
-        Self::of(seal)
+        if mac.verifies(&seal, &keys.seal) { Self::of(seal) } else { None }
     }
 
     fn of(body: Body) -> Option<Self> {

@@ -159,7 +159,7 @@ impl Line<'_> {
             error_code: failed.as_ref().map(|failed| failed.code.into()),
             error_message: failed.as_ref().map(|failed| failed.message.as_str().into()),
             read_only: event.read_only,
-            request_id: uuid::Builder::from_random_bytes(random::label()).into_uuid(),
+            request_id: uuid::Builder::from_random_bytes(random::request_id()).into_uuid(),
         }
     }
 }

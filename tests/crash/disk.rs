@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use atrest::format::BLOCK_LEN;
-use atrest::store::Backing;
+use atrest::store::{Backing, SyncScope};
 use parking_lot::Mutex;
 
 use crate::common_store::{Block, Image};
@@ -129,7 +129,7 @@ impl Backing for CrashDisk {
         Ok(())
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.write_at(buf, offset)
     }
 
@@ -145,7 +145,7 @@ impl Backing for CrashDisk {
         Ok(())
     }
 
-    fn sync(&self, _metadata: bool) -> io::Result<()> {
+    fn sync(&self, _: SyncScope) -> io::Result<()> {
         self.0.lock().sync();
         Ok(())
     }

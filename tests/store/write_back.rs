@@ -48,7 +48,7 @@ fn a_length_that_stays_without_content_gets_a_header() {
     assert_eq!(bench.file.len(), 5000);
     // The third failure. Until it is written the file is one that owes a header.
     bench.file.commit().unwrap_err();
-    assert!(bench.file.may_owe_commit());
+    assert!(bench.file.may_need_commit());
     bench.file.commit().unwrap();
     let next = bench.mounts.after_clean_end().context();
     let size = bench.memory.size();

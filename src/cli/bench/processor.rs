@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cli::bench::interrupt::Interrupt;
-use crate::crypto::{BlockCipher, DataKey, FileKeys, PortableCipher, Secret};
+use crate::crypto::{Aead, BlockCipher, DataKey, FileKeys, PortableCipher, Secret};
 use crate::format::{
     BLOCK_LEN, BlockIndex, Epoch, FileId, Header, Holes, NEXT_CAPACITY, VolumeId, open_block,
     seal_block,

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use super::open_mode::OpenMode;
 use super::permission::{GENERATE, READ_WRITE};
-use crate::format::MasterKeyId;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Subject};
 use crate::keys::policy::ActionSet;
-use crate::store::Identity;
+use crate::store::{Identity, KeyChoice};
 
 /// The operation that an open file's key is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +124,7 @@ impl KeyUse<'_> {
         self.require(mode.actions(has_content), key)
     }
 
-    fn require(&self, actions: ActionSet, key: Option<MasterKeyId>) -> Result<(), FsError> {
+    fn require(&self, actions: ActionSet, key: KeyChoice) -> Result<(), FsError> {
         self.fs.require(self.subject, actions, key, || self.paths())
     }
 
@@ -157,9 +156,9 @@ impl KeyUse<'_> {
     }
 
     /// The key of the content, or the one that the first content will get.
-    fn key_of_content(&self) -> Result<Option<MasterKeyId>, FsError> {
+    fn key_of_content(&self) -> Result<KeyChoice, FsError> {
         match self.read_identity()? {
-            Some(Identity { by: (key, _), .. }) => Ok(Some(key)),
+            Some(Identity { by: (key, _), .. }) => Ok(KeyChoice::Named(key)),
             None => self.fs.key_of_new_content(self.file),
         }
     }

@@ -11,7 +11,7 @@ use super::permission::{DECRYPT, GENERATE, READ_WRITE};
 use crate::format::MasterKeyId;
 use crate::fs::namespace::at_path::AtPath;
 use crate::fs::{Fs, FsError, Inode, Subject};
-use crate::store::FileError;
+use crate::store::{FileError, KeyChoice};
 
 /// One side of a rename.
 pub struct Renamed<'a> {
@@ -31,7 +31,7 @@ impl Fs {
     pub(in crate::fs) fn authorize_create(
         &self,
         (parent, name): (Inode, &OsStr),
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         mode: OpenMode,
         subject: &Subject,
     ) -> Result<(), FsError> {
@@ -50,7 +50,7 @@ impl Fs {
     pub(in crate::fs) fn authorize_mknod(
         &self,
         (parent, name): (Inode, &OsStr),
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         subject: &Subject,
     ) -> Result<(), FsError> {
         let path = || self.path_in(parent, name);
@@ -60,7 +60,7 @@ impl Fs {
 
     fn check_create(
         &self,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         mode: OpenMode,
         subject: &Subject,
         path: impl FnOnce() -> PathBuf,
@@ -98,10 +98,10 @@ impl Fs {
         let old = self.paths_of(inode);
         let of_dir = self.key_for_dir(parent)?;
         if of_dir != key {
-            self.require(subject, GENERATE, Some(of_dir), || vec![new.clone()])?;
+            self.require(subject, GENERATE, KeyChoice::Named(of_dir), || vec![new.clone()])?;
         }
         if of_dir != key || old.iter().any(|old| self.crosses(old, &new, false)) {
-            self.require(subject, DECRYPT, Some(key), || old)?;
+            self.require(subject, DECRYPT, KeyChoice::Named(key), || old)?;
         }
         Ok(())
     }
@@ -139,7 +139,9 @@ impl Fs {
             return self.check_move(to, &new, &old, subject);
         }
         match to.stat.map(|stat| self.key_at(to.at_path, stat)) {
-            Some(Ok(Some(key))) => self.require(subject, GENERATE, Some(key), || vec![new]),
+            Some(Ok(Some(key))) => {
+                self.require(subject, GENERATE, KeyChoice::Named(key), || vec![new])
+            }
             // What is damaged has nothing to be kept from anybody.
             None | Some(Ok(None) | Err(FsError::File { error: FileError::Integrity(_), .. })) => {
                 Ok(())
@@ -165,14 +167,14 @@ impl Fs {
             true => self.vault.context().ring().keys().map(|key| key.id()).collect(),
             false => self.key_at(what.at_path, stat)?.into_iter().collect(),
         };
-        keys.into_iter()
-            .try_for_each(|key| self.require(subject, DECRYPT, Some(key), || vec![old.into()]))
+        keys.into_iter().try_for_each(|key| {
+            self.require(subject, DECRYPT, KeyChoice::Named(key), || vec![old.into()])
+        })
     }
 
     /// The key that files made in a directory get.
     fn key_for_dir(&self, dir: Inode) -> Result<MasterKeyId, FsError> {
-        let default = || self.vault.context().ring().default_key().id();
-        Ok(self.key_of_dir(dir)?.unwrap_or_else(default))
+        Ok(self.key_of_dir(dir)?.id(&self.vault.context().ring()))
     }
 
     /// Whether a grant with a path covers one of the two paths and not the other; of directories,

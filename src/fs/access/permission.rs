@@ -31,7 +31,7 @@ use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Subject};
 use crate::keys::Timestamp;
 use crate::keys::policy::{Action, ActionSet, Groups, Ownership};
-use crate::store::{Access, FileError};
+use crate::store::{Access, FileError, KeyChoice};
 
 /// The uses that the most demanding operation makes of a key.
 pub const READ_WRITE: ActionSet = ActionSet::of(&[Action::Decrypt, Action::GenerateDataKey]);
@@ -69,7 +69,7 @@ impl Fs {
         &self,
         subject: &Subject,
         actions: ActionSet,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         paths: impl FnOnce() -> Vec<PathBuf>,
     ) -> Result<(), FsError> {
         if self.is_unrestricted(subject.uid, actions) {
@@ -82,10 +82,7 @@ impl Fs {
         let mut subject = Cow::Borrowed(subject);
         loop {
             let ring = context.ring();
-            let key = match &key {
-                Some(id) => ring.key_by_id(id)?,
-                None => ring.default_key(),
-            };
+            let key = ring.key_by_id(&key.id(&ring))?;
             let policy = key.policy();
             if subject.groups == Groups::OfProcess && policy.asks_for_groups(actions) {
                 // Not under the lock of the keys: reading /proc may wait for the process.
@@ -105,17 +102,14 @@ impl Fs {
         }
     }
 
-    /// The key that the first content of an empty file will get; `None` for the default one.
-    pub(in crate::fs) fn key_of_new_content(
-        &self,
-        file: &OpenFile,
-    ) -> Result<Option<MasterKeyId>, FsError> {
+    /// The key that the first content of an empty file will get.
+    pub(in crate::fs) fn key_of_new_content(&self, file: &OpenFile) -> Result<KeyChoice, FsError> {
         if let Some(chosen) = file.next_key() {
             return Ok(chosen);
         }
         match self.nodes.with_link(file.inode(), |link| link.parent) {
             Some(dir) => self.key_of_dir(dir),
-            None => Ok(None),
+            None => Ok(KeyChoice::Default),
         }
     }
 

@@ -10,6 +10,7 @@ use super::handle::{Handle, Opener};
 use crate::fs::ops::change::Origin;
 use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::keys::policy::{Action, ActionSet};
+use crate::store::KeyChoice;
 
 impl Fs {
     /// From now on the opener of a file must be allowed each read and write. To be called before
@@ -71,7 +72,7 @@ impl Fs {
         }
         let file = self.open.find(inode).ok_or(FsError::Stale)?;
         let key = match self.in_file(inode, file.wrapped_by())? {
-            Some((key, _)) => Some(key),
+            Some((key, _)) => KeyChoice::Named(key),
             None => self.key_of_new_content(&file)?,
         };
         let permitted = self.require(&opener.subject, actions, key, || self.paths_of(inode));

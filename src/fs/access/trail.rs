@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use super::authorize::KeyUse;
 use super::open_mode::OpenMode;
-use crate::format::{KeyVersion, MasterKeyId};
+use crate::format::KeyVersion;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Inode, Subject};
 use crate::keys::KeyError;
-use crate::store::{FileError, Identity, IntegrityError};
+use crate::store::{FileError, Identity, IntegrityError, KeyChoice};
 use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey};
 
 /// The truncate of an open that empties a file follows the open within this time, unless the
@@ -65,7 +65,7 @@ impl Fs {
                     match &mut event.key {
                         Some(used) if used.id == key => used.version = Some(version),
                         Some(_) => {}
-                        None => event.key = self.used_key(Some(key), Some(version)),
+                        None => event.key = self.used_key(KeyChoice::Named(key), Some(version)),
                     }
                 }
                 // The caller learns of the refusal, which came first.
@@ -75,7 +75,7 @@ impl Fs {
         }
         let (id, key) = match content {
             Some(Identity { file, by: (key, version) }) => {
-                (file, self.used_key(Some(key), Some(version)))
+                (file, self.used_key(KeyChoice::Named(key), Some(version)))
             }
             None => (file.next_id(), self.used_key(self.key_of_new_content(file)?, None)),
         };
@@ -106,7 +106,7 @@ impl Fs {
         &self,
         (parent, name): (Inode, &OsStr),
         file: &OpenFile,
-        key: Option<MasterKeyId>,
+        key: KeyChoice,
         mode: OpenMode,
         subject: &Subject,
     ) -> Result<(), FsError> {
@@ -170,7 +170,7 @@ impl Fs {
         let ((from, version), (key, newer)) = (before.by, after.by);
         let mut event = Event::new(EventName::ReEncrypt, subject.clone());
         event.file = Some(after.file);
-        event.key = self.used_key(Some(key), Some(newer));
+        event.key = self.used_key(KeyChoice::Named(key), Some(newer));
         event.parameters = Parameters::of_file("rewrap", path.to_owned());
         let source = format!("{from}/{version}");
         event.parameters.details = Some(serde_json::json!({ "sourceKeyMaterialId": source }));
@@ -178,12 +178,9 @@ impl Fs {
     }
 
     /// A master key, the default one for `None`, at a version or the current one.
-    fn used_key(&self, key: Option<MasterKeyId>, version: Option<KeyVersion>) -> Option<UsedKey> {
+    fn used_key(&self, key: KeyChoice, version: Option<KeyVersion>) -> Option<UsedKey> {
         let ring = self.vault.context().ring();
-        let key = match key {
-            Some(id) => ring.key_by_id(&id).ok()?,
-            None => ring.default_key(),
-        };
+        let key = ring.key_by_id(&key.id(&ring)).ok()?;
         Some(UsedKey::of(key, Some(version.unwrap_or(key.current()))))
     }
 }

@@ -9,7 +9,7 @@ use super::walk::Visited;
 use crate::format::{KeyVersion, MasterKeyId};
 use crate::fs::ops::open_files::open_file::in_some_file;
 use crate::fs::{Fs, FsError, Inode};
-use crate::store::{Access, OWN_DIR, VaultError, WrappedBy};
+use crate::store::{Access, METADATA_DIR, VaultError, WrappedBy};
 
 /// Paths that [`References::some`] names at most.
 const MAX_PATHS: usize = 10;
@@ -49,7 +49,7 @@ impl Fs {
         let wanted = Wanted { key: *key, version: version.into(), found: Mutex::default() };
         let description = self.vault.description();
         if wanted.has((description.key, description.key_version)) {
-            wanted.add(|| PathBuf::from(OWN_DIR));
+            wanted.add(|| PathBuf::from(METADATA_DIR));
         }
         let tally = self.tally(Path::new(""), progress)?;
         let add = |by: Result<(Inode, Option<WrappedBy>), FsError>, path: &dyn Fn() -> PathBuf| {

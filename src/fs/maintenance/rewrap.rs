@@ -10,17 +10,17 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::tally::{FileFailure, Pass, Progress};
-use crate::format::{FileId, MasterKeyId};
+use crate::format::FileId;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError};
 use crate::keys::policy::Subject;
-use crate::store::{Access, Identity, OWN_DIR, Rewrapped, VaultError};
+use crate::store::{Access, Identity, METADATA_DIR, RewrapTarget, Rewrapped, VaultError};
 
 /// The options of [`Fs::rewrap`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrap {
-    /// The master key that all files are to have afterwards; else each keeps its own.
-    pub to: Option<MasterKeyId>,
+    /// The master key that all files are to have afterwards.
+    pub to: RewrapTarget,
     /// How many headers are written in a second at most.
     pub rate: Option<NonZeroU32>,
     /// Nothing is written, and what would be is counted.
@@ -110,15 +110,15 @@ impl Fs {
             let file = FileId::from_bytes(*description.vault.as_bytes());
             Some(Identity { file, by: (description.key, description.key_version) })
         };
+        if how.dry_run {
+            return self.vault.try_rewrap_vault_key(how.to);
+        }
         let before = identity();
-        let done = self.vault.rewrap_vault_key(how.to, !how.dry_run)?;
-        if done
-            && !how.dry_run
-            && let Some(who) = &how.by
-        {
+        let done = self.vault.rewrap_vault_key(how.to)?;
+        if done && let Some(who) = &how.by {
             // If the trail refuses this event, it refuses that of the first file too, which reports
             // it.
-            let _ = self.record_rewrap(who, Path::new(OWN_DIR), before, identity());
+            let _ = self.record_rewrap(who, Path::new(METADATA_DIR), before, identity());
         }
         Ok(done)
     }

@@ -19,7 +19,7 @@ use crate::fs::FsError;
 use crate::fs::descriptors::is_outside_reserve;
 use crate::fs::namespace::at_path::AtPath;
 use crate::fs::namespace::resolver::is_kept;
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 use crate::sys;
 
 /// A file that the walk visits. Nothing is known of it but that it is a regular file.
@@ -302,7 +302,7 @@ fn visit(
     for entry in Dir::read_from(dir.as_fd())? {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name == "." || name == ".." || (folder.is_root() && name == OWN_DIR) {
+        if name == "." || name == ".." || (folder.is_root() && name == METADATA_DIR) {
             continue;
         }
         let kind = match entry.file_type() {

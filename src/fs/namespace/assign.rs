@@ -16,6 +16,7 @@ use super::nodes::Link;
 use crate::format::MasterKeyId;
 use crate::fs::ops::open_files::open_file::OpenFile;
 use crate::fs::{Fs, FsError, Inode};
+use crate::store::KeyChoice;
 
 /// The attribute's name in the vault. Nothing of the kind shows in the mount.
 const ATTRIBUTE: &str = "user.atrest.key";
@@ -44,7 +45,7 @@ impl Fs {
     ///
     /// # Errors
     /// [`FsError::ForgedAssignment`]; [`FsError::Backing`] with the error of getxattr(2).
-    pub(in crate::fs) fn key_of_dir(&self, dir: Inode) -> Result<Option<MasterKeyId>, FsError> {
+    pub(in crate::fs) fn key_of_dir(&self, dir: Inode) -> Result<KeyChoice, FsError> {
         if let Some(known) = self.assignments.get(dir) {
             return Ok(known);
         }
@@ -65,11 +66,7 @@ impl Fs {
 
     /// The key of the nearest directory above that has one, or of which it is known. The directories
     /// up to there go to `below`.
-    fn key_from_above(
-        &self,
-        dir: Inode,
-        below: &mut Vec<Inode>,
-    ) -> Result<Option<MasterKeyId>, FsError> {
+    fn key_from_above(&self, dir: Inode, below: &mut Vec<Inode>) -> Result<KeyChoice, FsError> {
         let mut at = dir;
         let mut cycle = CycleDetector::default();
         loop {
@@ -88,7 +85,7 @@ impl Fs {
                     other => other,
                 })?;
             let above = link.filter(|_| own.is_none() && at != Inode::ROOT);
-            let Some(Link { parent, .. }) = above else { return Ok(own) };
+            let Some(Link { parent, .. }) = above else { return Ok(own.into()) };
             if let Some(known) = self.assignments.get(parent) {
                 return Ok(known);
             }

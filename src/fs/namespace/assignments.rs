@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use crate::format::MasterKeyId;
 use crate::fs::Inode;
+use crate::store::KeyChoice;
 
 /// Keys of directories, as far as they were looked up. Empty after a change of any.
 #[derive(Debug, Default)]
 pub struct Assignments {
-    known: DashMap<Inode, Option<MasterKeyId>>,
+    known: DashMap<Inode, KeyChoice>,
     /// How often what a directory has, or what lies above it, has changed. Counted last: a thread
     /// that sees the number sees the change.
     changes: AtomicU64,
@@ -37,7 +37,7 @@ impl Assignments {
     }
 
     /// Remembers the key of several directories.
-    pub fn remember(&self, dirs: Vec<Inode>, key: Option<MasterKeyId>) {
+    pub fn remember(&self, dirs: Vec<Inode>, key: KeyChoice) {
         dirs.into_iter().for_each(|dir| _ = self.known.insert(dir, key));
     }
 
@@ -47,7 +47,7 @@ impl Assignments {
     }
 
     /// The key of a directory, if it was looked up.
-    pub fn get(&self, dir: Inode) -> Option<Option<MasterKeyId>> {
+    pub fn get(&self, dir: Inode) -> Option<KeyChoice> {
         self.known.get(&dir).map(|key| *key)
     }
 }

@@ -15,7 +15,7 @@ use super::nodes::{Link, Location};
 use super::resolver::backing;
 use crate::fs::descriptors;
 use crate::fs::{Fs, FsError, Inode};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 
 /// The locks of one or two names, held until this is dropped.
 pub type NameLocks<'a> = (KeyLock<'a>, Option<KeyLock<'a>>);
@@ -27,7 +27,7 @@ impl Fs {
     /// [`FsError::Reserved`] for the vault's own directory; [`FsError::Stale`],
     /// [`FsError::NotFound`] where the parent was removed.
     pub(in crate::fs) fn at_path(&self, parent: Inode, name: &OsStr) -> Result<AtPath, FsError> {
-        if parent == Inode::ROOT && name == OWN_DIR {
+        if parent == Inode::ROOT && name == METADATA_DIR {
             return Err(FsError::Reserved);
         }
         Ok(AtPath::new(self.dir(parent)?, &self.resolver.names().store(name)))
@@ -263,7 +263,7 @@ mod tests {
                     fs.release(file).unwrap();
                     let found = fs.lookup(below, OsStr::new("there")).unwrap();
                     fs.forget(found.attr.inode, 1);
-                    assert_eq!(fs.key_of_dir(below).unwrap(), None);
+                    assert_eq!(fs.key_of_dir(below).unwrap(), crate::store::KeyChoice::Default);
                     let path = fs.path_of(below);
                     let paths = ["a/dir/below", "b/dir/below", "b/other/below"];
                     assert!(paths.iter().any(|known| path == Path::new(known)), "{path:?}");

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, SeekFrom};
 use super::dir_streams::{DirEntry, DirStream};
 use crate::fs::namespace::lookup::Entry;
 use crate::fs::{Fs, FsError, Inode};
-use crate::store::OWN_DIR;
+use crate::store::METADATA_DIR;
 use crate::sys;
 
 /// A name of a listing with what stat shows of it; `None` for `.` and `..`, which are not looked
@@ -121,7 +121,7 @@ impl Fs {
                 kind => kind,
             };
             let stored = OsStr::from_bytes(entry.file_name().to_bytes());
-            if stream.inode != Inode::ROOT || stored != OWN_DIR {
+            if stream.inode != Inode::ROOT || stored != METADATA_DIR {
                 stream.ahead.push_back(DirEntry {
                     inode: self.resolver.number(entry.ino()),
                     kind,

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use crate::crypto::{Secret, random};
+use crate::crypto::{Argon2Error, Secret, argon2id, random};
 use crate::keys::text::BytesText;
 use crate::keys::{KeyError, ProtectorError};
 
@@ -150,16 +149,10 @@ pub(super) fn derive(
     cost: &PassphraseCost,
 ) -> Result<Secret, ProtectorError> {
     cost.check()?;
-    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(32))
-        .map_err(|_| ProtectorError::BadCost)?;
-    let mut memory: Vec<Block> = Vec::new();
-    let blocks = params.block_count();
-    memory.try_reserve_exact(blocks).map_err(|_| ProtectorError::NoMemory(cost.memory_kib))?;
-    memory.resize(blocks, Block::new());
-    let mut key = Zeroizing::new([0; 32]);
-    let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into_with_memory(&passphrase.0, &salt.0.0, &mut key[..], &mut memory);
-    memory.iter_mut().for_each(Zeroize::zeroize);
-    hashed.map_err(|_| ProtectorError::BadCost)?;
-    Ok(Secret::from_bytes(&key))
+    argon2id(&passphrase.0, &salt.0.0, cost.memory_kib, cost.passes, cost.lanes).map_err(|error| {
+        match error {
+            Argon2Error::OutOfRange => ProtectorError::BadCost,
+            Argon2Error::NoMemory => ProtectorError::NoMemory(cost.memory_kib),
+        }
+    })
 }

@@ -4,13 +4,9 @@
 //! It lets whoever writes the key file hand its fresh key to every protector without knowing the
 //! other passphrases.
 
-use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
-use x25519_dalek::{PublicKey, StaticSecret};
-use zeroize::Zeroizing;
 
-use crate::crypto::{self, Forged, Secret, WrappedKey};
+use crate::crypto::{self, Forged, Secret, WrappedKey, x25519};
 use crate::keys::text::BytesText;
 
 /// A public key.
@@ -28,14 +24,14 @@ const SEALED_LEN: usize = 32 + WrappedKey::LEN;
 impl Recipient {
     /// The public half of `private`.
     pub(super) fn of(private: &Secret) -> Self {
-        Self(BytesText(PublicKey::from(&exponent(private)).to_bytes()))
+        Self(BytesText(x25519::public_key(private)))
     }
 
     /// Seals `key`, bound to `aad`, for the holder of the private half.
     pub(super) fn seal(&self, aad: &[u8], key: &Secret) -> SealedTo {
         let ephemeral = Secret::random();
         let public = Self::of(&ephemeral);
-        let wrapping = wrapping_key(&ephemeral, &PublicKey::from(self.0.0), &public, self);
+        let wrapping = wrapping_key(&ephemeral, self, &public, self);
         let wrapped = crypto::wrap(&wrapping, aad, key);
         let mut bytes = [0; SEALED_LEN];
         bytes[..32].copy_from_slice(&public.0.0);
@@ -53,36 +49,21 @@ impl SealedTo {
         let (public, wrapped) = self.0.0.split_first_chunk::<32>().ok_or(Forged)?;
         let wrapped = wrapped.first_chunk::<{ WrappedKey::LEN }>().ok_or(Forged)?;
         let sender = Recipient(BytesText(*public));
-        let wrapping =
-            wrapping_key(private, &PublicKey::from(sender.0.0), &sender, &Recipient::of(private));
+        let wrapping = wrapping_key(private, &sender, &sender, &Recipient::of(private));
         crypto::unwrap(&wrapping, aad, &WrappedKey::from_bytes(wrapped))
     }
 }
 
-fn exponent(private: &Secret) -> StaticSecret {
-    StaticSecret::from(*private.expose())
-}
-
 fn wrapping_key(
     private: &Secret,
-    other: &PublicKey,
+    other: &Recipient,
     sender: &Recipient,
     recipient: &Recipient,
 ) -> Secret {
-    let shared = exponent(private).diffie_hellman(other);
     let mut salt = [0; 64];
     salt[..32].copy_from_slice(&sender.0.0);
     salt[32..].copy_from_slice(&recipient.0.0);
-    derive_secret(&salt, shared.as_bytes(), b"atrest v1 key file protector")
-}
-
-/// HKDF-SHA256 of `source` to 32 bytes.
-pub(super) fn derive_secret(salt: &[u8], source: &[u8], label: &[u8]) -> Secret {
-    let mut bytes = Zeroizing::new([0; 32]);
-    Hkdf::<Sha256>::new(Some(salt), source)
-        .expand(label, &mut bytes[..])
-        .expect("32 bytes are within HKDF-SHA256's limit of 8160");
-    Secret::from_bytes(&bytes)
+    x25519::shared_key(private, &other.0.0, &salt, b"atrest v1 key file protector")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::passphrase::{Passphrase, PassphraseCost, Salt, derive};
 use super::protector::{NewProtector, ProtectorDescription};
-use super::recipient::{Recipient, SealedTo, derive_secret};
+use super::recipient::{Recipient, SealedTo};
 use crate::crypto::{self, Forged, Secret, WrappedKey};
 use crate::format::VolumeId;
 use crate::keys::ProtectorError;
@@ -82,7 +82,7 @@ impl FileKey {
         let mut source = Zeroizing::new([0; 64]);
         source[..32].copy_from_slice(self.kek.expose());
         source[32..].copy_from_slice(self.anchor.expose());
-        derive_secret(&[], &source[..], b"atrest v1 key file body")
+        crypto::hkdf(&[], &source[..], b"atrest v1 key file body")
     }
 }
 

@@ -1,140 +1,109 @@
-//! The header on disk: what it says of the file, and bringing it up to date.
+//! Bringing the header on disk up to date, and making the file durable.
 
 use std::io;
 
-use super::{BlockKeys, Meta, Open, Seal, SealedFile};
-use crate::format::{BlockIndex, BlockSpan, HEADER_LEN, Header};
-use crate::store::{Backing, Context, FileError};
-
-/// A header that the file has, or is to have.
-#[derive(Clone)]
-pub(super) struct HeaderOnDisk {
-    pub(super) fields: Header,
-    pub(super) bytes: [u8; HEADER_LEN],
-    /// The version of the gaps that it lists.
-    pub(super) gaps: u64,
-}
-
-impl HeaderOnDisk {
-    pub(super) fn new(fields: Header, keys: &BlockKeys, gaps: u64) -> Self {
-        let bytes = fields.to_bytes(&keys.keys.header);
-        Self { fields, bytes, gaps }
-    }
-}
+use super::file::SealedFile;
+use super::header::HeaderOnDisk;
+use super::permitted::Permitted;
+use super::state::{FileState, MAX_DURABLE_HEADERS};
+use crate::format::{BlockIndex, BlockSpan};
+use crate::store::{Backing, FileError, SyncScope};
 
 impl<B: Backing> SealedFile<B> {
+    /// Commits the header, and makes the file durable, as far as `scope` says.
+    ///
+    /// # Errors
+    /// [`FileError::Io`]: any change since the last sync may be lost.
+    pub fn sync(&self, scope: SyncScope) -> Result<(), FileError> {
+        self.commit()?;
+        self.sync_committed(scope)
+    }
+
     /// Brings the header on disk up to date: length, holes, epoch. Leaves the times alone.
     ///
     /// # Errors
     /// [`FileError::Io`].
     pub fn commit(&self) -> Result<(), FileError> {
-        if !self.meta().touched {
+        if !self.state().needs_commit {
             return Ok(());
         }
         let mut all = false;
-        let (_alone, mut meta) = loop {
+        let (_alone, mut state) = loop {
             let span = if all { BlockSpan::ALL } else { BlockSpan::one(BlockIndex(0)) };
             let held = self.ranges.exclusive(span);
-            let meta = self.meta();
-            if !meta.touched {
+            let state = self.state();
+            if !state.needs_commit {
                 return Ok(());
             }
-            if all || !(meta.stale_tail || matches!(meta.seal, Seal::Lost)) {
-                break (held, meta);
+            if all || !(state.stale_tail || state.header.is_missing()) {
+                break (held, state);
             }
             all = true;
         };
-        if matches!(meta.seal, Seal::Lost) {
-            // Its first write failed, and so did taking its length back: no header is there yet, and
-            // only a crash excuses that.
-            self.forget_lost(&mut meta)?;
-        }
-        if meta.stale_tail {
+        // The first write failed, and so did taking its length back: no header is there yet, and
+        // only a crash excuses that.
+        self.reset_headerless(&mut state)?;
+        if state.stale_tail {
             // No later mount looks at the tail of a file whose header is of a clean one.
-            match self.mend_tail(&mut meta) {
-                Ok(_) => meta.stale_tail = false,
-                // A damaged block stays one, and whoever reads it is told.
+            match self.repair_tail(&mut state) {
+                Ok(_) => state.stale_tail = false,
+                // A damaged block stays one, and its reader gets the error.
                 Err(FileError::Integrity(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        if meta.is_header_stale(&self.context) {
-            self.narrow_once(&mut meta);
+        if state.is_header_stale(&self.context) {
+            self.narrow_once(&mut state);
         }
-        if let Some(header) = meta.newer_header(&self.context) {
-            self.write_header(&mut meta, header)?;
+        if let Some(header) = state.newer_header(&self.context) {
+            self.write_header(&mut state, header)?;
         }
-        meta.touched = false;
+        state.needs_commit = false;
+        Ok(())
+    }
+
+    /// Before the blocks of `span` are punched. They are in the file's gaps then.
+    pub(super) fn permit_zeros(
+        &self,
+        state: &mut FileState,
+        span: BlockSpan,
+    ) -> Result<(), FileError> {
+        let permitted = state.permitted.zeros(span);
+        state.gaps.add(span);
+        state.revision += 1;
+        if permitted { Ok(()) } else { self.write_durable_header(state) }
+    }
+
+    /// Before the file is cut so that `end` is the block behind its last one.
+    pub(super) fn permit_end(
+        &self,
+        state: &mut FileState,
+        end: BlockIndex,
+    ) -> Result<(), FileError> {
+        state.durable_blocks = state.durable_blocks.min(end.0);
+        if state.permitted.end(end) { Ok(()) } else { self.write_durable_header(state) }
+    }
+
+    /// Makes a header durable that permits what `state` says.
+    fn write_durable_header(&self, state: &mut FileState) -> Result<(), FileError> {
+        let Some(open) = state.header.open() else { return Ok(()) };
+        if state.durable_headers >= MAX_DURABLE_HEADERS {
+            state.durable_blocks = 0;
+        }
+        let header = state.new_header(open, &self.context);
+        let permitted = Permitted::by(&header.fields);
+        self.write_header(state, header)?;
+        self.sync_before(state)?;
+        state.permitted = permitted;
+        state.durable_headers = state.durable_headers.saturating_add(1);
         Ok(())
     }
 
     /// Writes a header alone. The caller holds block 0.
-    pub(super) fn write_header(&self, meta: &mut Meta, header: HeaderOnDisk) -> io::Result<()> {
-        meta.note_header_write(&header);
-        let written = self.backing.write_unseen(&header.bytes, 0);
-        meta.note_header(written.is_ok(), Some(header));
+    fn write_header(&self, state: &mut FileState, header: HeaderOnDisk) -> io::Result<()> {
+        state.begin_header_write(&header);
+        let written = self.backing.write_preserving_mtime(&header.bytes, 0);
+        state.end_header_write(&written, header);
         written
-    }
-}
-
-impl Meta {
-    /// The header as the file now is.
-    pub(super) fn new_header(&self, open: &Open, context: &Context) -> HeaderOnDisk {
-        let fields = Header {
-            holes: self.gaps.to_holes(self.durable_blocks),
-            committed_len: self.len,
-            epoch: context.epochs().current,
-            ..open.header.fields.clone()
-        };
-        HeaderOnDisk::new(fields, &open.keys, self.gaps.version())
-    }
-
-    /// Whether there is more to say than the header on disk says.
-    pub(super) fn is_header_stale(&self, context: &Context) -> bool {
-        let Seal::Open(open) = &self.seal else { return false };
-        let on_disk = &open.header;
-        self.sync_failed
-            || on_disk.fields.committed_len != self.len
-            || on_disk.gaps != self.gaps.version()
-            || context.epochs().crashed(on_disk.fields.epoch)
-    }
-
-    /// The header to write, or `None` when the one on disk says all there is to say.
-    pub(super) fn newer_header(&self, context: &Context) -> Option<HeaderOnDisk> {
-        let Seal::Open(open) = &self.seal else { return None };
-        self.is_header_stale(context).then(|| self.new_header(open, context))
-    }
-
-    /// Notes a write that carried a `newer` header, or none.
-    pub(super) fn note_header(&mut self, written: bool, newer: Option<HeaderOnDisk>) {
-        let Some(header) = newer else { return };
-        self.note_header_write(&header);
-        match &mut self.seal {
-            Seal::Open(open) if written => {
-                open.header = header;
-                self.sync_failed = false;
-            }
-            // A failure does not say which of the two headers is there.
-            Seal::Open(_) => (self.sync_failed, self.touched) = (true, true),
-            Seal::Empty | Seal::Unread | Seal::Lost => {}
-        }
-    }
-
-    pub(super) fn committed_len(&self) -> u64 {
-        match &self.seal {
-            Seal::Open(open) => open.header.fields.committed_len,
-            Seal::Empty | Seal::Unread | Seal::Lost => 0,
-        }
-    }
-
-    /// Whether the newest header, which need not be durable, was made by this mount, and no sync
-    /// has failed since.
-    pub(super) fn header_is_of(&self, context: &Context) -> bool {
-        match &self.seal {
-            Seal::Open(open) => {
-                !self.sync_failed && open.header.fields.epoch == context.epochs().current
-            }
-            Seal::Empty | Seal::Unread | Seal::Lost => false,
-        }
     }
 }

@@ -1,7 +1,10 @@
 //! Space without content: reserving, punching and finding it.
 
-use super::write::check_len;
-use super::{Meta, Seal, SealedFile};
+use std::ops::Range;
+
+use super::file::SealedFile;
+use super::length::check_len;
+use super::state::FileState;
 use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, NEXT_CAPACITY};
 use crate::store::{Backing, FileError};
 
@@ -15,16 +18,14 @@ impl<B: Backing> SealedFile<B> {
         let end = offset.checked_add(len).ok_or(FileError::TooLong)?;
         check_len(end)?;
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta();
-        self.load(&mut meta, None)?;
+        let mut state = self.state();
+        self.load(&mut state, None)?;
         let span = BlockSpan::covering(offset, len);
         self.backing.allocate(span.first.stored(), span.count() * BLOCK_LEN as u64)?;
-        if extend && end > meta.len {
-            if matches!(meta.seal, Seal::Lost) {
-                self.forget_lost(&mut meta)?;
-            }
-            self.touch(&mut meta);
-            self.extend(&mut meta, end)?;
+        if extend && end > state.len {
+            self.reset_headerless(&mut state)?;
+            self.mark_changed(&mut state);
+            self.extend(&mut state, end)?;
         }
         Ok(())
     }
@@ -37,42 +38,44 @@ impl<B: Backing> SealedFile<B> {
     /// back.
     pub fn punch(&self, offset: u64, len: u64) -> Result<(), FileError> {
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        let mut meta = self.meta();
-        self.load(&mut meta, None)?;
-        let end = offset.saturating_add(len).min(meta.len);
-        if offset >= end || meta.keys().is_none() {
+        let mut state = self.state();
+        self.load(&mut state, None)?;
+        let end = offset.saturating_add(len).min(state.len);
+        if offset >= end || !state.has_keys() {
             return Ok(());
         }
         let span = BlockSpan::covering(offset, end - offset);
-        let whole = whole_blocks(span, offset, end, meta.len);
+        let whole = whole_blocks(span, offset, end, state.len);
         self.tail.lock().take();
-        self.touch(&mut meta);
+        self.mark_changed(&mut state);
         if whole.count() > 0 {
-            self.permit_zeros(&mut meta, whole).inspect_err(|_| meta.gaps.doubt(whole))?;
+            self.permit_zeros(&mut state, whole)
+                .inspect_err(|_| state.gaps.mark_uncertain(whole))?;
         }
         let mut zeroed = Vec::new();
-        let punched = self.zero(&mut meta, (offset, end), (span, whole), &mut zeroed);
+        let punched = self.zero(&mut state, offset..end, span, whole, &mut zeroed);
         if punched.is_err() {
             for (index, before) in &mut zeroed {
                 // What can't be put back reads as zeros.
-                let _ = self.write_block(&mut meta, *index, before);
+                let _ = self.write_block(&mut state, *index, before);
             }
-            meta.gaps.doubt(whole);
+            state.gaps.mark_uncertain(whole);
         }
         punched
     }
 
-    /// Zeroes what `offset..end` covers of `span`, of which the blocks of `whole` go altogether; notes
+    /// Zeroes what `range` covers of `span`, of which the blocks of `whole` go altogether; notes
     /// in `zeroed` what the others were.
     fn zero(
         &self,
-        meta: &mut Meta,
-        (offset, end): (u64, u64),
-        (span, whole): (BlockSpan, BlockSpan),
+        state: &mut FileState,
+        range: Range<u64>,
+        span: BlockSpan,
+        whole: BlockSpan,
         zeroed: &mut Vec<(BlockIndex, [u8; BLOCK_LEN])>,
     ) -> Result<(), FileError> {
         for index in span.iter().filter(|&index| index < whole.first || index >= whole.end) {
-            let before = self.zero_in_block(meta, index, offset, end)?;
+            let before = self.zero_in_block(state, index, &range)?;
             zeroed.extend(before.map(|before| (index, before)));
         }
         if whole.count() > 0 {
@@ -81,27 +84,26 @@ impl<B: Backing> SealedFile<B> {
         Ok(())
     }
 
-    /// Zeroes what `offset..end` covers of one block. Returns the block as it was, if it held any.
+    /// Zeroes what `range` covers of one block. Returns the block as it was, if it held any.
     fn zero_in_block(
         &self,
-        meta: &mut Meta,
+        state: &mut FileState,
         index: BlockIndex,
-        offset: u64,
-        end: u64,
+        range: &Range<u64>,
     ) -> Result<Option<[u8; BLOCK_LEN]>, FileError> {
         let mut block = [0; BLOCK_LEN];
         let mut plain = [0; NEXT_CAPACITY];
-        let Some(held) = self.open_one(meta, index, &mut block, &mut plain)? else {
+        let Some(held) = self.open_one(state, index, &mut block, &mut plain)? else {
             return Ok(None);
         };
         let before = block;
-        let from = (offset.max(index.start()) - index.start()) as usize;
-        let to = ((end.min(index.end()) - index.start()) as usize).min(held);
+        let from = (range.start.max(index.start()) - index.start()) as usize;
+        let to = ((range.end.min(index.end()) - index.start()) as usize).min(held);
         let Some(zeroed) = plain.get_mut(from..to) else { return Ok(None) };
         zeroed.fill(0);
-        let Some(keys) = meta.keys() else { return Ok(None) };
-        keys.seal(index, &plain[..held], &mut block);
-        self.write_block(meta, index, &mut block)?;
+        let Some(open) = state.header.open() else { return Ok(None) };
+        open.keys.seal(index, &plain[..held], &mut block);
+        self.write_block(state, index, &mut block)?;
         Ok(Some(before))
     }
 

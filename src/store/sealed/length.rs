@@ -2,6 +2,7 @@
 
 use crate::format::{
     BLOCK_HEAD_LEN, BlockIndex, HEADER_LEN, Header, StoredLen, block_head_offset, claimed_fill,
+    stored_len,
 };
 use crate::store::{Backing, FileError, IntegrityError};
 
@@ -34,4 +35,10 @@ pub fn plain_len(backing: &impl Backing, size: u64) -> Result<u64, FileError> {
 pub(super) fn cut_len(last: BlockIndex, held: Option<usize>, committed: u64) -> u64 {
     let held = last.start() + held.unwrap_or(last.capacity()) as u64;
     held.max(committed.min(last.end()))
+}
+
+/// Whether a backing file can be as long as `len` plaintext bytes need.
+pub(super) fn check_len(len: u64) -> Result<(), FileError> {
+    let fits = len < i64::MAX as u64 / 2 && i64::try_from(stored_len(len)).is_ok();
+    fits.then_some(()).ok_or(FileError::TooLong)
 }

@@ -1,47 +1,52 @@
 //! Finding out which of the blocks that may be holes hold content.
 
-use super::{Meta, Seal, SealedFile};
+use super::file::SealedFile;
+use super::state::FileState;
 use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan};
 use crate::store::{Backing, FileError};
 
 /// Blocks of content that are looked through while the file is kept from others: 16 MiB.
-const MOST_AT_ONCE: u64 = 4096;
+const MAX_AT_ONCE: u64 = 4096;
 /// Blocks that are read at once.
 const BATCH: u64 = 64;
 
 impl<B: Backing> SealedFile<B> {
     /// Before a header is written: looks through the blocks that may be holes, once for as long as
-    /// the file is open, and not through more than [`MOST_AT_ONCE`] blocks of content.
-    pub(super) fn narrow_once(&self, meta: &mut Meta) {
-        if meta.looked_through || !meta.gaps.is_uncertain() {
+    /// the file is open, and not through more than [`MAX_AT_ONCE`] blocks of content.
+    pub(super) fn narrow_once(&self, state: &mut FileState) {
+        if state.narrowed || !state.gaps.is_uncertain() {
             return;
         }
-        meta.looked_through = true;
-        let uncertain = meta.gaps.uncertain();
+        state.narrowed = true;
+        let uncertain = state.gaps.uncertain();
         // What can't be read stays listed.
-        if let Ok(None) = self.narrow(meta, BlockIndex(0)) {
-            meta.gaps.settle(uncertain);
+        if let Ok(None) = self.narrow(state, BlockIndex(0)) {
+            state.gaps.resolve(uncertain);
         }
     }
 
     /// Looks through all blocks that may be holes, and lets others use the file in between.
     pub(super) fn narrow_all(&self) -> Result<(), FileError> {
-        let uncertain = self.meta().gaps.uncertain();
+        let uncertain = self.state().gaps.uncertain();
         let mut from = (uncertain > 0).then_some(BlockIndex(0));
         while let Some(first) = from {
-            from = self.narrow(&mut self.meta(), first)?;
+            from = self.narrow(&mut self.state(), first)?;
         }
-        self.meta().gaps.settle(uncertain);
+        self.state().gaps.resolve(uncertain);
         Ok(())
     }
 
     /// Takes blocks that hold content out of those that may be holes, from block `from` on.
-    /// Returns where to go on. `meta` is held, so that no block becomes a hole meanwhile.
-    fn narrow(&self, meta: &mut Meta, from: BlockIndex) -> Result<Option<BlockIndex>, FileError> {
-        let end = meta.end();
-        let (mut content, mut left) = (Vec::new(), MOST_AT_ONCE);
+    /// Returns where to go on. `state` is held, so that no block becomes a hole meanwhile.
+    fn narrow(
+        &self,
+        state: &mut FileState,
+        from: BlockIndex,
+    ) -> Result<Option<BlockIndex>, FileError> {
+        let end = state.end();
+        let (mut content, mut left) = (Vec::new(), MAX_AT_ONCE);
         let mut next = None;
-        'gaps: for gap in meta.gaps.spans() {
+        'gaps: for gap in state.gaps.spans() {
             let mut first = gap.first.max(from);
             while let Some(data) = self.next_data_blocks(first, gap.end.min(end))? {
                 let end = BlockIndex(data.end.0.min(data.first.0 + left));
@@ -57,18 +62,17 @@ impl<B: Backing> SealedFile<B> {
         }
         for span in content {
             // A write under way may have brought the block.
-            meta.note_filled(span);
+            state.note_filled(span);
         }
         Ok(next)
     }
 
-    /// Blocks that hold content, in the hole extents of the header on disk: whoever can write to
-    /// the vault can zero them unnoticed.
+    /// Counts the blocks with content in the hole extents of the header on disk: zeroed by an
+    /// attacker who can write to the vault, they read as holes.
     pub(in crate::store) fn unguarded_blocks(&self) -> Result<u64, FileError> {
-        let extents = match &self.meta().seal {
-            Seal::Open(open) => open.header.fields.holes.extents.clone(),
-            Seal::Empty | Seal::Unread | Seal::Lost => return Ok(0),
-        };
+        let extents =
+            self.state().header.open().map(|open| open.on_disk.fields.holes.extents.clone());
+        let Some(extents) = extents else { return Ok(0) };
         let end = BlockSpan::of_len(self.len()).end;
         let mut content = Vec::new();
         for extent in extents.spans() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::store::Backing;
+use crate::store::{Backing, SyncScope};
 
 /// A backing file that notes each change once it was made: a sync that began before the change
 /// returned may have missed it.
@@ -55,16 +55,16 @@ impl<B: Backing> Backing for Tracked<B> {
         self.changed(self.file.write_at(buf, offset))
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.changed(self.file.write_unseen(buf, offset))
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.changed(self.file.write_preserving_mtime(buf, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.changed(self.file.set_len(len))
     }
 
-    fn sync(&self, metadata: bool) -> io::Result<()> {
-        self.file.sync(metadata)
+    fn sync(&self, scope: SyncScope) -> io::Result<()> {
+        self.file.sync(scope)
     }
 
     fn punch(&self, offset: u64, len: u64) -> io::Result<()> {

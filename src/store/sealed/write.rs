@@ -1,31 +1,31 @@
 //! Writing plaintext: whole blocks, sealed into one backing write.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use log::Level;
-
-use super::permitted::Permitted;
-use super::{BlockKeys, HeaderOnDisk, Meta, Open, Seal, SealedFile, Tail};
-use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, HEADER_LEN, NEXT_CAPACITY, stored_len};
+use super::file::{SealedFile, Tail};
+use super::first_key::log_longer;
+use super::header::BlockKeys;
+use super::length::check_len;
+use super::state::{Event, FileState};
+use crate::format::{BLOCK_LEN, BlockIndex, BlockSpan, NEXT_CAPACITY};
 use crate::store::buffers::with_buffers;
-use crate::store::{Backing, Context, FileError, log_failure};
+use crate::store::{Backing, FileError};
 
-/// What becomes of the length that a write gave the file and then could not fill.
+/// The length after a failed write that made the file longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failed {
     Undo,
     Keep,
 }
 
-/// What a write needs to know of the file as it was before.
+/// The file as it was before a write.
 struct Before {
     len: u64,
     keys: Arc<BlockKeys>,
     /// Whether the file had no key and this write gave it one.
-    first_life: bool,
+    is_first_key: bool,
     /// Whether this write made the file longer.
     grew: bool,
 }
@@ -40,10 +40,9 @@ impl<B: Backing> SealedFile<B> {
         self.write_or(offset, data, Failed::Undo, |write| write())
     }
 
-    /// [`SealedFile::write`] for a cache that knows the file with its new length already, and would
-    /// not be told of another one: a failure leaves that length, with holes where nothing could be
-    /// written. `attempt` calls what writes the blocks, more than once if it likes; the result it
-    /// returns is what counts.
+    /// [`SealedFile::write`] for a cache that has the new length of the file already, which can't be
+    /// taken back: a failure leaves that length, with holes in place of the data. `attempt` calls the
+    /// function that writes the blocks, once or more; its result is that of the write.
     ///
     /// # Errors
     /// As [`SealedFile::write`], but for the length. A file that had no content has none then.
@@ -69,7 +68,8 @@ impl<B: Backing> SealedFile<B> {
         let end = offset.checked_add(data.len() as u64).ok_or(FileError::TooLong)?;
         check_len(end)?;
         let span = BlockSpan::covering(offset, data.len() as u64);
-        let mut all = false;
+        // The first write of a file needs all blocks.
+        let mut all = self.is_empty();
         let (held, before) = loop {
             let held = self.ranges.exclusive(if all { BlockSpan::ALL } else { span });
             match self.prepare(span, end, all)? {
@@ -85,18 +85,18 @@ impl<B: Backing> SealedFile<B> {
         });
         match &written {
             Ok(()) => self.context.count_sealed(data.len() as u64),
-            // All blocks are held still: nobody has seen the key or the length.
-            Err(_) if before.first_life => self.forget_first_life(&mut self.meta()),
+            // All blocks are held still: no other thread has seen the key or the length.
+            Err(_) if before.is_first_key => self.undo_first_key(&mut self.state()),
             Err(_) => {
                 self.note_missing(&before, span);
                 if failed == Failed::Keep {
-                    self.meta().note_lost(&before, span, offset..end);
+                    self.state().note_lost(before.len, span, offset..end);
                 } else {
                     // Another write may be under way that ends behind this one: where to cut is
                     // known when there is none.
                     drop(held);
                     let _alone = self.ranges.exclusive(BlockSpan::ALL);
-                    self.undo_growth(&mut self.meta());
+                    self.undo_growth(&mut self.state());
                 }
             }
         }
@@ -107,89 +107,40 @@ impl<B: Backing> SealedFile<B> {
     }
 
     /// Gives the file a key if it has none, and its new length. The size goes first: a crash
-    /// then leaves zeros in bytes never fsynced, not a length that nobody asked for. `None` where
+    /// then leaves zeros in bytes never fsynced, not a length that no program set. `None` where
     /// that takes all blocks to be held, and they are not: the file has no header yet, or its
-    /// last block must be mended before it can grow.
+    /// last block must be repaired before it can grow.
     fn prepare(&self, span: BlockSpan, end: u64, all: bool) -> Result<Option<Before>, FileError> {
-        let mut meta = self.meta();
-        self.load(&mut meta, None)?;
-        if !all && (meta.keys().is_none() || (meta.stale_tail && end > meta.len)) {
+        let mut state = self.state();
+        self.load(&mut state, None)?;
+        if !all && (!state.has_keys() || (state.stale_tail && end > state.len)) {
             return Ok(None);
         }
-        if matches!(meta.seal, Seal::Lost) {
-            self.forget_lost(&mut meta)?;
-        }
-        let first_life = meta.keys().is_none();
-        let len = meta.len;
-        let keys = self.ensure_key(&mut meta)?;
+        self.reset_headerless(&mut state)?;
+        let is_first_key = !state.has_keys();
+        let len = state.len;
+        let keys = self.ensure_key(&mut state)?;
         if end > len
-            && let Err(error) = self.grow(&mut meta, end, span.first)
+            && let Err(error) = self.grow(&mut state, end, span.first)
         {
-            meta.forget_new_key(first_life);
+            if is_first_key {
+                state.on(Event::Emptied);
+            }
             return Err(error);
         }
-        self.touch(&mut meta);
-        if first_life
+        self.mark_changed(&mut state);
+        if is_first_key
             && span.first != BlockIndex(0)
-            && let Err(error) = self.write_first_block(&mut meta)
+            && let Err(error) = self.write_first_block(&mut state)
         {
-            self.forget_first_life(&mut meta);
+            self.undo_first_key(&mut state);
             return Err(error);
         }
         let grew = end > len;
         if grew {
             self.growing.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(Some(Before { len, keys, first_life, grew }))
-    }
-
-    /// The file's keys, made now if it has none.
-    pub(super) fn ensure_key(&self, meta: &mut Meta) -> Result<Arc<BlockKeys>, FileError> {
-        if let Some(keys) = meta.keys() {
-            return Ok(keys);
-        }
-        let seen_enabled = self.context.ring_changes();
-        let file = self.next_id();
-        let (fields, keys) = self.context.new_file(file, meta.next_key.flatten())?;
-        self.next_id.lock().take();
-        let keys = Arc::new(BlockKeys { file: fields.file_id, keys });
-        let header = HeaderOnDisk::new(fields, &keys, meta.gaps.version());
-        meta.seal = Seal::Open(Box::new(Open { keys: Arc::clone(&keys), seen_enabled, header }));
-        meta.stale_tail = false;
-        meta.permitted = Permitted::anything();
-        Ok(keys)
-    }
-
-    /// Writes block 0 with a header and no content. The caller holds it.
-    pub(super) fn write_first_block(&self, meta: &mut Meta) -> Result<(), FileError> {
-        let Some(keys) = meta.keys() else { return Ok(()) };
-        let mut block = [0; BLOCK_LEN];
-        keys.seal(BlockIndex(0), &[], &mut block);
-        self.write_block(meta, BlockIndex(0), &mut block)
-    }
-
-    /// Writes one sealed block, with the header where it is block 0. The caller holds it.
-    pub(super) fn write_block(
-        &self,
-        meta: &mut Meta,
-        index: BlockIndex,
-        block: &mut [u8; BLOCK_LEN],
-    ) -> Result<(), FileError> {
-        let newer = meta.stamp(index, block, &self.context);
-        let written = self.backing.write_at(block, index.stored());
-        meta.note_written(written, BlockSpan::one(index), newer)
-    }
-
-    /// [`SealedFile::write_block`] that leaves the file's times alone.
-    pub(super) fn write_block_unseen(
-        &self,
-        meta: &mut Meta,
-        index: BlockIndex,
-        block: &mut [u8; BLOCK_LEN],
-    ) -> Result<(), FileError> {
-        let newer = meta.stamp(index, block, &self.context);
-        let written = self.backing.write_unseen(block, index.stored());
-        meta.note_written(written, BlockSpan::one(index), newer)
+        Ok(Some(Before { len, keys, is_first_key, grew }))
     }
 
     /// Writes sealed blocks, with the header where they begin with block 0. The caller holds
@@ -202,11 +153,11 @@ impl<B: Backing> SealedFile<B> {
     ) -> Result<(), FileError> {
         // No other block has a header in front of it, for which the lock would be taken.
         let first = span.first == BlockIndex(0);
-        let newer = first.then(|| self.meta().stamp(span.first, sealed, &self.context)).flatten();
+        let newer = first.then(|| self.state().stamp(span.first, sealed, &self.context)).flatten();
         let written = self.backing.write_at(sealed, span.first.stored());
-        let mut meta = self.meta();
-        meta.note_written(written, span, newer)?;
-        meta.note_sound(range);
+        let mut state = self.state();
+        state.end_write(written, span, newer)?;
+        state.note_sound(range);
         Ok(())
     }
 
@@ -240,7 +191,11 @@ impl<B: Backing> SealedFile<B> {
             match cached.take_if(|tail| tail.index == index) {
                 _ if old == 0 => edge.fill(0),
                 Some(tail) => edge.copy_from_slice(&tail.plain[..]),
-                None => self.read_blocks(BlockSpan::one(index), block, edge)?,
+                None => {
+                    let one = BlockSpan::one(index);
+                    self.read_sealed(one, block)?;
+                    self.open_blocks(&before.keys, one, block, edge)?;
+                }
             }
             zero(edge, old..inside.start);
             edge[inside.clone()].copy_from_slice(piece);
@@ -273,122 +228,37 @@ impl<B: Backing> SealedFile<B> {
     /// Makes the file as long as [`SealedFile::written_len`] says.
     pub fn cut_to_written(&self) {
         let _alone = self.ranges.exclusive(BlockSpan::ALL);
-        self.undo_growth(&mut self.meta());
+        self.undo_growth(&mut self.state());
     }
 
     /// After a write that failed: any of the blocks that it was to add may be missing.
     fn note_missing(&self, before: &Before, span: BlockSpan) {
-        let mut meta = self.meta();
+        let mut state = self.state();
         self.tail.lock().take();
-        self.touch(&mut meta);
+        self.mark_changed(&mut state);
         let first = span.first.max(BlockSpan::of_len(before.len).end);
         // What was cut away meanwhile is no part of the file.
-        let end = span.end.min(meta.end());
-        meta.gaps.add_uncertain(BlockSpan { first: first.min(end), end });
+        let end = span.end.min(state.end());
+        state.gaps.add_uncertain(BlockSpan { first: first.min(end), end });
         // In holes that were there some may have been written.
-        meta.gaps.doubt(BlockSpan { first: span.first, end: first.min(end) });
+        state.gaps.mark_uncertain(BlockSpan { first: span.first, end: first.min(end) });
     }
 
     /// Takes back the length that only failed writes needed. The caller holds all blocks, so that
     /// no write is under way.
-    fn undo_growth(&self, meta: &mut Meta) {
-        let len = meta.sound_len();
-        if len >= meta.len || len == 0 {
+    fn undo_growth(&self, state: &mut FileState) {
+        let len = state.sound_len();
+        if len >= state.len || len == 0 {
             return;
         }
         // A header may have been written meanwhile that names the length before.
-        self.touch(meta);
+        self.mark_changed(state);
         // The last block may have been written with more than it is to hold again.
-        meta.stale_tail = true;
-        if let Err(error) = self.cut_backing(meta, len) {
+        state.stale_tail = true;
+        if let Err(error) = self.cut_backing(state, len) {
             log_longer(&error);
         }
     }
-
-    /// Makes a file empty again that got its key for what then could not be written. The caller
-    /// holds all blocks.
-    pub(super) fn forget_first_life(&self, meta: &mut Meta) {
-        self.tail.lock().take();
-        match self.backing.set_len(0) {
-            Ok(()) => *meta = meta.emptied(),
-            Err(error) => {
-                log_longer(&error);
-                meta.seal = Seal::Lost;
-                self.context.note_identity_change();
-            }
-        }
-    }
-}
-
-impl Meta {
-    /// Takes back a key that nothing was sealed with yet.
-    pub(super) fn forget_new_key(&mut self, is_new: bool) {
-        if is_new {
-            *self = self.emptied();
-        }
-    }
-
-    /// Notes that `range` was written.
-    fn note_sound(&mut self, range: Range<u64>) {
-        self.written = self.written.max(range.end);
-        if self.lost_from.is_some_and(|lost| range.contains(&lost)) {
-            self.lost_from = Some(range.end).filter(|&end| end < self.len);
-        }
-    }
-
-    /// Notes that `range` in the blocks `span` could not be written. Blocks that were written before
-    /// still have their content.
-    fn note_lost(&mut self, before: &Before, span: BlockSpan, range: Range<u64>) {
-        let grew = (range.end > before.len).then(|| range.start.max(before.len));
-        let unwritten =
-            |index: &BlockIndex| index.end() > self.durable && self.gaps.contains(*index);
-        let gap = span.iter().find(unwritten);
-        let filled = gap.map(|index| index.start().max(range.start));
-        if let Some(lost) = grew.into_iter().chain(filled).min()
-            && range.end > self.durable
-        {
-            let lost = lost.max(self.durable);
-            self.lost_from = Some(self.lost_from.map_or(lost, |earlier| earlier.min(lost)));
-        }
-    }
-
-    /// Puts the header at the front of block 0, and returns it if it is newer than the one on
-    /// disk; does nothing for other blocks.
-    fn stamp(
-        &mut self,
-        first: BlockIndex,
-        blocks: &mut [u8],
-        context: &Context,
-    ) -> Option<HeaderOnDisk> {
-        let Seal::Open(open) = &self.seal else { return None };
-        if first != BlockIndex(0) {
-            return None;
-        }
-        let newer = self.newer_header(context);
-        let header = newer.as_ref().unwrap_or(&open.header);
-        blocks[..HEADER_LEN].copy_from_slice(&header.bytes);
-        if let Some(newer) = &newer {
-            self.note_header_write(newer);
-        }
-        newer
-    }
-
-    fn note_written(
-        &mut self,
-        written: io::Result<()>,
-        span: BlockSpan,
-        newer: Option<HeaderOnDisk>,
-    ) -> Result<(), FileError> {
-        self.note_header(written.is_ok(), newer);
-        written?;
-        self.note_filled(span);
-        Ok(())
-    }
-}
-
-fn log_longer(error: &io::Error) {
-    let line = format_args!("a failed write left the file longer than it was: {error}");
-    log_failure(Level::Error, line);
 }
 
 /// Zeroes `range`, which may be empty or reversed.
@@ -396,10 +266,4 @@ fn zero(bytes: &mut [u8], range: Range<usize>) {
     if let Some(range) = bytes.get_mut(range) {
         range.fill(0);
     }
-}
-
-/// Whether a backing file can be as long as `len` plaintext bytes need.
-pub(super) fn check_len(len: u64) -> Result<(), FileError> {
-    let fits = len < i64::MAX as u64 / 2 && i64::try_from(stored_len(len)).is_ok();
-    fits.then_some(()).ok_or(FileError::TooLong)
 }

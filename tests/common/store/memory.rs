@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use atrest::format::{BLOCK_LEN, HEADER_LEN};
-use atrest::store::Backing;
+use atrest::store::{Backing, SyncScope};
 use parking_lot::Mutex;
 
 use super::Image;
@@ -247,7 +247,7 @@ impl Backing for Memory {
         self.write(buf, offset)
     }
 
-    fn write_unseen(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+    fn write_preserving_mtime(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         self.write(buf, offset)
     }
 
@@ -259,7 +259,7 @@ impl Backing for Memory {
         Ok(())
     }
 
-    fn sync(&self, _metadata: bool) -> io::Result<()> {
+    fn sync(&self, _: SyncScope) -> io::Result<()> {
         self.meet(Call::Sync)?;
         self.0.lock().call(Call::Sync)
     }

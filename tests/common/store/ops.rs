@@ -1,6 +1,6 @@
 //! Operations on a file, and the same on a plain vector of bytes.
 
-use atrest::store::{Backing, FileError, SealedFile};
+use atrest::store::{Backing, FileError, RewrapTarget, SealedFile, SyncScope};
 
 /// One operation. What a write writes follows from its number in the sequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +116,8 @@ impl Op {
                 file.write(to, &copied)
             }
             Self::Commit | Self::Reopen | Self::Remount => file.commit(),
-            Self::Sync => file.sync(false),
-            Self::Rewrap => file.rewrap(None).map(|_| ()),
+            Self::Sync => file.sync(SyncScope::Content),
+            Self::Rewrap => file.rewrap(RewrapTarget::SameKey).map(|_| ()),
             Self::Recover => {
                 file.prepare_recovery()?;
                 file.recover().map(|_| ())

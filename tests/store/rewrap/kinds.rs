@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use atrest::format::KeyVersion;
 use atrest::fs::{Inode, Origin, Rewrap};
-use atrest::store::VaultError;
+use atrest::store::{RewrapTarget, VaultError};
 
 use super::ground::Ground;
 
@@ -76,7 +76,7 @@ fn another_key_takes_files_over_and_they_stay_with_it() {
     let (ground, _open) = one_of_each();
     let other = ground.ring(|ring| ring.create_key("other").unwrap());
     ground.ring(|ring| ring.rotate("other").unwrap());
-    let summary = ground.rewrap(&Rewrap { to: Some(other), ..Rewrap::default() });
+    let summary = ground.rewrap(&Rewrap { to: RewrapTarget::Named(other), ..Rewrap::default() });
     assert_eq!(summary.rewrapped, FILES + 1, "{summary:?}");
     assert_eq!(ground.wrapped_by("plain"), (other, KeyVersion(2)));
     assert_eq!(ground.references(1), 0);
@@ -92,8 +92,10 @@ fn a_key_that_does_not_wrap_is_said_once_and_changes_nothing() {
     let other = ground.ring(|ring| ring.create_key("other").unwrap());
     ground.ring(|ring| ring.disable("other").unwrap());
     let before = ground.whole();
-    let refused =
-        ground.fs.rewrap(&Rewrap { to: Some(other), ..Rewrap::default() }, &|_| true).unwrap_err();
+    let refused = ground
+        .fs
+        .rewrap(&Rewrap { to: RewrapTarget::Named(other), ..Rewrap::default() }, &|_| true)
+        .unwrap_err();
     assert!(matches!(refused, VaultError::Key(_)), "{refused:?}");
     assert!(before == ground.whole());
 }

@@ -17,11 +17,12 @@ use super::cached_times::{CachedTimes, Times};
 use super::change_times::{ChangeTime, ChangeTimes};
 use super::failures::Failures;
 use super::reported_blocks::ReportedBlocks;
-use crate::format::MasterKeyId;
 use crate::fs::namespace::inode::modified;
 use crate::fs::ops::change::{Change, Time, timestamps};
 use crate::fs::{FsError, Inode, Origin};
-use crate::store::{FileError, RealFile, Recovered, Rewrapped, SealedFile, log_failure};
+use crate::store::{
+    FileError, RealFile, Recovered, RewrapTarget, Rewrapped, SealedFile, SyncScope, log_failure,
+};
 use crate::sys::{self, Show};
 
 /// A file that keeps failing has a line in the log so often at most.
@@ -109,7 +110,7 @@ impl OpenFile {
     /// Whether something of it may not have been written to the vault that no user will: its header,
     /// or a modification time. Waits for no lock: while the file is at work it may.
     pub fn may_be_dirty(&self) -> bool {
-        self.sealed.may_owe_commit() || self.times.try_lock().is_none_or(|times| times.moved)
+        self.sealed.may_need_commit() || self.times.try_lock().is_none_or(|times| times.moved)
     }
 
     /// Whether its last name is gone.
@@ -291,7 +292,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// [`FsError`]: the header is then the old one.
-    pub fn rewrap(&self, to: Option<MasterKeyId>) -> Result<Rewrapped, FsError> {
+    pub fn rewrap(&self, to: RewrapTarget) -> Result<Rewrapped, FsError> {
         let mut times = self.times.lock();
         self.keep_access_time();
         if !self.backing().is_writable() {
@@ -341,7 +342,7 @@ impl OpenFile {
                 self.preserving_ctime(&mut times, |_| self.sealed.commit())?;
             }
         }
-        self.sealed.sync(metadata)
+        self.sealed.sync(if metadata { SyncScope::All } else { SyncScope::Content })
     }
 
     /// Brings the header on disk up to date, and the times back to what was set.
