@@ -51,6 +51,7 @@ cargo fmt --check --manifest-path tests/fuzz/Cargo.toml || failures=$((failures 
 # Which layer names which, and circles between files.
 cargo test --quiet --test house || failures=$((failures + 1))
 cargo clippy --all-targets --all-features -- -D warnings || failures=$((failures + 1))
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps || failures=$((failures + 1))
 # Without aws-lc, and with the oldest compiler that Cargo.toml allows where it is installed. Elsewhere
 # clippy::incompatible_msrv finds what that compiler's library lacks.
 cargo check --quiet --no-default-features --all-targets || failures=$((failures + 1))

@@ -38,7 +38,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// Without a [`RequestGuard`](super::connection::RequestGuard): `fuser` calls this for each entry of a
+    /// Without a `RequestGuard`: `fuser` calls this for each entry of a
     /// FUSE_BATCH_FORGET, and a thread that stood by between two of them would delay the rest.
     fn forget(&self, _: &Request, inode: INodeNo, lookups: u64) {
         self.connection.counters().count(Operation::forget);

@@ -81,7 +81,7 @@ impl Vault {
     /// complete.
     ///
     /// # Errors
-    /// As [`Staging::free_name`].
+    /// Those of the backing filesystem.
     pub fn staging(&self) -> io::Result<(BorrowedFd<'_>, String)> {
         self.staging.free_name(&self.own)
     }
@@ -301,7 +301,7 @@ impl Vault {
     /// Stores change times for the next mount.
     ///
     /// # Errors
-    /// As [`OwnFiles::replace`].
+    /// Those of replacing a file below `.atrest`.
     pub fn keep_change_times(&self, bytes: &[u8]) -> io::Result<()> {
         match self.access {
             Access::ReadOnly => Ok(()),

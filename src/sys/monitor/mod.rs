@@ -37,7 +37,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts it. From now on [`callers`](super::callers) asks it instead of reading /proc.
+    /// Starts it. From now on `callers` asks it instead of reading /proc.
     ///
     /// # Errors
     /// Those of socketpair(2), fork(2) and execve(2).
