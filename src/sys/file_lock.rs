@@ -1,5 +1,6 @@
 //! Exclusive locks on open files (flock(2)): held until the last copy of the descriptor is closed.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,20 +11,32 @@ use rustix::io::{Errno, Result};
 /// How often [`try_lock_for`] tries.
 const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits for the lock.
+/// How long [`lock`] waits. Locks are held for milliseconds, and for the seconds of a passphrase.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits for the lock, for half a minute at most: any process that can open the file can hold it.
 ///
 /// # Errors
-/// ENOLCK, and EOPNOTSUPP or EINVAL of filesystems without such locks.
-pub fn lock(file: impl AsFd) -> Result<()> {
-    take(&file, FlockOperation::LockExclusive)
+/// [`io::ErrorKind::TimedOut`] where another process keeps it; those of [`try_lock`].
+pub fn lock(file: impl AsFd) -> io::Result<()> {
+    lock_within(file, TIMEOUT)
+}
+
+fn lock_within(file: impl AsFd, timeout: Duration) -> io::Result<()> {
+    if try_lock_for(file, timeout)? {
+        return Ok(());
+    }
+    let held = format!("another process has held the lock for {} seconds", timeout.as_secs());
+    Err(io::Error::new(io::ErrorKind::TimedOut, held))
 }
 
 /// Takes the lock; `false` where another open file has it.
 ///
 /// # Errors
-/// Those of [`lock`].
+/// ENOLCK, and EOPNOTSUPP or EINVAL of filesystems without such locks.
 pub fn try_lock(file: impl AsFd) -> Result<bool> {
-    match take(&file, FlockOperation::NonBlockingLockExclusive) {
+    let take = || flock(&file, FlockOperation::NonBlockingLockExclusive);
+    match rustix::io::retry_on_intr(take) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
@@ -33,7 +46,7 @@ pub fn try_lock(file: impl AsFd) -> Result<bool> {
 /// Waits for the lock; `false` where another open file has it for as long as `timeout`.
 ///
 /// # Errors
-/// Those of [`lock`].
+/// Those of [`try_lock`].
 pub fn try_lock_for(file: impl AsFd, timeout: Duration) -> Result<bool> {
     let begun = Instant::now();
     loop {
@@ -43,10 +56,6 @@ pub fn try_lock_for(file: impl AsFd, timeout: Duration) -> Result<bool> {
         }
         thread::sleep(RETRY_INTERVAL);
     }
-}
-
-fn take(file: &impl AsFd, operation: FlockOperation) -> Result<()> {
-    rustix::io::retry_on_intr(|| flock(file, operation))
 }
 
 #[cfg(test)]
@@ -62,6 +71,8 @@ mod tests {
         lock(&file).unwrap();
         assert_eq!(try_lock(&other), Ok(false));
         assert_eq!(try_lock_for(&other, RETRY_INTERVAL), Ok(false));
+        let held = lock_within(&other, RETRY_INTERVAL).unwrap_err();
+        assert_eq!(held.kind(), io::ErrorKind::TimedOut);
         drop(file);
         assert_eq!(try_lock(&other), Ok(true));
     }

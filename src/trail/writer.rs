@@ -263,12 +263,14 @@ impl Writer {
     fn next_file(&mut self) -> Result<(), TrailError> {
         self.sync()?;
         // The path may lead to another directory by now, where readers look.
-        self.directory = self.directory.reopen()?;
-        let file = self.directory.create(self.chain.head().sequence + 1)?;
+        let directory = self.directory.reopen()?;
+        let file = directory.create(self.chain.head().sequence + 1)?;
+        let directory_before = std::mem::replace(&mut self.directory, directory);
         let before = std::mem::replace(&mut self.file, file);
         let last = self.checkpoint.file;
         if let Err(error) = self.begin_file(None) {
             let _ = self.directory.remove(self.checkpoint.file.first);
+            self.directory = directory_before;
             self.file = before;
             self.checkpoint.file = last;
             return Err(error);
