@@ -31,7 +31,7 @@
 //! The file system works without a mount:
 //!
 //! ```
-//! use atrest::format::VolumeId;
+//! use atrest::format::VaultId;
 //! use atrest::fs::{Fs, Inode};
 //! use atrest::keys::KeyRing;
 //! use atrest::store::{Access, NameMode, Vault};
@@ -39,7 +39,7 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let scratch = tempfile::tempdir()?;
 //! let directory = scratch.path().join("vault");
-//! let ring = KeyRing::create(VolumeId::random());
+//! let ring = KeyRing::create(VaultId::random());
 //! Vault::create(&directory, &ring, NameMode::Plain)?;
 //!
 //! let fs = Fs::new(Vault::open(&directory, ring, Access::ReadWrite)?)?;

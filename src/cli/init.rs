@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::output::print;
 use crate::daemon::lies_in;
-use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::format::{FORMAT_VERSION, VaultId};
 use crate::keys::{DEFAULT_KEY, DEFAULT_ROTATION_DAYS, KeyFile, KeyRing};
 use crate::service::failure::{Context, Exit, Failure, vault_failure};
 use crate::service::passphrase::NewPassphraseArgs;
@@ -41,7 +41,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let dir = std::path::absolute(&args.vault)?;
     check_directory(&dir)?;
-    let id = VolumeId::random();
+    let id = VaultId::random();
     let key_file = std::path::absolute(KeyFile::locate(&id, args.key_file.as_deref())?)?;
     if lies_in(&would_be(&key_file), &would_be(&dir)) {
         let message = format!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::status::of_daemon;
 use crate::cli::target::{Daemon, Target};
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::OpenKeyFile;
 use crate::service::failure::{Failure, warn_user};
 use crate::service::keys::Keys;
@@ -58,7 +58,7 @@ impl VaultArgs {
     }
 
     /// The vault's id, and where the key file is if something says so.
-    pub fn locate_keys(&self) -> Result<(VolumeId, Option<PathBuf>), Failure> {
+    pub fn locate_keys(&self) -> Result<(VaultId, Option<PathBuf>), Failure> {
         let target = Target::find(&self.vault)?;
         let id = vault::describe(&target.vault)?.vault;
         let path = match (&self.key_file, target.daemon()?) {

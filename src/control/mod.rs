@@ -29,7 +29,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::format::VolumeId;
+    use crate::format::VaultId;
     use crate::fs::{Progress, RewrapSummary, VerifySummary};
     use crate::service::failure::{Exit, Failure};
     use crate::service::key_change::{Action, KeyChange};
@@ -50,7 +50,7 @@ mod tests {
                 Request::Status => Ok(Status { mounted: true, ..Status::default() }.into()),
                 Request::Keys => {
                     let key_file = format!("{}:{}", peer.subject.uid, peer.subject.gid);
-                    let vault_id = VolumeId::random();
+                    let vault_id = VaultId::random();
                     Ok(Listed { vault_id, key_file, keys: Vec::new() }.into())
                 }
                 Request::Change(_) => Err(Failure::new(Exit::KeyFile, "no key")),

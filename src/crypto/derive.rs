@@ -76,10 +76,10 @@ pub struct VaultKeys {
 }
 
 impl VaultKeys {
-    /// Derives them from the vault key of the vault named by `volume_id`.
-    pub fn derive(key: &Secret, volume_id: &[u8; 16]) -> Self {
+    /// Derives them from the vault key of the vault named by `vault_id`.
+    pub fn derive(key: &Secret, vault_id: &[u8; 16]) -> Self {
         scrubbed(|| {
-            let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
+            let source = Hkdf::<Sha256>::new(Some(vault_id), key.expose());
             Self {
                 description: MacKey(expand(&source, b"atrest v1 vault description")),
                 state: MacKey(expand(&source, b"atrest v1 vault state")),
@@ -101,10 +101,10 @@ pub struct TrailKeys {
 }
 
 impl TrailKeys {
-    /// Derives them from the trail key of the vault named by `volume_id`.
-    pub fn derive(key: &Secret, volume_id: &[u8; 16]) -> Self {
+    /// Derives them from the trail key of the vault named by `vault_id`.
+    pub fn derive(key: &Secret, vault_id: &[u8; 16]) -> Self {
         scrubbed(|| {
-            let source = Hkdf::<Sha256>::new(Some(volume_id), key.expose());
+            let source = Hkdf::<Sha256>::new(Some(vault_id), key.expose());
             Self {
                 line: MacKey(expand(&source, b"atrest v1 trail line")),
                 seal: MacKey(expand(&source, b"atrest v1 trail seal")),

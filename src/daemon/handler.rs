@@ -208,7 +208,7 @@ impl DaemonService {
             return Err(refusal(Action::Describe, ring.default_key().name()));
         }
         let key_file = self.keys.path.to_string_lossy().into_owned();
-        Ok(Listed { vault_id: ring.volume_id(), key_file, keys })
+        Ok(Listed { vault_id: ring.vault_id(), key_file, keys })
     }
 
     fn policies(&self, peer: &Peer) -> Result<Policies, Failure> {

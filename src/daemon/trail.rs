@@ -23,7 +23,7 @@ use crate::trail::{Checkpoint, CheckpointStore, Durability, Mounts, Trail, Trail
 pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>, Failure> {
     let options = &plan.options.trail;
     let context = fs.vault().context();
-    let (volume, epochs) = (context.volume(), context.epochs());
+    let (vault_id, epochs) = (context.vault_id(), context.epochs());
     let mounts =
         Mounts { newest: epochs.current, ended: false, without_line: epochs.without_line() };
     let keeper = fs.vault().checkpoint_file()?;
@@ -44,7 +44,7 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     let kept = ensure_key(keys, fs).and_then(|()| {
         let foreign = fs.vault().foreign_trail();
         let plan_of_trail = TrailPlan {
-            volume,
+            vault_id,
             mounts,
             directory: options.directory.as_deref(),
             settings: Some(options.settings()),
@@ -79,7 +79,7 @@ pub fn place(plan: &Plan, keys: &Keys, foreign: Option<&str>) -> Option<PathBuf>
     let keeper = CheckpointFile::of(&plan.vault, Access::ReadOnly).ok()?;
     let ring = keys.read().ok()?.ring;
     let seal = ring.trail_keys().and_then(|keys| Checkpoint::read(&keeper, &keys).ok().flatten());
-    place_of(options.directory.as_deref(), seal.as_ref(), &ring.volume_id(), foreign).ok()
+    place_of(options.directory.as_deref(), seal.as_ref(), &ring.vault_id(), foreign).ok()
 }
 
 /// A mount that keeps no trail on purpose leaves a note of that where one was kept before.

@@ -7,7 +7,7 @@
 //! | 8 | 4 | flags, zero |
 //! | 12 | 4 | key version |
 //! | 16 | 16 | file id |
-//! | 32 | 16 | volume id |
+//! | 32 | 16 | vault id |
 //! | 48 | 16 | master-key id |
 //! | 64 | 60 | wrapped data key: nonce 12, sealed key 32, tag 16 |
 //! | 124 | 4 | blocks of the hole extents that are not known to be holes, at most 2^32 - 1 |
@@ -21,7 +21,7 @@
 
 use super::extents::EXTENTS_LEN;
 use super::{
-    Epoch, FORMAT_VERSION, FileId, HEADER_LEN, HoleExtents, KeyVersion, MasterKeyId, VolumeId,
+    Epoch, FORMAT_VERSION, FileId, HEADER_LEN, HoleExtents, KeyVersion, MasterKeyId, VaultId,
 };
 use crate::crypto::{MacKey, WrappedKey};
 
@@ -58,7 +58,7 @@ pub struct Header {
     /// This life of the file.
     pub file_id: FileId,
     /// The vault it belongs to.
-    pub volume_id: VolumeId,
+    pub vault_id: VaultId,
     /// The master key that wraps its data key.
     pub master_key: MasterKeyId,
     /// The version of that master key.
@@ -98,7 +98,7 @@ impl Header {
         bytes[6..8].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         bytes[VERSION..][..4].copy_from_slice(&self.version.0.to_le_bytes());
         bytes[FILE_ID..][..16].copy_from_slice(self.file_id.as_bytes());
-        bytes[VOLUME_ID..][..16].copy_from_slice(self.volume_id.as_bytes());
+        bytes[VOLUME_ID..][..16].copy_from_slice(self.vault_id.as_bytes());
         bytes[MASTER_KEY_ID..][..16].copy_from_slice(self.master_key.as_bytes());
         bytes[WRAPPED..][..WrappedKey::LEN].copy_from_slice(&self.wrapped.to_bytes());
         bytes[UNCERTAIN..][..4].copy_from_slice(&self.holes.uncertain.to_le_bytes());
@@ -137,7 +137,7 @@ impl Header {
         };
         Ok(Self {
             file_id: FileId::from_bytes(field(bytes, FILE_ID)),
-            volume_id: VolumeId::from_bytes(field(bytes, VOLUME_ID)),
+            vault_id: VaultId::from_bytes(field(bytes, VOLUME_ID)),
             master_key: MasterKeyId::from_bytes(field(bytes, MASTER_KEY_ID)),
             version: KeyVersion(u32::from_le_bytes(field(bytes, VERSION))),
             wrapped: WrappedKey::from_bytes(&field(bytes, WRAPPED)),
@@ -162,20 +162,20 @@ impl Header {
 
     /// What the wrap of this file's data key is bound to.
     pub fn wrap_context(&self) -> [u8; 52] {
-        wrap_context(&self.volume_id, self.file_id.as_bytes(), &self.master_key, self.version)
+        wrap_context(&self.vault_id, self.file_id.as_bytes(), &self.master_key, self.version)
     }
 }
 
-/// The associated data of a wrap: volume id, file id (or the volume id again, for the vault key),
+/// The associated data of a wrap: vault id, file id (or the vault id again, for the vault key),
 /// master-key id, version.
 pub fn wrap_context(
-    volume: &VolumeId,
+    vault_id: &VaultId,
     subject: &[u8; 16],
     master_key: &MasterKeyId,
     version: KeyVersion,
 ) -> [u8; 52] {
     let mut context = [0; 52];
-    context[..16].copy_from_slice(volume.as_bytes());
+    context[..16].copy_from_slice(vault_id.as_bytes());
     context[16..32].copy_from_slice(subject);
     context[32..48].copy_from_slice(master_key.as_bytes());
     context[48..].copy_from_slice(&version.0.to_le_bytes());

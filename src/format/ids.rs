@@ -49,7 +49,7 @@ macro_rules! uuid_id {
 
 uuid_id! {
     /// Names a vault for good.
-    VolumeId
+    VaultId
 }
 
 uuid_id! {

@@ -24,7 +24,7 @@ pub use geometry::{
     UnsealedLength, stored_len,
 };
 pub use header::{BadHeader, Header, Holes, wrap_context};
-pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VolumeId};
+pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VaultId};
 
 /// The version of the format that this program writes and the only one that it reads.
 pub const FORMAT_VERSION: u16 = 1;

@@ -38,13 +38,13 @@ pub use ops::space::Allocate;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::VolumeId;
+    use crate::format::VaultId;
     use crate::keys::KeyRing;
     use crate::store::{Access, NameMode, Vault};
 
     /// The file system of a new vault.
     pub fn new_fs() -> (tempfile::TempDir, Fs) {
-        let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VolumeId::random()));
+        let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VaultId::random()));
         Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
         let vault = Vault::open(dir.path(), ring, Access::ReadWrite).unwrap();
         (dir, Fs::new(vault).unwrap())

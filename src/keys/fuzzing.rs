@@ -4,7 +4,7 @@ use super::key_file::{Envelope, ring_from_json, ring_to_json};
 use super::policy::{Action, ActionSet, Effect, Grant, Policy, Principal};
 use super::recovery::check;
 use super::{KeyRing, Timestamp};
-use crate::format::VolumeId;
+use crate::format::VaultId;
 
 const VAULT: [u8; 16] = [7; 16];
 
@@ -25,13 +25,13 @@ pub fn key_file(bytes: &[u8]) -> bool {
 
 /// The JSON that is sealed in the key file.
 pub fn key_body(bytes: &[u8]) -> bool {
-    let ring = ring_from_json(VolumeId::from_bytes(VAULT), bytes);
+    let ring = ring_from_json(VaultId::from_bytes(VAULT), bytes);
     ring.as_ref().map(same_again).is_some()
 }
 
 fn same_again(ring: &KeyRing) {
     let written = ring_to_json(ring);
-    let again = ring_from_json(ring.volume_id(), &written).expect("what was written is sound");
+    let again = ring_from_json(ring.vault_id(), &written).expect("what was written is sound");
     assert!(ring_to_json(&again) == written);
 }
 

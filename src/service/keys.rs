@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{
     Fingerprints, HeldProtector, KeyError, KeyFile, KeyFileError, KeyFileMark, OpenKeyFile, Unlock,
 };
@@ -16,7 +16,7 @@ use crate::service::failure::{Exit, Failure};
 pub struct Keys {
     /// Where it lies.
     pub path: PathBuf,
-    vault: VolumeId,
+    vault: VaultId,
     held: HeldProtector,
     /// Which state of the file it was, and which keys it had.
     seen: Mutex<(KeyFileMark, Fingerprints)>,
@@ -28,7 +28,7 @@ impl Keys {
     /// # Errors
     /// [`Exit::KeyFile`].
     pub fn open(
-        vault: &VolumeId,
+        vault: &VaultId,
         named: Option<&Path>,
         unlock: &dyn Unlock,
     ) -> Result<Self, Failure> {

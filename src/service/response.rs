@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{KeyVersion, MasterKeyId, VaultId};
 use crate::fs::{RewrapSummary, Verdict, VerifySummary};
 use crate::keys::KeyDescription;
 use crate::keys::policy::{Action, Grant};
@@ -19,7 +19,7 @@ use crate::trail::{Reader, Report};
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Listed {
     /// The vault's id.
-    pub vault_id: VolumeId,
+    pub vault_id: VaultId,
     /// Where the key file lies.
     pub key_file: String,
     /// The keys that the client may see.

@@ -123,7 +123,7 @@ impl<'a> Session<'a> {
     fn list(&self) -> Result<Response, Failure> {
         let ring = self.ring()?;
         let key_file = self.keys.path.to_string_lossy().into_owned();
-        Ok(Listed { vault_id: ring.volume_id(), key_file, keys: ring.describe() }.into())
+        Ok(Listed { vault_id: ring.vault_id(), key_file, keys: ring.describe() }.into())
     }
 
     fn policies(&self) -> Result<Response, Failure> {

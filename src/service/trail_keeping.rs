@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::crypto::TrailKeys;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::KeyRing;
 use crate::keys::policy::Subject;
 use crate::service::failure::{Exit, Failure, vault_failure, warn_user};
@@ -22,14 +22,14 @@ use crate::trail::{Checkpoint, Mounts, Settings, Start, Trail, TrailError, defau
 pub fn place_of(
     named: Option<&Path>,
     seal: Option<&Checkpoint>,
-    volume: &VolumeId,
+    vault_id: &VaultId,
     foreign: Option<&str>,
 ) -> Result<PathBuf, Failure> {
     match (named, seal) {
         // The vault keeps where it is, not a link that leads there.
         (Some(named), _) => named.canonicalize().or_else(|_| Ok(std::path::absolute(named)?)),
         (None, Some(seal)) if !is_foreign(seal, foreign) => Ok(seal.directory.clone()),
-        (None, Some(_) | None) => Ok(default_directory(volume)?),
+        (None, Some(_) | None) => Ok(default_directory(vault_id)?),
     }
 }
 
@@ -100,7 +100,7 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
     };
     let foreign = Vault::foreign_trail_of(vault, &ring);
     let plan =
-        TrailPlan { volume: ring.volume_id(), mounts, directory: None, settings: None, foreign };
+        TrailPlan { vault_id: ring.vault_id(), mounts, directory: None, settings: None, foreign };
     let mut closed = false;
     let kept = plan.start(keeper, &ring).and_then(|start| {
         closed = start.settings.fail_closed;
@@ -122,7 +122,7 @@ fn for_command(vault: &Path, keys: &Keys) -> Result<(Option<Arc<Trail>>, KeyRing
 /// How a trail is to be kept.
 pub struct TrailPlan<'a> {
     /// The vault.
-    pub volume: VolumeId,
+    pub vault_id: VaultId,
     /// What the vault knows of its mounts.
     pub mounts: Mounts,
     /// Where it goes, if that is said.
@@ -143,7 +143,7 @@ impl TrailPlan<'_> {
         // The writer that continues the trail reports a damaged one.
         let seal = Checkpoint::read(&keeper, &keys).ok().flatten();
         let foreign = self.foreign.as_deref();
-        let directory = place_of(self.directory, seal.as_ref(), &self.volume, foreign)?;
+        let directory = place_of(self.directory, seal.as_ref(), &self.vault_id, foreign)?;
         if let Some(seal) = seal.as_ref().filter(|seal| is_foreign(seal, foreign))
             && seal.directory != directory
         {
@@ -159,7 +159,7 @@ impl TrailPlan<'_> {
         let newest = self.mounts.newest;
         let epoch = seal.as_ref().map_or(newest, |seal| seal.epoch.max(newest));
         Ok(Start {
-            volume: self.volume,
+            vault_id: self.vault_id,
             keys,
             directory,
             settings,

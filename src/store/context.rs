@@ -7,7 +7,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::{EpochRecord, FileError, IntegrityError, KeyChoice, RewrapTarget};
 use crate::crypto::{DataKey, FileKeys};
-use crate::format::{FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{FileId, HEADER_LEN, Header, Holes, KeyVersion, MasterKeyId, VaultId};
 use crate::keys::policy::{ActionSet, Summary};
 use crate::keys::{KeyError, KeyRing, RingError};
 
@@ -50,7 +50,7 @@ impl Policies {
 /// The keys, the mounts and the counters of an open vault.
 #[derive(Debug)]
 pub struct Context {
-    volume: VolumeId,
+    vault_id: VaultId,
     ring: RwLock<KeyRing>,
     /// Counts the rings there were, so that open files notice another one without a lock.
     ring_changes: AtomicU64,
@@ -72,7 +72,7 @@ impl Context {
     /// For a vault whose keys are `ring` and whose mounts so far are `epochs`.
     pub fn new(ring: KeyRing, epochs: EpochRecord) -> Self {
         Self {
-            volume: ring.volume_id(),
+            vault_id: ring.vault_id(),
             ring_changes: AtomicU64::new(0),
             all_enabled: AtomicBool::new(ring.all_enabled()),
             policies: Policies::new(&ring.summary()),
@@ -87,8 +87,8 @@ impl Context {
     }
 
     /// The vault's id.
-    pub fn volume(&self) -> VolumeId {
-        self.volume
+    pub fn vault_id(&self) -> VaultId {
+        self.vault_id
     }
 
     /// The record of mounts, this one included.
@@ -208,7 +208,7 @@ impl Context {
             ring.wrap_by_id(&choice.id(&ring), file_id.as_bytes(), &key)?;
         let header = Header {
             file_id,
-            volume_id: self.volume,
+            vault_id: self.vault_id,
             master_key,
             version,
             wrapped,
@@ -258,8 +258,8 @@ impl Context {
     /// What a header says of itself, which is not authenticated.
     pub(super) fn parse_header(&self, bytes: &[u8; HEADER_LEN]) -> Result<Header, FileError> {
         let header = Header::parse(bytes)?;
-        if header.volume_id != self.volume {
-            return Err(IntegrityError::OtherVault(header.volume_id).into());
+        if header.vault_id != self.vault_id {
+            return Err(IntegrityError::OtherVault(header.vault_id).into());
         }
         Ok(header)
     }

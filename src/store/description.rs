@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::own_files::OwnFiles;
 use super::{RewrapTarget, VaultError};
 use crate::crypto::{MacKey, Secret, VaultKeys, WrappedKey};
-use crate::format::{Authenticated, FORMAT_VERSION, JsonMac, KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{Authenticated, FORMAT_VERSION, JsonMac, KeyVersion, MasterKeyId, VaultId};
 use crate::keys::{DEFAULT_KEY, KeyError, KeyRing, RingError};
 use crate::sys;
 
@@ -39,7 +39,7 @@ pub struct Description {
     /// The format's version.
     pub format: u16,
     /// The vault's id.
-    pub vault: VolumeId,
+    pub vault: VaultId,
     /// How names are stored.
     pub names: NameMode,
     /// The master key that wraps the vault key.
@@ -66,7 +66,7 @@ impl Description {
     /// Describes a new vault, with a new vault key.
     pub(super) fn create(ring: &KeyRing, names: NameMode) -> Result<(Self, Secret), VaultError> {
         let vault_key = Secret::random();
-        let vault = ring.volume_id();
+        let vault = ring.vault_id();
         let (key, key_version, wrapped) = ring.wrap(DEFAULT_KEY, vault.as_bytes(), &vault_key)?;
         let wrapped_vault_key = BASE64_STANDARD.encode(wrapped.to_bytes());
         let format = FORMAT_VERSION;
@@ -112,8 +112,8 @@ impl Description {
 
     /// Unwraps the vault key and authenticates the description by it.
     pub(super) fn unlock(&self, mac: &JsonMac, ring: &KeyRing) -> Result<Secret, VaultError> {
-        if ring.volume_id() != self.vault {
-            return Err(VaultError::OtherKeyFile { vault: self.vault, keys: ring.volume_id() });
+        if ring.vault_id() != self.vault {
+            return Err(VaultError::OtherKeyFile { vault: self.vault, keys: ring.vault_id() });
         }
         let wrapped = BASE64_STANDARD.decode(&self.wrapped_vault_key).ok();
         let wrapped = wrapped.and_then(|bytes| bytes.try_into().ok());

@@ -15,7 +15,7 @@ use super::vault_age::keys_of;
 use super::watched::trail_mark;
 use super::{Access, CheckpointFile, EpochRecord, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
-use crate::format::{Epoch, VolumeId};
+use crate::format::{Epoch, VaultId};
 use crate::keys::{KeyFileMark, KeyRing};
 
 /// What a vault and this machine say at one moment.
@@ -62,7 +62,7 @@ impl Seen {
     fn now(
         dir: &Path,
         ring: &KeyRing,
-        (vault, keys): (VolumeId, &VaultKeys),
+        (vault, keys): (VaultId, &VaultKeys),
         machine: Option<&str>,
     ) -> Option<Self> {
         // In this order: the machine is told after the vault, and the trail's record runs ahead.

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use crate::format::{
-    BadBlock, BadHeader, Epoch, KeyVersion, MasterKeyId, UnsealedLength, VolumeId,
-};
+use crate::format::{BadBlock, BadHeader, Epoch, KeyVersion, MasterKeyId, UnsealedLength, VaultId};
 use crate::keys::KeyError;
 
 /// Why a sealed file can't be read or written.
@@ -44,7 +42,7 @@ pub enum IntegrityError {
     Block(#[from] BadBlock),
     /// The header was sealed for another vault.
     #[error("the file belongs to vault {0}")]
-    OtherVault(VolumeId),
+    OtherVault(VaultId),
     /// The wrapped data key does not open.
     #[error(
         "the file's wrapped key fails its authentication: the header was changed, or the key file is of an older or another backup"

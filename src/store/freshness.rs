@@ -30,7 +30,7 @@ use super::records::{
 };
 use super::{EpochRecord, VaultError, state};
 use crate::crypto::MacKey;
-use crate::format::{Epoch, RecordId, VolumeId};
+use crate::format::{Epoch, RecordId, VaultId};
 use crate::keys::KeyFileMark;
 use crate::sys::{self, Show};
 
@@ -119,7 +119,7 @@ pub struct Watch {
     place: PathBuf,
     machine: Option<MachineTag>,
     key: MacKey,
-    vault: VolumeId,
+    vault: VaultId,
     own: Record,
     /// It is in the file.
     is_kept: bool,
@@ -139,7 +139,7 @@ impl Watch {
     /// be `written` without a trail of its own; [`VaultError::Io`].
     pub fn begin(
         (dir, root): (&Path, impl AsFd),
-        (vault, key): (VolumeId, MacKey),
+        (vault, key): (VaultId, MacKey),
         evidence: &Evidence,
         claim: Claim<'_>,
         written: bool,
@@ -293,7 +293,7 @@ impl Watch {
 }
 
 /// Whether a record of the vault is kept on this machine, and where: for who has no key to read it.
-pub fn path_of_record(vault: &VolumeId) -> Option<PathBuf> {
+pub fn path_of_record(vault: &VaultId) -> Option<PathBuf> {
     default_place().map(|place| file_of(&place, vault)).filter(|path| path.exists())
 }
 
@@ -301,7 +301,7 @@ pub fn path_of_record(vault: &VolumeId) -> Option<PathBuf> {
 pub(super) fn foreign_trail_in(
     place: &Path,
     dir: &Path,
-    vault: &VolumeId,
+    vault: &VaultId,
     key: &MacKey,
 ) -> Option<String> {
     let here = std::fs::canonicalize(dir).ok()?;
@@ -311,7 +311,7 @@ pub(super) fn foreign_trail_in(
 }
 
 /// The newest state of a vault's key file, by the records in `place`.
-pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> Option<KeyFileMark> {
+pub(super) fn newest_key_file(place: &Path, vault: &VaultId, key: &MacKey) -> Option<KeyFileMark> {
     let records = read(place, vault, key).unwrap_or_default();
     records.into_iter().map(|record| record.key_file).max_by_key(|mark| mark.generation)
 }
@@ -320,7 +320,7 @@ pub(super) fn newest_key_file(place: &Path, vault: &VolumeId, key: &MacKey) -> O
 /// vault says that its trail lies.
 pub(super) fn look_up(
     records: &[Record],
-    vault: &VolumeId,
+    vault: &VaultId,
     (here, is): (&str, &Stat),
     trail: Option<&str>,
 ) -> (Option<Record>, Freshness) {

@@ -11,7 +11,7 @@ use super::description::Description;
 use super::marks::TrailMark;
 use super::own_files::OwnFiles;
 use crate::crypto::MacKey;
-use crate::format::{Authenticated, Epoch, RecordId, VolumeId};
+use crate::format::{Authenticated, Epoch, RecordId, VaultId};
 use crate::keys::KeyFileMark;
 use crate::sys;
 
@@ -44,7 +44,7 @@ pub(super) struct Record {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Records {
-    pub vault: VolumeId,
+    pub vault: VaultId,
     pub records: Vec<Record>,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn shares_trail(
     own: &Record,
     records: &[Record],
     directory: Option<&str>,
-    vault: &VolumeId,
+    vault: &VaultId,
 ) -> Option<PathBuf> {
     let directory = directory.filter(|_| own.copy || own.moved)?;
     let has_it = |other: &&Record| {
@@ -85,7 +85,7 @@ pub(super) fn is_at(record: &Record, is: &Stat) -> bool {
         && there().is_ok_and(|there| (there.st_dev, there.st_ino) == (is.st_dev, is.st_ino))
 }
 
-fn lies_there(record: &Record, vault: &VolumeId) -> bool {
+fn lies_there(record: &Record, vault: &VaultId) -> bool {
     let dir = Path::new(&record.directory);
     Description::of(dir).is_ok_and(|found| found.vault == *vault)
 }
@@ -93,7 +93,7 @@ fn lies_there(record: &Record, vault: &VolumeId) -> bool {
 /// The record of another directory that this vault was in, and whether it lies there still.
 pub(super) fn other_place(
     records: &[Record],
-    vault: &VolumeId,
+    vault: &VaultId,
     inode: u64,
 ) -> Option<(Record, bool)> {
     if let Some(record) = records.iter().find(|record| lies_there(record, vault)) {
@@ -117,7 +117,7 @@ impl From<io::Error> for ReadError {
     }
 }
 
-pub(super) fn read(place: &Path, vault: &VolumeId, key: &MacKey) -> Result<Vec<Record>, ReadError> {
+pub(super) fn read(place: &Path, vault: &VaultId, key: &MacKey) -> Result<Vec<Record>, ReadError> {
     match OwnFiles::at(place) {
         Ok(files) => read_from(&files, vault, key),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -127,7 +127,7 @@ pub(super) fn read(place: &Path, vault: &VolumeId, key: &MacKey) -> Result<Vec<R
 
 pub(super) fn read_from(
     files: &OwnFiles,
-    vault: &VolumeId,
+    vault: &VaultId,
     key: &MacKey,
 ) -> Result<Vec<Record>, ReadError> {
     let bytes = match files.read(&name_of(vault)) {
@@ -157,16 +157,16 @@ pub(super) fn fuzz_records(bytes: &[u8], key: &MacKey) -> bool {
     true
 }
 
-pub(super) fn name_of(vault: &VolumeId) -> String {
+pub(super) fn name_of(vault: &VaultId) -> String {
     format!("{vault}.freshness")
 }
 
-pub(super) fn file_of(place: &Path, vault: &VolumeId) -> PathBuf {
+pub(super) fn file_of(place: &Path, vault: &VaultId) -> PathBuf {
     place.join(name_of(vault))
 }
 
 /// Two mounts of one vault's copies write one file.
-pub(super) fn lock(files: &OwnFiles, vault: &VolumeId) -> io::Result<File> {
+pub(super) fn lock(files: &OwnFiles, vault: &VaultId) -> io::Result<File> {
     let file = files.open_lock(&format!("{vault}.lock"))?;
     sys::lock(&file)?;
     Ok(file)

@@ -359,7 +359,7 @@ impl Vault {
     }
 
     pub(super) fn keys(&self) -> VaultKeys {
-        VaultKeys::derive(&self.vault_key, self.context.volume().as_bytes())
+        VaultKeys::derive(&self.vault_key, self.context.vault_id().as_bytes())
     }
 
     /// What all its files share.
@@ -431,12 +431,12 @@ fn write_own_files(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::VolumeId;
+    use crate::format::VaultId;
 
     #[test]
     fn a_failed_sync_is_known_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
         let mut vault = Vault::open(dir.path(), ring, Access::ReadWrite).unwrap();
         // syncfs(2) fails for a descriptor of this kind.

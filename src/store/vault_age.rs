@@ -10,7 +10,7 @@ use super::records::file_of;
 use super::watched::{Watched, trail_mark};
 use super::{Access, CheckpointFile, EpochRecord, RootAttrs, Vault, VaultError, state};
 use crate::crypto::VaultKeys;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{KeyFileMark, KeyRing};
 use crate::trail::Mounts;
 
@@ -20,7 +20,7 @@ fn mounts_of(record: &EpochRecord) -> Mounts {
 }
 
 /// The id of a vault that need not be open, and the keys that its vault key gives.
-pub(super) fn keys_of(own: &OwnFiles, ring: &KeyRing) -> Result<(VolumeId, VaultKeys), VaultError> {
+pub(super) fn keys_of(own: &OwnFiles, ring: &KeyRing) -> Result<(VaultId, VaultKeys), VaultError> {
     let (description, mac) = Description::read(own)?;
     let key = description.unlock(&mac, ring)?;
     Ok((description.vault, VaultKeys::derive(&key, description.vault.as_bytes())))
@@ -141,7 +141,7 @@ impl Vault {
     /// The newest state of its key file, by the vault and by what this machine knows of it.
     pub fn key_file_seen(&self) -> KeyFileMark {
         let known = default_place().and_then(|place| {
-            newest_key_file(&place, &self.context.volume(), &self.keys().freshness)
+            newest_key_file(&place, &self.context.vault_id(), &self.keys().freshness)
         });
         let told = self.watched.lock().marks.key_file.clone();
         known.filter(|known| known.generation > told.generation).unwrap_or(told)

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::own_files::METADATA_DIR;
 use super::probe::{ProbeError, Unfit};
-use crate::format::{FORMAT_VERSION, VolumeId};
+use crate::format::{FORMAT_VERSION, VaultId};
 use crate::keys::KeyError;
 use crate::sys::Show;
 
@@ -38,9 +38,9 @@ pub enum VaultError {
     #[error("the key file belongs to vault {keys}, not to this one, {vault}")]
     OtherKeyFile {
         /// The vault's id.
-        vault: VolumeId,
+        vault: VaultId,
         /// The id in the key file.
-        keys: VolumeId,
+        keys: VaultId,
     },
     /// A process has it open: its id, where it is known.
     #[error("it is in use{}: unmount it first", .0.map_or_else(String::new, |pid| format!(" by process {pid}")))]

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::TrailError;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::sys::{self, Links};
 
 /// The end of the files' names.
@@ -23,11 +23,11 @@ const MAX_LINE_LEN: u64 = 64 << 20;
 /// How long the lock is tried: longer than a command holds it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `<volume-id>` in [`sys::state_directory`], which is in `/var/log` at boot.
+/// `<vault_id-id>` in [`sys::state_directory`], which is in `/var/log` at boot.
 ///
 /// # Errors
 /// [`TrailError::NoHome`] for another user without one.
-pub fn default_directory(vault: &VolumeId) -> Result<PathBuf, TrailError> {
+pub fn default_directory(vault: &VaultId) -> Result<PathBuf, TrailError> {
     let state = sys::state_directory("/var/log").ok_or(TrailError::NoHome)?;
     Ok(state.join(vault.to_string()))
 }

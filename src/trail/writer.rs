@@ -15,13 +15,13 @@ use super::line::Line;
 use super::resume::ResumePoint;
 use super::{Event, EventName, TrailError};
 use crate::crypto::{TrailKeys, scrubbed};
-use crate::format::{Epoch, EpochSet, VolumeId};
+use crate::format::{Epoch, EpochSet, VaultId};
 use crate::keys::policy::Subject;
 
 /// What is needed to write a trail.
 pub struct Start {
     /// The vault.
-    pub volume: VolumeId,
+    pub vault_id: VaultId,
     /// The keys that authenticate the trail.
     pub keys: TrailKeys,
     /// The directory of the trail.
@@ -62,7 +62,7 @@ pub(super) struct Writer {
     warned: bool,
     buffer: Vec<u8>,
     /// The vault's id.
-    volume: String,
+    vault_id: String,
     _lock: File,
 }
 
@@ -115,7 +115,7 @@ impl Writer {
             None => directory.create(end.head.sequence + 1)?,
         };
         let mut writer = Self {
-            volume: start.volume.to_string(),
+            vault_id: start.vault_id.to_string(),
             start,
             directory,
             chain,
@@ -232,7 +232,7 @@ impl Writer {
     }
 
     fn line(&mut self, chain: &mut Chain, timed: &TimedEvent) -> Result<(), TrailError> {
-        let mut line = Line::of(&timed.event, timed.time, &self.volume);
+        let mut line = Line::of(&timed.event, timed.time, &self.vault_id);
         let appended = chain.append(&mut line, &mut self.buffer);
         appended.map_err(|error| TrailError::io("write", &self.path(), error))
     }

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use atrest::format::{Epoch, KeyVersion, VolumeId};
+use atrest::format::{Epoch, KeyVersion, VaultId};
 use atrest::fs::{Change, Fs, Inode, OpenMode, Origin, Subject};
 use atrest::keys::{DEFAULT_KEY, KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, NameMode, Vault};
@@ -120,7 +120,7 @@ fn make_the_vault() {
     let (dir, keys) = (fixtures().join("vault"), fixtures().join("keys.json"));
     let _ = fs::remove_dir_all(&dir);
     let _ = fs::remove_file(&keys);
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     Vault::create(&dir, &ring, NameMode::Plain).unwrap();
     for version in [1, 2] {
         let fs = Fs::new(Vault::open(&dir, ring.clone(), Access::ReadWrite).unwrap()).unwrap();

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 
-use atrest::format::{HEADER_LEN, Header, VolumeId};
+use atrest::format::{HEADER_LEN, Header, VaultId};
 use atrest::fs::{Change, Fs, Inode, OpenMode, Origin, Subject};
 use atrest::keys::KeyRing;
 use atrest::store::{Access, NameMode, Vault};
@@ -15,7 +15,7 @@ use crate::bytes::random_bytes;
 const CALLER: Subject = Subject::process(0, 0, 1);
 
 fn new_vault() -> (TempDir, KeyRing, Fs) {
-    let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VolumeId::random()));
+    let (dir, ring) = (tempfile::tempdir().unwrap(), KeyRing::create(VaultId::random()));
     Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
     let vault = Vault::open(dir.path(), ring.clone(), Access::ReadWrite).unwrap();
     (dir, ring, Fs::new(vault).unwrap())

@@ -8,7 +8,7 @@ use aes_gcm::{Aes256Gcm, KeyInit};
 use atrest::crypto::{DataKey, FileKeys, Secret, WrappedKey, unwrap};
 use atrest::format::{
     BlockContent, BlockIndex, BlockSpan, Epoch, FileId, HEADER_LEN, Header, HoleExtents, Holes,
-    KeyVersion, MasterKeyId, VolumeId, open_block, seal_block,
+    KeyVersion, MasterKeyId, VaultId, open_block, seal_block,
 };
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -53,7 +53,7 @@ fn holes() -> Holes {
 fn header(wrapped: WrappedKey) -> Header {
     Header {
         file_id: FileId::from_bytes(FILE_ID),
-        volume_id: VolumeId::from_bytes(VOLUME_ID),
+        vault_id: VaultId::from_bytes(VOLUME_ID),
         master_key: MasterKeyId::from_bytes(MASTER_KEY_ID),
         version: KeyVersion(0x0102_0304),
         wrapped,

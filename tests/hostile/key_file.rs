@@ -20,11 +20,11 @@ fn with_passphrase() -> (Vault, std::path::PathBuf) {
 
 /// The key file of a vault of somebody else that has the same id: what a forger would make.
 fn forged_key_file(vault: &Vault) -> Vec<u8> {
-    use atrest::format::VolumeId;
+    use atrest::format::VaultId;
     use atrest::keys::{KeyFile, KeyRing};
     let description = fs::read(vault.path().join(".atrest/vault.json")).unwrap();
     let description: serde_json::Value = serde_json::from_slice(&description).unwrap();
-    let id: VolumeId = serde_json::from_value(description["vault"].clone()).unwrap();
+    let id: VaultId = serde_json::from_value(description["vault"].clone()).unwrap();
     let path = vault.scratch().join("forged.json");
     KeyFile::create_after(&path, &KeyRing::create(id), &[], 1_000).unwrap();
     fs::read(path).unwrap()

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use atrest::format::VolumeId;
+use atrest::format::VaultId;
 use atrest::fs::{Attr, Fs, FsError, Inode, OpenMode, Subject};
 use atrest::keys::{KeyFile, KeyRing, NoPassphrase};
 use atrest::store::{Access, CheckpointFile, Evidence, FileError, Vault as Store, VaultError};
@@ -117,7 +117,7 @@ impl Kind {
 /// All that belongs to a vault, and how to put it back.
 struct Ground {
     vault: Vault,
-    id: VolumeId,
+    id: VaultId,
     trail: PathBuf,
     /// Mode and bytes by path.
     files: BTreeMap<PathBuf, (u32, Vec<u8>)>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use atrest::crypto::{Aead, BlockCipher, DataKey, FileKeys, Secret};
 use atrest::format::{
     BLOCK_LEN, BlockIndex, BlockSpan, Epoch, FIRST_CAPACITY, FileId, Header, Holes, NEXT_CAPACITY,
-    VolumeId, open_block, seal_block, stored_len,
+    VaultId, open_block, seal_block, stored_len,
 };
 use atrest::keys::KeyRing;
 use atrest::store::{Context, EpochRecord, RangeLocks, RealFile, SealedFile};
@@ -50,14 +50,14 @@ fn block_open() -> Work {
 
 /// From the bytes to the keys: parse, unwrap, derive, authenticate.
 fn header_open() -> Work {
-    let (volume_id, file_id, key) = (VolumeId::random(), FileId::random(), DataKey::random());
-    let ring = KeyRing::create(volume_id);
+    let (vault_id, file_id, key) = (VaultId::random(), FileId::random(), DataKey::random());
+    let ring = KeyRing::create(vault_id);
     let id = ring.default_key().id();
     let (master_key, version, wrapped) = ring.wrap_by_id(&id, file_id.as_bytes(), &key).unwrap();
     let holes = Holes::default();
     let (committed_len, epoch) = (LEN, Epoch(1));
     let header =
-        Header { file_id, volume_id, master_key, version, wrapped, holes, committed_len, epoch };
+        Header { file_id, vault_id, master_key, version, wrapped, holes, committed_len, epoch };
     let bytes = header.to_bytes(&FileKeys::derive(&key, file_id.as_bytes()).header);
     Box::new(move || {
         let header = Header::parse(black_box(&bytes)).unwrap();
@@ -102,7 +102,7 @@ fn open_and_read() -> Work {
 fn sealed_file() -> (SealedFile<RealFile>, OwnedFd, Arc<Context>) {
     let fd = memfd_create("atrest-micro", MemfdFlags::CLOEXEC).unwrap();
     let record = EpochRecord::default().begin();
-    let context = Arc::new(Context::new(KeyRing::create(VolumeId::random()), record));
+    let context = Arc::new(Context::new(KeyRing::create(VaultId::random()), record));
     let backing = RealFile::new(fd.try_clone().unwrap(), true);
     let file = SealedFile::open(backing, 0, Arc::clone(&context)).unwrap();
     file.write(0, &vec![0x3c; LEN as usize]).unwrap();

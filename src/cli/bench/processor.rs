@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::cli::bench::interrupt::Interrupt;
 use crate::crypto::{Aead, BlockCipher, DataKey, FileKeys, PortableCipher, Secret};
 use crate::format::{
-    BLOCK_LEN, BlockIndex, Epoch, FileId, Header, Holes, NEXT_CAPACITY, VolumeId, open_block,
+    BLOCK_LEN, BlockIndex, Epoch, FileId, Header, Holes, NEXT_CAPACITY, VaultId, open_block,
     seal_block,
 };
 use crate::keys::KeyRing;
@@ -108,8 +108,8 @@ impl Processor {
 
 fn time_header(interrupt: &Interrupt) -> Result<f64, Failure> {
     let failed = |error| Failure::new(Exit::Failed, format!("a header: {error}"));
-    let (volume_id, file_id, key) = (VolumeId::random(), FileId::random(), DataKey::random());
-    let ring = KeyRing::create(volume_id);
+    let (vault_id, file_id, key) = (VaultId::random(), FileId::random(), DataKey::random());
+    let ring = KeyRing::create(vault_id);
     let id = ring.default_key().id();
     let (master_key, version, wrapped) = ring
         .wrap_by_id(&id, file_id.as_bytes(), &key)
@@ -117,7 +117,7 @@ fn time_header(interrupt: &Interrupt) -> Result<f64, Failure> {
     let (holes, epoch) = (Holes::default(), Epoch(1));
     let committed_len = 4096;
     let header =
-        Header { file_id, volume_id, master_key, version, wrapped, holes, committed_len, epoch };
+        Header { file_id, vault_id, master_key, version, wrapped, holes, committed_len, epoch };
     let bytes = header.to_bytes(&FileKeys::derive(&key, file_id.as_bytes()).header);
     let open = || -> Option<FileKeys> {
         let header = Header::parse(black_box(&bytes)).ok()?;

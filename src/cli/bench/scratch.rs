@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::cli::umount;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{KeyFile, KeyRing};
 use crate::service::failure::{Context, Exit, Failure, vault_failure, warn_user};
 use crate::store::{Access, Evidence, NameMode, Vault};
@@ -34,7 +34,7 @@ impl Scratch {
         for path in [scratch.vault(), scratch.mountpoint(), scratch.bare()] {
             fs::create_dir(path).context(Exit::Failed, failed)?;
         }
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         let mark = KeyFile::create(&scratch.key_file(), &ring, &[])?;
         let made = Vault::create(&scratch.vault(), &ring, NameMode::Plain);
         // What this machine knows of it, and its trail, go with it.

@@ -96,12 +96,12 @@ pub fn backup(args: &BackupArgs) -> Result<Exit, Failure> {
             let shown = path.shown();
             if args.vault.json {
                 let file = path.to_string_lossy();
-                print_json(&json!({ "vault_id": ring.volume_id(), "file": file }))?;
+                print_json(&json!({ "vault_id": ring.vault_id(), "file": file }))?;
             } else {
                 print(&format!(
                     "Wrote all master keys of vault {} to {shown}. \
                      Who has it can read the vault: print it, lock it away, and remove the file.",
-                    ring.volume_id()
+                    ring.vault_id()
                 ))?;
             }
         }
@@ -122,10 +122,10 @@ pub fn restore(args: &RestoreArgs) -> Result<Exit, Failure> {
     }
     let id = vault::describe(&target.vault)?.vault;
     let ring = read_recovery(&args.file)?;
-    if ring.volume_id() != id {
+    if ring.vault_id() != id {
         let error = KeyError::from(RecoveryError::OtherVault {
             path: args.file.clone(),
-            found: ring.volume_id(),
+            found: ring.vault_id(),
             wanted: id,
         });
         return Err(error.into());

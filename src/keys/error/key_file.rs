@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::sys::Show;
 
 /// Why a key file cannot be found, read or written.
@@ -76,9 +76,9 @@ pub enum KeyFileError {
         /// The key file.
         path: PathBuf,
         /// The vault that it belongs to.
-        found: VolumeId,
+        found: VaultId,
         /// The vault at hand.
-        wanted: VolumeId,
+        wanted: VaultId,
     },
     /// There is no default directory for key files.
     #[error(

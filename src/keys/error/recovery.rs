@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::sys::Show;
 
 /// Why a backup cannot be read.
@@ -14,9 +14,9 @@ pub enum RecoveryError {
         /// The backup.
         path: PathBuf,
         /// The vault that it is of.
-        found: VolumeId,
+        found: VaultId,
         /// The vault at hand.
-        wanted: VolumeId,
+        wanted: VaultId,
     },
     /// A line of the recovery text is mistyped, missing or out of order.
     #[error("line {0} of the recovery text is wrong or missing; compare it with the original")]

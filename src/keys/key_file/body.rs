@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{KeyVersion, MasterKeyId, VaultId};
 use crate::keys::policy::Policy;
 use crate::keys::ring::{KeyRing, KeyState, MasterKey, Version};
 use crate::keys::text::{SecretText, to_secret_json};
@@ -77,7 +77,7 @@ pub(in crate::keys) fn ring_to_json(ring: &KeyRing) -> Zeroizing<Vec<u8>> {
 }
 
 /// The reverse of [`ring_to_json`]; `None` for JSON that it never writes.
-pub(in crate::keys) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<KeyRing> {
+pub(in crate::keys) fn ring_from_json(vault_id: VaultId, json: &[u8]) -> Option<KeyRing> {
     let body: RingBody = serde_json::from_slice(json).ok()?;
     let version = |version: VersionBody| Version {
         number: version.version,
@@ -95,7 +95,7 @@ pub(in crate::keys) fn ring_from_json(volume: VolumeId, json: &[u8]) -> Option<K
         policy: key.policy,
     };
     let ring = KeyRing {
-        volume,
+        vault_id,
         default: body.default,
         keys: body.keys.into_iter().map(key).collect(),
         trail: body.trail.map(|text| text.0),

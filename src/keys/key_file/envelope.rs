@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use super::body::{ring_from_json, ring_to_json};
 use super::mark::KeyFileMark;
 use crate::crypto;
-use crate::format::{KEY_FILE_VERSION, VolumeId};
+use crate::format::{KEY_FILE_VERSION, VaultId};
 use crate::keys::protectors::{FileKey, MAX_PROTECTORS, Slot};
 use crate::keys::ring::KeyRing;
 use crate::keys::text::to_secret_json;
@@ -26,7 +26,7 @@ use crate::keys::text::to_secret_json;
 #[serde(deny_unknown_fields)]
 pub(in crate::keys) struct Envelope {
     atrest_key_file: u64,
-    pub(in crate::keys) vault: VolumeId,
+    pub(in crate::keys) vault: VaultId,
     pub(super) generation: u64,
     pub(in crate::keys) protectors: Vec<Slot>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -52,7 +52,7 @@ impl Envelope {
     ) -> Self {
         let mut envelope = Self {
             atrest_key_file: KEY_FILE_VERSION,
-            vault: ring.volume_id(),
+            vault: ring.vault_id(),
             generation,
             protectors,
             body: String::new(),

@@ -13,7 +13,7 @@ use super::mark::KeyFileMark;
 use super::read::{MAX_LEN, read_key_file};
 use super::replace::{Disk, Old, RealDisk, beside, parent, replace};
 use crate::crypto::scrubbed_deep;
-use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{KeyVersion, MasterKeyId, VaultId};
 use crate::keys::protectors::{HeldProtector, NewProtector, Protectors, Unlock};
 use crate::keys::ring::{KeyRing, MasterKey};
 use crate::keys::{KeyError, KeyFileError};
@@ -69,7 +69,7 @@ impl KeyFile {
         if fs::symlink_metadata(path).is_ok() {
             return Err(KeyFileError::Exists(path.to_owned()).into());
         }
-        let mut protectors = Protectors::create(ring.volume_id(), protectors)?;
+        let mut protectors = Protectors::create(ring.vault_id(), protectors)?;
         write(&RealDisk, path, ring, &mut protectors, generation + 1, Old::None)
     }
 
@@ -89,7 +89,7 @@ impl KeyFile {
     /// it or costs too much; those of `unlock`.
     pub fn open(
         path: &Path,
-        vault: &VolumeId,
+        vault: &VaultId,
         unlock: &dyn Unlock,
     ) -> Result<OpenKeyFile, KeyError> {
         open_bytes(path, &read_key_file(path)?, vault, unlock)
@@ -103,7 +103,7 @@ impl KeyFile {
     /// [`KeyFileError::Io`] when it cannot be written.
     pub fn edit<T, E: From<KeyError>>(
         path: &Path,
-        vault: &VolumeId,
+        vault: &VaultId,
         unlock: &dyn Unlock,
         change: impl FnOnce(&mut OpenKeyFile) -> Result<T, E>,
     ) -> Result<(T, OpenKeyFile), E> {
@@ -114,7 +114,7 @@ impl KeyFile {
     ///
     /// # Errors
     /// Those of [`KeyFile::open`] about the file.
-    pub fn vault_of(path: &Path) -> Result<VolumeId, KeyError> {
+    pub fn vault_of(path: &Path) -> Result<VaultId, KeyError> {
         Ok(parse(path, &read_key_file(path)?)?.vault)
     }
 }
@@ -149,7 +149,7 @@ impl OpenKeyFile {
 pub(super) fn edit_on<T, E: From<KeyError>>(
     disk: &dyn Disk,
     path: &Path,
-    vault: &VolumeId,
+    vault: &VaultId,
     unlock: &dyn Unlock,
     change: impl FnOnce(&mut OpenKeyFile) -> Result<T, E>,
 ) -> Result<(T, OpenKeyFile), E> {
@@ -186,7 +186,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<Envelope, KeyFileError> {
 fn open_bytes(
     path: &Path,
     bytes: &[u8],
-    vault: &VolumeId,
+    vault: &VaultId,
     unlock: &dyn Unlock,
 ) -> Result<OpenKeyFile, KeyError> {
     let mut envelope = parse(path, bytes)?;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::file::KeyFile;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{KeyError, KeyFileError};
 use crate::sys;
 
@@ -15,22 +15,22 @@ impl KeyFile {
     ///
     /// # Errors
     /// [`KeyFileError::NoHome`].
-    pub fn locate(vault: &VolumeId, explicit: Option<&Path>) -> Result<PathBuf, KeyError> {
+    pub fn locate(vault: &VaultId, explicit: Option<&Path>) -> Result<PathBuf, KeyError> {
         Ok(choose(vault, explicit, |name| env::var_os(name))?)
     }
 
-    /// `$XDG_CONFIG_HOME/atrest/<volume-id>.json`, or `~/.config/atrest/<volume-id>.json` (XDG
+    /// `$XDG_CONFIG_HOME/atrest/<vault_id-id>.json`, or `~/.config/atrest/<vault_id-id>.json` (XDG
     /// Base Directory Specification 0.8).
     ///
     /// # Errors
     /// [`KeyFileError::NoHome`] when neither variable is an absolute path.
-    pub fn default_path(vault: &VolumeId) -> Result<PathBuf, KeyError> {
+    pub fn default_path(vault: &VaultId) -> Result<PathBuf, KeyError> {
         Ok(default_path(vault, |name| env::var_os(name))?)
     }
 }
 
 fn choose(
-    vault: &VolumeId,
+    vault: &VaultId,
     explicit: Option<&Path>,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, KeyFileError> {
@@ -44,7 +44,7 @@ fn choose(
 }
 
 fn default_path(
-    vault: &VolumeId,
+    vault: &VaultId,
     variable: impl Fn(&str) -> Option<OsString>,
 ) -> Result<PathBuf, KeyFileError> {
     let config =
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     fn chosen(explicit: Option<&str>, variables: &[(&str, &str)]) -> Result<PathBuf, KeyFileError> {
-        let vault = VolumeId::from_bytes([0x11; 16]);
+        let vault = VaultId::from_bytes([0x11; 16]);
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         };

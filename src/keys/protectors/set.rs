@@ -6,13 +6,13 @@ use super::protector::{NewProtector, ProtectorDescription, RawProtectors};
 use super::slot::{FileKey, MAX_PROTECTORS, ProtectorSecrets, Slot};
 use super::unlock::{HeldProtector, Unlock};
 use crate::crypto::Secret;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{KeyError, KeyFileError, ProtectorError};
 
 /// The protectors of a key file. Changes take effect when the file is written.
 #[derive(Debug)]
 pub struct Protectors {
-    vault: VolumeId,
+    vault: VaultId,
     slots: Vec<Slot>,
     key: FileKey,
     holder: Option<ProtectorSecrets>,
@@ -21,7 +21,7 @@ pub struct Protectors {
 
 impl Protectors {
     /// The protectors of a new file; a raw one when `new` is empty.
-    pub(in crate::keys) fn create(vault: VolumeId, new: &[NewProtector]) -> Result<Self, KeyError> {
+    pub(in crate::keys) fn create(vault: VaultId, new: &[NewProtector]) -> Result<Self, KeyError> {
         let key = FileKey { kek: Secret::random(), anchor: Secret::random() };
         let slots = Vec::new();
         let mut protectors = Self { vault, slots, key, holder: None, removed_any: false };
@@ -34,7 +34,7 @@ impl Protectors {
     /// Opens the file's key: from a raw protector, else from a held one, else with a passphrase.
     pub(in crate::keys) fn open(
         path: &Path,
-        vault: VolumeId,
+        vault: VaultId,
         slots: Vec<Slot>,
         unlock: &dyn Unlock,
     ) -> Result<(Self, FileKey), KeyError> {
@@ -181,7 +181,7 @@ type Opened = Option<(FileKey, Option<ProtectorSecrets>)>;
 
 fn open_sealed(
     path: &Path,
-    vault: &VolumeId,
+    vault: &VaultId,
     slots: &[Slot],
     unlock: &dyn Unlock,
 ) -> Result<Opened, KeyError> {

@@ -20,7 +20,7 @@ use super::passphrase::{Passphrase, PassphraseCost, Salt, derive};
 use super::protector::{NewProtector, ProtectorDescription};
 use super::recipient::{Recipient, SealedTo};
 use crate::crypto::{self, Forged, Secret, WrappedKey};
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::ProtectorError;
 use crate::keys::ring::now;
 use crate::keys::text::{BytesText, SecretText};
@@ -92,7 +92,7 @@ impl Slot {
     /// # Errors
     /// [`ProtectorError::BadCost`], [`ProtectorError::NoMemory`].
     pub(super) fn create(
-        vault: &VolumeId,
+        vault: &VaultId,
         id: u32,
         new: &NewProtector,
         key: &FileKey,
@@ -140,7 +140,7 @@ impl Slot {
 
     /// Stores the key of the next state of the file. The anchor of a passphrase's protector cannot be
     /// changed, so that only a file without passphrases gets a new anchor.
-    pub(super) fn rekey(&mut self, vault: &VolumeId, key: &FileKey) {
+    pub(super) fn rekey(&mut self, vault: &VaultId, key: &FileKey) {
         match self {
             Self::Raw(slot) => {
                 slot.anchor = SecretText(key.anchor.clone());
@@ -168,7 +168,7 @@ impl Slot {
     /// [`ProtectorError::BadCost`], [`ProtectorError::NoMemory`].
     pub(super) fn holder(
         &self,
-        vault: &VolumeId,
+        vault: &VaultId,
         passphrase: &Passphrase,
     ) -> Result<Option<ProtectorSecrets>, ProtectorError> {
         match self {
@@ -183,7 +183,7 @@ impl Slot {
     /// [`Forged`] where it was not, or the sealed key does not authenticate.
     pub(super) fn open(
         &self,
-        vault: &VolumeId,
+        vault: &VaultId,
         holder: &ProtectorSecrets,
     ) -> Result<FileKey, Forged> {
         match self {
@@ -212,7 +212,7 @@ impl Slot {
 
 impl PassphraseSlot {
     fn create(
-        vault: &VolumeId,
+        vault: &VaultId,
         id: u32,
         passphrase: &Passphrase,
         cost: PassphraseCost,
@@ -240,7 +240,7 @@ impl PassphraseSlot {
 
     fn holder(
         &self,
-        vault: &VolumeId,
+        vault: &VaultId,
         passphrase: &Passphrase,
     ) -> Result<Option<ProtectorSecrets>, ProtectorError> {
         let outer = derive(passphrase, &self.salt, &self.argon2id)?;
@@ -258,7 +258,7 @@ impl PassphraseSlot {
 }
 
 /// The associated data of a protector's secrets: vault id, number of the protector, name of the secret.
-fn context(vault: &VolumeId, id: u32, name: &[u8]) -> Vec<u8> {
+fn context(vault: &VaultId, id: u32, name: &[u8]) -> Vec<u8> {
     [vault.as_bytes().as_slice(), &id.to_le_bytes(), name].concat()
 }
 
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn what_opens_and_does_not_lead_to_the_public_key_is_not_taken() {
         let (vault, passphrase) =
-            (VolumeId::random(), Passphrase::new(b"for a test".to_vec()).unwrap());
+            (VaultId::random(), Passphrase::new(b"for a test".to_vec()).unwrap());
         let key = FileKey { kek: Secret::random(), anchor: Secret::random() };
         let cost = PassphraseCost { memory_kib: 1024, passes: 1, lanes: 1 };
         let create = |id| PassphraseSlot::create(&vault, id, &passphrase, cost, &key).unwrap();

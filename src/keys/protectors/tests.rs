@@ -40,7 +40,7 @@ fn the_passphrase_is_asked_for_only_when_one_is_needed() {
     assert!(Scratch::with(&[NewProtector::Raw]).open(&ask).is_ok());
     assert_eq!(asked.get(), 0);
     let scratch = Scratch::with(&[cheap("other"), cheap("p")]);
-    let other_vault = KeyFile::open(&scratch.path(), &VolumeId::random(), &ask);
+    let other_vault = KeyFile::open(&scratch.path(), &VaultId::random(), &ask);
     assert!(matches!(other_vault, Err(KeyError::KeyFile(KeyFileError::OtherVault { .. }))));
     assert_eq!(asked.get(), 0);
     assert!(scratch.open(&ask).is_ok());

@@ -22,7 +22,7 @@ impl KeyRing {
         let lines = bytes.len().div_ceil(LINE_BYTES);
         let mut text = Zeroizing::new(String::with_capacity(512 + 64 * lines));
         text.push_str(BEGIN);
-        text.push_str(&format!("\nVault: {}\nMade: {}\n", self.volume, now()));
+        text.push_str(&format!("\nVault: {}\nMade: {}\n", self.vault_id, now()));
         text.push_str("Whoever reads this can read the vault.\n\n");
         for (number, line) in (1..).zip(bytes.chunks(LINE_BYTES)) {
             push_line(&mut text, number, line);

@@ -3,7 +3,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | version of this form, 1 without a trail key and 2 with one |
-//! | 16 | volume id |
+//! | 16 | vault_id id |
 //! | 16 | id of the default key |
 //! | 32 | the trail key, in form 2 |
 //! | 2 | the number of master keys |
@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::Secret;
-use crate::format::{KeyVersion, MasterKeyId, VolumeId};
+use crate::format::{KeyVersion, MasterKeyId, VaultId};
 use crate::keys::policy::Policy;
 use crate::keys::ring::{KeyRing, KeyState, MasterKey, Version};
 use crate::keys::{KeyError, RecoveryError};
@@ -37,7 +37,7 @@ impl KeyRing {
         let versions: usize = self.keys.iter().map(|key| key.versions.len()).sum();
         let mut out = Zeroizing::new(Vec::with_capacity(75 + 98 * self.keys.len() + 45 * versions));
         out.push(if self.trail.is_some() { WITH_TRAIL } else { WITHOUT_TRAIL });
-        out.extend_from_slice(self.volume.as_bytes());
+        out.extend_from_slice(self.vault_id.as_bytes());
         out.extend_from_slice(self.default.as_bytes());
         self.trail.iter().for_each(|key| out.extend_from_slice(key.expose()));
         out.extend_from_slice(&(self.keys.len() as u16).to_le_bytes());
@@ -146,7 +146,7 @@ impl Input<'_> {
 }
 
 fn read_ring(input: &mut Input, form: Form) -> Option<KeyRing> {
-    let volume = VolumeId::from_bytes(input.take()?);
+    let vault_id = VaultId::from_bytes(input.take()?);
     let default = MasterKeyId::from_bytes(input.take()?);
     let trail = match form {
         Form::WithTrail => Some(input.secret()?),
@@ -154,7 +154,7 @@ fn read_ring(input: &mut Input, form: Form) -> Option<KeyRing> {
     };
     let count = u16::from_le_bytes(input.take()?);
     let keys = (0..count).map(|_| read_key(input)).collect::<Option<_>>()?;
-    Some(KeyRing { volume, default, keys, trail })
+    Some(KeyRing { vault_id, default, keys, trail })
 }
 
 fn read_key(input: &mut Input) -> Option<MasterKey> {

@@ -6,7 +6,7 @@ use crate::keys::tests::*;
 
 /// A ring with a key in every state and a version in every state.
 fn eventful() -> KeyRing {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     for name in ["disabled", "pending", "destroyed", &"x".repeat(64)] {
         ring.create_key(name).unwrap();
         ring.rotate(name).unwrap();
@@ -23,12 +23,12 @@ fn eventful() -> KeyRing {
 
 #[test]
 fn a_ring_comes_back_from_its_recovery_text_alone() {
-    for ring in [KeyRing::create(VolumeId::random()), eventful()] {
+    for ring in [KeyRing::create(VaultId::random()), eventful()] {
         let key = Secret::random();
         let (id, version, wrap) = ring.wrap(DEFAULT_KEY, &[1; 16], &key).unwrap();
         let text = ring.export_recovery();
         let back = KeyRing::import_recovery(&text).unwrap();
-        assert_eq!(back.volume_id(), ring.volume_id());
+        assert_eq!(back.vault_id(), ring.vault_id());
         assert_eq!(back.describe(), ring.describe());
         assert_eq!(back.unwrap(&id, version, &[1; 16], &wrap).unwrap().expose(), key.expose());
         assert!(text.is_ascii() && text.lines().all(|line| line.len() <= 64));
@@ -43,7 +43,7 @@ fn a_ring_comes_back_from_its_recovery_text_alone() {
 
 #[test]
 fn letters_that_look_like_digits_are_read_as_those() {
-    let text = KeyRing::create(VolumeId::random()).export_recovery();
+    let text = KeyRing::create(VaultId::random()).export_recovery();
     let retyped: Vec<String> = text
         .lines()
         .map(|line| match line.split_once("  ") {
@@ -96,7 +96,7 @@ fn a_slip_is_found_in_its_line() {
 
 #[test]
 fn recovery_bytes_are_small_and_every_one_matters() {
-    let ring = KeyRing::create(VolumeId::random());
+    let ring = KeyRing::create(VaultId::random());
     let bytes = ring.recovery_bytes();
     assert!(bytes.len() < 162, "{} bytes", bytes.len());
     for at in 0..bytes.len() {
@@ -112,7 +112,7 @@ fn recovery_bytes_are_small_and_every_one_matters() {
 #[test]
 fn a_later_form_says_so() {
     use sha2::{Digest, Sha256};
-    let mut bytes = KeyRing::create(VolumeId::random()).recovery_bytes().to_vec();
+    let mut bytes = KeyRing::create(VaultId::random()).recovery_bytes().to_vec();
     bytes.truncate(bytes.len() - 8);
     bytes[0] = 3;
     let check = Sha256::digest(&bytes);
@@ -123,7 +123,7 @@ fn a_later_form_says_so() {
 
 #[test]
 fn a_form_of_more_keys_than_there_can_be_is_refused_at_once() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let mut key = ring.keys[0].clone();
     key.versions[0].material = None;
     key.versions[0].retired = Some(key.versions[0].created);

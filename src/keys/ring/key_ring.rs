@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::master_key::MasterKey;
 use super::state::KeyState;
 use crate::crypto::{self, DataKey, Secret, TrailKeys, WrappedKey};
-use crate::format::{KeyVersion, MasterKeyId, VolumeId, wrap_context};
+use crate::format::{KeyVersion, MasterKeyId, VaultId, wrap_context};
 use crate::keys::policy::Summary;
 use crate::keys::{KeyError, RingError};
 
@@ -15,7 +15,7 @@ pub const DEFAULT_KEY: &str = "default";
 /// All master keys of one vault.
 #[derive(Debug, Clone)]
 pub struct KeyRing {
-    pub(in crate::keys) volume: VolumeId,
+    pub(in crate::keys) vault_id: VaultId,
     pub(in crate::keys) default: MasterKeyId,
     pub(in crate::keys) keys: Vec<MasterKey>,
     /// Authenticates the trail; `None` in key files that are older than the trail.
@@ -24,20 +24,20 @@ pub struct KeyRing {
 
 impl KeyRing {
     /// A ring for `vault` with one enabled key, [`DEFAULT_KEY`], at version 1.
-    pub fn create(vault: VolumeId) -> Self {
+    pub fn create(vault: VaultId) -> Self {
         let key = MasterKey::create(DEFAULT_KEY.to_owned());
-        Self { volume: vault, default: key.id, keys: vec![key], trail: Some(Secret::random()) }
+        Self { vault_id: vault, default: key.id, keys: vec![key], trail: Some(Secret::random()) }
     }
 
     /// The vault whose keys these are.
-    pub fn volume_id(&self) -> VolumeId {
-        self.volume
+    pub fn vault_id(&self) -> VaultId {
+        self.vault_id
     }
 
     /// The keys of the trail; `None` in key files that are older than the trail.
     pub fn trail_keys(&self) -> Option<TrailKeys> {
         let key = self.trail.as_ref()?;
-        Some(TrailKeys::derive(key, self.volume.as_bytes()))
+        Some(TrailKeys::derive(key, self.vault_id.as_bytes()))
     }
 
     /// The number of versions of all keys, retired ones included.
@@ -78,7 +78,7 @@ impl KeyRing {
     }
 
     /// Wraps `key` under the current version of the named master key, bound to this vault and to
-    /// `subject`: a file id, or the volume id for the vault's own key.
+    /// `subject`: a file id, or the vault_id id for the vault's own key.
     ///
     /// # Errors
     /// [`RingError::NoSuchKey`], or the error of a key that is not enabled.
@@ -111,7 +111,7 @@ impl KeyRing {
         key: &DataKey,
     ) -> Result<(MasterKeyId, KeyVersion, WrappedKey), KeyError> {
         master.require_enabled()?;
-        let context = wrap_context(&self.volume, subject, &master.id, master.current);
+        let context = wrap_context(&self.vault_id, subject, &master.id, master.current);
         let wrapped = crypto::wrap(master.material(master.current)?, &context, key);
         Ok((master.id, master.current, wrapped))
     }
@@ -145,7 +145,7 @@ impl KeyRing {
         wrapped: &WrappedKey,
     ) -> Result<DataKey, KeyError> {
         let master = self.key_by_id(id)?;
-        let context = wrap_context(&self.volume, subject, id, version);
+        let context = wrap_context(&self.vault_id, subject, id, version);
         crypto::unwrap(master.material(version)?, &context, wrapped)
             .map_err(|_| RingError::Forged { key: master.name.clone(), version }.into())
     }

@@ -3,7 +3,7 @@
 pub(super) use std::path::PathBuf;
 
 pub(super) use super::*;
-pub(super) use crate::format::VolumeId;
+pub(super) use crate::format::VaultId;
 
 /// A directory of its own, a ring, and a path for its key file.
 pub(super) struct Scratch {
@@ -13,7 +13,7 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         Self { directory: tempfile::tempdir().unwrap(), ring }
     }
 
@@ -24,8 +24,8 @@ impl Scratch {
         scratch
     }
 
-    pub(super) fn vault(&self) -> VolumeId {
-        self.ring.volume_id()
+    pub(super) fn vault(&self) -> VaultId {
+        self.ring.vault_id()
     }
 
     pub(super) fn path(&self) -> PathBuf {

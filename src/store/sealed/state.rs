@@ -397,7 +397,7 @@ mod tests {
     use super::HeaderState::{Empty, Missing, Open, Unread};
     use super::*;
     use crate::crypto::{FileKeys, Secret, wrap};
-    use crate::format::{Epoch, FileId, Holes, KeyVersion, MasterKeyId, VolumeId};
+    use crate::format::{Epoch, FileId, Holes, KeyVersion, MasterKeyId, VaultId};
 
     fn header() -> OpenHeader {
         let file_id = FileId::random();
@@ -405,7 +405,7 @@ mod tests {
         let keys = Arc::new(BlockKeys::new(file_id, keys));
         let fields = Header {
             file_id,
-            volume_id: VolumeId::random(),
+            vault_id: VaultId::random(),
             master_key: MasterKeyId::random(),
             version: KeyVersion(1),
             wrapped: wrap(&Secret::random(), b"", &Secret::random()),

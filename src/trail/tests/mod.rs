@@ -20,7 +20,7 @@ use super::directory::Directory;
 use super::writer::{TimedEvent, Writer};
 use super::*;
 use crate::crypto::{Secret, TrailKeys};
-use crate::format::{Epoch, EpochSet, VolumeId};
+use crate::format::{Epoch, EpochSet, VaultId};
 use crate::keys::policy::Subject;
 
 /// A vault's memory of its trail.
@@ -42,7 +42,7 @@ impl CheckpointStore for Memory {
 struct Scratch {
     directory: tempfile::TempDir,
     memory: Memory,
-    volume: VolumeId,
+    vault_id: VaultId,
     keys: TrailKeys,
     settings: Settings,
     epoch: Epoch,
@@ -53,12 +53,12 @@ struct Scratch {
 impl Scratch {
     fn with(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let volume = VolumeId::random();
+        let vault_id = VaultId::random();
         let keys = TrailKeys::derive(&Secret::random(), &[7; 16]);
         Self {
             directory,
             memory: Memory::default(),
-            volume,
+            vault_id,
             keys,
             settings,
             epoch: Epoch(1),
@@ -77,7 +77,7 @@ impl Scratch {
 
     fn begin(&self) -> Start {
         Start {
-            volume: self.volume,
+            vault_id: self.vault_id,
             keys: self.keys.clone(),
             directory: self.path(),
             settings: self.settings,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atrest::format::VolumeId;
+use atrest::format::VaultId;
 use atrest::keys::KeyRing;
 use atrest::store::{Context, EpochRecord};
 
@@ -16,7 +16,7 @@ pub struct Mounts {
 impl Mounts {
     /// The first mount of a new vault.
     pub fn first() -> Self {
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         Self { ring, record: EpochRecord::default().begin() }
     }
 

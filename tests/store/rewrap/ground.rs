@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use atrest::format::{HEADER_LEN, Header, KeyVersion, MasterKeyId, VolumeId};
+use atrest::format::{HEADER_LEN, Header, KeyVersion, MasterKeyId, VaultId};
 use atrest::fs::{Fs, Inode, OpenMode, Origin, Rewrap, RewrapSummary, Subject};
 use atrest::keys::{DEFAULT_KEY, KeyRing};
 use atrest::store::{Access, NameMode, Vault};
@@ -27,7 +27,7 @@ impl Ground {
     pub fn new() -> Self {
         let tmpfs = std::env::var_os("ATREST_TEST_TMPFS").unwrap_or("/dev/shm".into());
         let dir = tempfile::Builder::new().prefix("atrest-test.").tempdir_in(tmpfs).unwrap();
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
         let fs = Self::open(dir.path(), ring, Access::ReadWrite);
         Self { dir, fs }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use atrest::format::VolumeId;
+use atrest::format::VaultId;
 use atrest::fs::{Fs, FsError, Inode, OpenMode, Origin, Subject};
 use atrest::keys::KeyRing;
 use atrest::store::{Access, FileError, NameMode, Vault, VaultError};
@@ -51,7 +51,7 @@ impl SealedVault {
     }
 
     fn made(end: impl Fn(&Fs)) -> Self {
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         let dir = tempfile::tempdir().unwrap();
         Vault::create(dir.path(), &ring, NameMode::Plain).unwrap();
         let mut made = Self { dir, ring, files: Vec::new() };

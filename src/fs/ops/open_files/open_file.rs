@@ -383,7 +383,7 @@ mod tests {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
     use super::*;
-    use crate::format::VolumeId;
+    use crate::format::VaultId;
     use crate::keys::KeyRing;
     use crate::store::{Context, EpochRecord};
 
@@ -391,7 +391,7 @@ mod tests {
     fn a_settling_that_failed_sets_the_modification_time_again() {
         let memory = File::from(memfd_create("test", MemfdFlags::ALLOW_SEALING).unwrap());
         let backing = RealFile::new(memory.try_clone().unwrap().into(), true);
-        let ring = KeyRing::create(VolumeId::random());
+        let ring = KeyRing::create(VaultId::random());
         let context = Arc::new(Context::new(ring, EpochRecord::default().begin()));
         let stat = rustix::fs::fstat(&memory).unwrap();
         let sealed = SealedFile::open(backing, 0, context).unwrap();

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::format::VolumeId;
+use crate::format::VaultId;
 use crate::keys::{DEFAULT_KEY, KeyRing};
 
 const SEED: u64 = 0x00c0_ffee;
@@ -165,21 +165,21 @@ fn what_is_not_of_the_list_is_refused() {
 
 #[test]
 fn a_ring_keeps_its_policies_and_an_older_one_has_none() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let plain = crate::keys::key_file::ring_to_json(&ring);
     assert!(!String::from_utf8_lossy(&plain).contains("policy"), "as before there were any");
-    let read = crate::keys::key_file::ring_from_json(ring.volume_id(), &plain).unwrap();
+    let read = crate::keys::key_file::ring_from_json(ring.vault_id(), &plain).unwrap();
     assert!(read.default_key().policy().is_default());
     let line = grant("allow group 7 decrypt,rotate until 99 under a/b");
     ring.policy_mut(DEFAULT_KEY).unwrap().grant(line.clone(), at(0)).unwrap();
     let json = crate::keys::key_file::ring_to_json(&ring);
-    let read = crate::keys::key_file::ring_from_json(ring.volume_id(), &json).unwrap();
+    let read = crate::keys::key_file::ring_from_json(ring.vault_id(), &json).unwrap();
     assert_eq!(read.default_key().policy().grants(), [line]);
     let text = String::from_utf8(json.to_vec()).unwrap();
     for (from, to) in [("a/b", "../b"), ("\"allow\"", "\"yes\""), ("\"rotate\"", "\"all\"")] {
         let broken = text.replacen(from, to, 1);
         assert!(
-            crate::keys::key_file::ring_from_json(ring.volume_id(), broken.as_bytes()).is_none()
+            crate::keys::key_file::ring_from_json(ring.vault_id(), broken.as_bytes()).is_none()
         );
     }
 }

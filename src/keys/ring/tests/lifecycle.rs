@@ -13,7 +13,7 @@ fn after(days: i64) -> Timestamp {
 
 #[test]
 fn a_key_that_is_not_enabled_does_nothing_and_what_it_wrapped_comes_back_with_it() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let key = Secret::random();
     let (id, version, wrap) = ring.wrap(DEFAULT_KEY, &SUBJECT, &key).unwrap();
     let mut expect = |change: &dyn Fn(&mut KeyRing), refused: Option<fn(&KeyError) -> bool>| {
@@ -59,7 +59,7 @@ fn a_key_that_is_not_enabled_does_nothing_and_what_it_wrapped_comes_back_with_it
 
 #[test]
 fn the_waiting_period_is_7_to_30_days() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     for days in [0, 6, 31, u32::MAX] {
         let refused = ring.schedule_deletion(DEFAULT_KEY, days);
         assert!(
@@ -75,7 +75,7 @@ fn the_waiting_period_is_7_to_30_days() {
 
 #[test]
 fn a_retired_version_is_gone_and_the_current_one_stays() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let key = Secret::random();
     let (id, first, wrap) = ring.wrap(DEFAULT_KEY, &SUBJECT, &key).unwrap();
     let refused = ring.retire(DEFAULT_KEY, first);
@@ -101,7 +101,7 @@ fn a_retired_version_is_gone_and_the_current_one_stays() {
 
 #[test]
 fn a_key_is_due_when_its_current_version_is_older_than_its_period() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let due = |ring: &KeyRing, days| ring.rotation_due(after(days)).len();
     assert_eq!((due(&ring, 364), due(&ring, 366)), (0, 1));
     ring.set_rotation(DEFAULT_KEY, 30).unwrap();
@@ -114,7 +114,7 @@ fn a_key_is_due_when_its_current_version_is_older_than_its_period() {
 
 #[test]
 fn the_description_shows_all_but_the_material() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     ring.rotate(DEFAULT_KEY).unwrap();
     ring.retire(DEFAULT_KEY, KeyVersion(1)).unwrap();
     ring.rotate(DEFAULT_KEY).unwrap();

@@ -20,7 +20,7 @@ fn opened(ring: &KeyRing, (id, version, wrapped): &Wrap) -> Result<Secret, KeyEr
 
 #[test]
 fn a_wrap_opens_under_its_version_however_often_the_key_rotates() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let wraps: Vec<_> = (1..=5)
         .map(|version| {
             let (key, wrap) = wrapped(&ring);
@@ -36,7 +36,7 @@ fn a_wrap_opens_under_its_version_however_often_the_key_rotates() {
 
 #[test]
 fn a_wrap_is_bound_to_vault_subject_key_and_version() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     ring.rotate(DEFAULT_KEY).unwrap();
     let other_id = ring.create_key("other").unwrap();
     let (_, (id, version, wrap)) = wrapped(&ring);
@@ -68,14 +68,14 @@ fn a_wrap_is_bound_to_vault_subject_key_and_version() {
         Err(KeyError::Ring(RingError::NoSuchKeyId(_)))
     ));
     let mut elsewhere = ring.clone();
-    elsewhere.volume = VolumeId::random();
+    elsewhere.vault_id = VaultId::random();
     let unwrapped = elsewhere.unwrap(&id, version, &SUBJECT, &wrap);
     assert!(matches!(unwrapped, Err(KeyError::Ring(RingError::Forged { .. }))));
 }
 
 #[test]
 fn a_key_is_found_by_its_name_and_by_its_id() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let id = ring.create_key("photos").unwrap();
     assert_eq!(ring.key("photos").unwrap().id(), id);
     assert_eq!(ring.key(&id.to_string()).unwrap().name(), "photos");
@@ -98,10 +98,10 @@ fn a_key_is_found_by_its_name_and_by_its_id() {
 
 #[test]
 fn only_who_knows_a_version_makes_a_ring_that_follows() {
-    let mut ring = KeyRing::create(VolumeId::random());
+    let mut ring = KeyRing::create(VaultId::random());
     let before = ring.fingerprints();
     // As a forger makes it, who knows the ids of keys by the headers of files.
-    let mut forged = KeyRing::create(ring.volume_id());
+    let mut forged = KeyRing::create(ring.vault_id());
     forged.default = ring.default;
     forged.keys[0].id = ring.keys[0].id;
     forged.rotate(DEFAULT_KEY).unwrap();
