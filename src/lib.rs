@@ -1,4 +1,4 @@
-//! Server-side encryption for a local directory: a FUSE daemon shows a *vault* as an ordinary
+//! Encryption at rest for a local directory: a FUSE daemon shows a *vault* as an ordinary
 //! directory, and stores each file sealed by AES-256-GCM under a key of its own.
 //!
 //! # Layers
@@ -7,24 +7,25 @@
 //! `tests/house` enforces both.
 //!
 //! ```text
-//!   cli       arguments → request → output; one file for each subcommand
+//!   cli       arguments → request → output; a file or a directory for each subcommand
 //!   daemon    the process of a mount: plan, options, session, scheduler, monitor
 //!   control   the conversation with a daemon: protocol, client, server, socket
-//!   service   what is done to an open vault, by its daemon or offline: requests and responses
+//!   service   what a command asks of a vault, performed by its daemon or without one
 //!   ───────
-//!   fuse      the only layer that names fuser: decode, call fs, reply; errno decided once
+//!   fuse      the only layer that names fuser: decode, call fs, reply; the errno of each error of fs
 //!   fs        POSIX semantics by operation family, access checks, maintenance
 //!   store     a vault on a backing directory: sealed files, names, epochs, freshness
 //!   ───────
 //!   trail     who used which master key, when and for what: lines chained by MACs
-//!   keys      master keys: the key file, its protectors, recovery, policies
+//!   keys      master keys: the key file, its protectors and printed backup, policies
 //!   format    bytes ↔ types; no I/O
 //!   crypto    AEAD, key wrap, key derivation, secrets
-//!   sys       the only unsafe code; system calls and /proc
+//!   sys       the only unsafe code; system calls that take more than rustix; /proc
 //! ```
 //!
-//! A write goes from `fuse` to `fs`, which checks access and finds the open file, to a
-//! [`store::SealedFile`], which seals whole blocks and writes them to the backing file.
+//! `fs` checks access when a file is opened. A write goes from `fuse` to `fs`, which finds the open file
+//! (a strict mount checks access again), and on to a [`store::SealedFile`], which seals whole blocks and
+//! writes them to the backing file.
 //!
 //! # Example
 //!

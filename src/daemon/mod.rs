@@ -1,6 +1,7 @@
 //! The process of a mount: its plan, its session, its answers to clients, and its end.
 
 mod below;
+mod crash_walk;
 mod handler;
 mod logging;
 mod monitor;
@@ -9,11 +10,11 @@ mod mountpoint;
 pub mod options;
 pub mod plan;
 mod reach;
-mod recovery;
 mod scheduler;
 pub mod session;
 mod sinks;
 mod space;
+mod stale_mount;
 mod trail;
 mod trail_readers;
 mod trail_requests;

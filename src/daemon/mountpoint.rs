@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::control::SocketPath;
-use crate::service::failure::{Context, Exit, Failure, warn_user};
+use super::stale_mount;
+use crate::service::failure::{Context, Exit, Failure};
 use crate::service::paths::{mount_table, resolve};
 use crate::sys::{self, Show};
 
@@ -60,16 +60,7 @@ impl Mountpoint {
         if !self.stale {
             return Ok(());
         }
-        let path = self.path.shown();
-        while let Some(stale) = mount_table()?.vault_at(&self.path)
-            && sys::is_stale(&self.path)
-        {
-            sys::detach(&self.path).context(Exit::Mount, || {
-                format!("the stale mount on {path} can't be taken away")
-            })?;
-            SocketPath::clear_stale(&stale);
-            warn_user(&format!("recovered {path}: the daemon of an earlier mount had died"));
-        }
+        stale_mount::recover(&self.path)?;
         self.check_directory()
     }
 

@@ -8,6 +8,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use super::crash_walk::Recovery;
 use crate::control::{Server, SocketPath};
 use crate::daemon::handler::DaemonService;
 use crate::daemon::logging;
@@ -16,7 +17,6 @@ use crate::daemon::mount_guard::MountGuard;
 use crate::daemon::mountpoint::lies_in;
 use crate::daemon::plan::Plan;
 use crate::daemon::reach::reach;
-use crate::daemon::recovery::Recovery;
 use crate::daemon::scheduler;
 use crate::daemon::space;
 use crate::daemon::trail::for_mount;

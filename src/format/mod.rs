@@ -3,7 +3,6 @@
 //! The byte tables and what each rule defends against are in the manual's
 //! format chapter.
 
-mod authenticated;
 mod block;
 mod epoch_set;
 mod extents;
@@ -12,8 +11,8 @@ pub mod fuzzing;
 mod geometry;
 mod header;
 mod ids;
+mod json_mac;
 
-pub use authenticated::{Authenticated, JsonMac, padded_line};
 pub use block::{
     BLOCK_HEAD_LEN, BadBlock, BlockContent, block_head_offset, claimed_fill, open_block, seal_block,
 };
@@ -25,6 +24,7 @@ pub use geometry::{
 };
 pub use header::{BadHeader, Header, Holes, wrap_context};
 pub use ids::{Epoch, FileId, KeyVersion, MasterKeyId, RecordId, VaultId};
+pub use json_mac::{Authenticated, JsonMac, padded_line};
 
 /// The version of the format that this program writes and the only one that it reads.
 pub const FORMAT_VERSION: u16 = 1;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::access::handle::Handles;
 use super::maintenance::reaper::Reaper;
 use super::maintenance::rewrap_runs::RewrapRuns;
-use super::namespace::assignments::Assignments;
+use super::namespace::directory_keys::Assignments;
 use super::namespace::identities::Identities;
 use super::namespace::key_locks::KeyLocks;
 use super::namespace::moves::Moves;

@@ -16,7 +16,6 @@ mod freshness;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gaps;
-mod key_choice;
 mod lock;
 mod log_limit;
 mod marks;
@@ -34,6 +33,7 @@ mod vault_age;
 mod vault_error;
 mod verify;
 mod watched;
+mod wrap_choice;
 
 pub use access::Access;
 pub use backing::{Backing, RealFile, SyncScope};
@@ -43,7 +43,6 @@ pub use description::{Description, NameMode};
 pub use epochs::EpochRecord;
 pub use error::{FileError, IntegrityError};
 pub use freshness::{Evidence, Freshness, default_place, path_of_record};
-pub use key_choice::{KeyChoice, RewrapTarget};
 pub use lock::Holder;
 pub use log_limit::log_failure;
 pub use names::Names;
@@ -55,3 +54,4 @@ pub use sealed::{Recovered, Rewrapped, SealedFile, plain_len};
 pub use vault::Vault;
 pub use vault_error::VaultError;
 pub use verify::{Extent, FileReport};
+pub use wrap_choice::{KeyChoice, RewrapTarget};

@@ -38,13 +38,13 @@ impl FileOperation {
 /// A requested use of an open file's key. Values that several checks and the record need are
 /// determined once, at first use.
 pub struct KeyUse<'a> {
-    fs: &'a Fs,
+    pub(super) fs: &'a Fs,
     pub operation: FileOperation,
     pub file: &'a OpenFile,
     pub mode: OpenMode,
     pub subject: &'a Subject,
     is_emptying: OnceCell<bool>,
-    paths: OnceCell<Vec<PathBuf>>,
+    pub(super) paths: OnceCell<Vec<PathBuf>>,
     /// The header's identity, once the check of the policy has read it.
     identity: OnceCell<Identity>,
 }
@@ -182,11 +182,5 @@ impl KeyUse<'_> {
     /// The paths of the file in the mount, for the policy.
     fn paths(&self) -> Vec<PathBuf> {
         self.paths.get_or_init(|| self.fs.paths_of(self.file.inode())).clone()
-    }
-
-    /// The path for the record.
-    pub fn path(&self) -> PathBuf {
-        let first = self.paths.get().and_then(|paths| paths.first().cloned());
-        first.unwrap_or_else(|| self.fs.path_of(self.file.inode()))
     }
 }

@@ -2,9 +2,9 @@
 
 pub mod authorize;
 pub mod handle;
-pub mod naming;
 pub mod open_mode;
 pub mod permission;
+pub mod rename_permission;
 pub mod simulate;
 pub mod strict;
 pub mod trail;

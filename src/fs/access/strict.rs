@@ -1,8 +1,5 @@
-//! The descriptors that the kernel has open, by number.
-//!
-//! Each open gets a number, and the later open the larger one, so that a failure can be told to
-//! every descriptor that was open then. A strict mount also keeps who opened what, and refuses what
-//! a descriptor's opener may do no longer.
+//! A strict mount: each read and write through a descriptor takes the permission of its opener as it is
+//! then. Other mounts check permission at the open alone.
 
 use std::sync::atomic::Ordering;
 

@@ -23,6 +23,14 @@ use crate::trail::{Event, EventName, Failed, Parameters, Purpose, Trail, UsedKey
 /// machine is busy.
 const TRUNCATE_DELAY: Duration = Duration::from_millis(10);
 
+impl KeyUse<'_> {
+    /// The path in the line of this use: one that the policy was asked about, else the path now.
+    fn path(&self) -> PathBuf {
+        let first = self.paths.get().and_then(|paths| paths.first().cloned());
+        first.unwrap_or_else(|| self.fs.path_of(self.file.inode()))
+    }
+}
+
 impl Fs {
     /// From now on uses of keys are recorded there. Before anything is opened; the first one stays.
     pub fn keep_trail(&self, trail: Arc<Trail>) {

@@ -1,6 +1,5 @@
-//! The choke point: an inode, or a directory and a name, becomes a directory descriptor and a
-//! stored name; an inode without a known name becomes the descriptor that holds it. Every
-//! path-based call goes through here.
+//! A place in the vault as the *at calls take it: a directory descriptor and a stored name, or the
+//! descriptor that holds an inode without a known name. Every path-based call is a method here.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,4 @@
-//! The choke point: an inode becomes a directory descriptor and a stored name, or the descriptor
-//! that holds it. Every path-based call goes through here.
+//! Turns an inode, or a directory and a name, into an `AtPath`. There is no other way to one.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};

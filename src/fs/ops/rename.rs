@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use rustix::fs::{FileType, RenameFlags, Stat};
 
-use crate::fs::access::naming::Renamed;
+use crate::fs::access::rename_permission::Renamed;
 use crate::fs::{Fs, FsError, Inode, Subject};
 
 impl Fs {

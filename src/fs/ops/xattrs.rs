@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
-use crate::fs::namespace::assignments::is_own;
+use crate::fs::namespace::directory_keys::is_own;
 use crate::fs::{Fs, FsError, Inode, Subject};
 
 /// The longest list or value that Linux has (limits.h: XATTR_LIST_MAX, XATTR_SIZE_MAX).
