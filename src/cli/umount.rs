@@ -57,7 +57,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let daemon = daemon.or_else(|| of_daemon(target.client()?).ok()?.pid);
     if sys::is_stale(&mounted.mountpoint) {
         // Nobody mounts the vault anew meanwhile, whose socket would lie where the dead one does.
-        let _turn = MountLock::take(&mounted.vault)?;
+        let _lock = MountLock::take(&mounted.vault)?;
+        // Another process may have recovered it while this one waited, and mounted the vault anew.
+        if is_gone(mounted)? || !sys::is_stale(&mounted.mountpoint) {
+            return Ok(Exit::Done);
+        }
         match sys::detach(&mounted.mountpoint) {
             Err(UnmountError::NotMounted) if is_gone(mounted)? => {}
             ended => {

@@ -19,6 +19,7 @@ pub enum Reply<T> {
         /// The exit code.
         exit: u8,
         /// The message for the user.
+        #[serde(rename = "sentence")]
         message: String,
     },
 }

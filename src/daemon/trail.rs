@@ -26,7 +26,8 @@ pub fn for_mount(plan: &Plan, keys: &Keys, fs: &Fs) -> Result<Option<Arc<Trail>>
     let (vault_id, epochs) = (context.vault_id(), context.epochs());
     let mounts =
         Mounts { newest: epochs.current, ended: false, without_line: epochs.without_line() };
-    let keeper = fs.vault().checkpoint_file()?;
+    let opened = fs.vault().checkpoint_file();
+    let keeper = opened.context(Exit::Failed, || format!("the vault {}", plan.vault.shown()))?;
     if options.off {
         if fs.vault().access() == Access::ReadWrite {
             pass_over(&keeper, &context.ring(), &mounts);

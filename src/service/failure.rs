@@ -183,6 +183,11 @@ fn exit_of(error: &KeyError) -> Exit {
     match error {
         KeyError::Policy(PolicyError::LocksOut { .. }) => return Exit::Policy,
         KeyError::KeyFile(KeyFileError::Replaced(_)) => return Exit::Rollback,
+        KeyError::KeyFile(KeyFileError::Io { source, .. })
+            if source.kind() == io::ErrorKind::TimedOut =>
+        {
+            return Exit::Busy;
+        }
         _ => {}
     }
     if error.is_refusal() { Exit::Key } else { Exit::KeyFile }

@@ -55,6 +55,8 @@ impl<'a> Session<'a> {
             Request::Change(change) => self.change(request, change),
             Request::Policy(change) => self.change_policy(request, change),
             Request::Work(FileWork::Count { name }) => {
+                // Held over the change that the count is for.
+                self.lock()?;
                 Ok(Wrapped::count_at_rest(self.vault, &self.keys, name, progress)?.into())
             }
             Request::Work(work) => self.work(request, work, progress),

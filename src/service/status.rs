@@ -12,6 +12,8 @@ use crate::trail::TrailStatus;
 
 /// What `--json` prints. Paths that are not UTF-8 are shown with U+FFFD in place of the rest.
 #[derive(Debug, Default, Serialize, Deserialize)]
+// A daemon of another version has other fields.
+#[serde(default)]
 pub struct Status {
     /// Whether a daemon serves it.
     pub mounted: bool,

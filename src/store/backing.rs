@@ -22,7 +22,7 @@ pub enum SyncScope {
     All,
 }
 
-/// One file of the backing directory./// Offsets and lengths are in bytes of that file.
+/// One file of the backing directory. Offsets and lengths are in bytes of that file.
 pub trait Backing: Send + Sync {
     /// Reads at `offset` until `buf` is full or the file ends; returns how many bytes.
     ///

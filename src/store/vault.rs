@@ -167,7 +167,10 @@ impl Vault {
         };
         let own_attrs = RootAttrs::of(&rustix::fs::fstat(&root)?);
         let kept_attrs = RootAttrs::read(&own, &keys.root);
-        let root_attrs = kept_attrs.unwrap_or(own_attrs).shown(own_attrs);
+        // A file that a crash left unreadable, or that fails to be read, loses nothing: the mark of the
+        // last mount has the same.
+        let shown_attrs = kept_attrs.or(marks.root).unwrap_or(own_attrs);
+        let root_attrs = shown_attrs.shown(own_attrs);
         let (mut watch, mut freshness, mut known_to_trail) = (None, None, Epoch(0));
         if let Some(evidence) = evidence {
             let trail = trail_mark(&CheckpointFile::over(&own, access)?, &ring);
@@ -205,9 +208,9 @@ impl Vault {
                 let begun = record.begin_after(newest);
                 watched.note_told();
                 if kept_attrs.is_none() {
-                    own_attrs.write(&own, &keys.root)?;
+                    shown_attrs.write(&own, &keys.root)?;
                 }
-                watched.marks.root = Some(kept_attrs.unwrap_or(own_attrs));
+                watched.marks.root = Some(shown_attrs);
                 state::write(&own, &keys.state, &begun, &watched.marks)?;
                 lock::note_holder(&lock)?;
                 begun

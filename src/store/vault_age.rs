@@ -179,17 +179,24 @@ impl Vault {
     /// Has the mount's root show what `change` makes of it, durably.
     ///
     /// # Errors
-    /// What the backing filesystem says; nothing is changed then.
+    /// Those of replacing a file below `.atrest`: the root shows what the file says then.
     pub fn change_root_attrs(&self, change: impl FnOnce(&mut RootAttrs)) -> io::Result<()> {
-        let mut attrs = self.root_attrs.lock();
-        let mut changed = *attrs;
+        // First: it is held over writes, for which no reader of the attributes waits.
+        let mut watched = self.watched.lock();
+        let before = self.root_attrs();
+        let mut changed = before;
         change(&mut changed);
-        if changed != *attrs {
-            changed.write(&self.own, &self.keys().root)?;
-            self.watched.lock().marks.root = Some(changed);
-            *attrs = changed;
+        if changed == before {
+            return Ok(());
         }
-        Ok(())
+        let key = &self.keys().root;
+        let written = changed.write(&self.own, key);
+        // A write may fail after the file was replaced, at the sync of its directory.
+        if written.is_ok() || RootAttrs::read(&self.own, key) == Some(changed) {
+            watched.marks.root = Some(changed);
+            *self.root_attrs.lock() = changed;
+        }
+        written
     }
 
     /// What is known of its age; `None` for one that was opened whatever that is.

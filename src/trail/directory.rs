@@ -72,7 +72,10 @@ impl Directory {
 
     fn open_own(path: &Path) -> Result<Self, TrailError> {
         let io = |errno| TrailError::io("open the trail's directory", path, errno);
-        let found = Self::open(path, OFlags::NOFOLLOW).map_err(io)?;
+        let found = match Self::open(path, OFlags::NOFOLLOW) {
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(TrailError::Link(path.to_owned())),
+            opened => opened.map_err(io)?,
+        };
         let stat = rustix::fs::fstat(&found.opened).map_err(io)?;
         let ours = stat.st_uid == rustix::process::geteuid().as_raw();
         if !ours || stat.st_mode & 0o077 != 0 {

@@ -25,6 +25,9 @@ pub enum TrailError {
     /// The directory belongs to another user, or others may enter it.
     #[error("the trail's directory {} is open to others or belongs to them; `chmod 700` it", .0.shown())]
     Exposed(PathBuf),
+    /// The directory is a symbolic link.
+    #[error("the trail's directory {} is a symbolic link or no directory; name the place it leads to with --trail", .0.shown())]
+    Link(PathBuf),
     /// The key file has no key for a trail.
     #[error(
         "the key file is of before there was a trail and can't be changed; mount with --no-trail"

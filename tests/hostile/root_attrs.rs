@@ -44,3 +44,24 @@ fn an_older_mode_is_taken_after_a_crash_alone() {
     mount.unmount();
     vault.mount(&[]).unmount();
 }
+
+/// What the last clean end has kept of it is shown where the file is lost with a crash.
+#[test]
+fn a_file_that_a_crash_left_damaged_loses_nothing() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    show_mode(&mount, 0o751);
+    mount.unmount();
+    for _ in 0..2 {
+        let mut mount = vault.mount(&[]);
+        mount.allow(Allow::Warnings);
+        mount.kill9();
+        let _ = mount.try_unmount();
+        fs::write(vault.path().join(".atrest/root.json"), b"torn").unwrap();
+    }
+    let mut mount = vault.mount(&[]);
+    mount.allow(Allow::Warnings);
+    assert_eq!(shown_mode(&mount), 0o751);
+    mount.unmount();
+    vault.mount(&[]).unmount();
+}

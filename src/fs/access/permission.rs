@@ -61,7 +61,7 @@ impl Fs {
         context.lets_everybody(actions) || (self.is_owner(uid) && context.lets_owner(actions))
     }
 
-    /// Asks the policy of a key, the default one for `None`. `paths` are the file's.
+    /// Asks the policy of the chosen key. `paths` are the file's.
     ///
     /// # Errors
     /// [`FsError::Denied`]; [`FsError::Key`] for a key that the key file does not have.

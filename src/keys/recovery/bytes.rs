@@ -3,7 +3,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 1 | version of this form, 1 without a trail key and 2 with one |
-//! | 16 | vault_id id |
+//! | 16 | vault id |
 //! | 16 | id of the default key |
 //! | 32 | the trail key, in form 2 |
 //! | 2 | the number of master keys |

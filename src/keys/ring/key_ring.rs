@@ -78,7 +78,7 @@ impl KeyRing {
     }
 
     /// Wraps `key` under the current version of the named master key, bound to this vault and to
-    /// `subject`: a file id, or the vault_id id for the vault's own key.
+    /// `subject`: a file id, or the vault id for the vault's own key.
     ///
     /// # Errors
     /// [`RingError::NoSuchKey`], or the error of a key that is not enabled.

@@ -243,9 +243,9 @@ impl OpenFile {
             let set = |_: &mut _| rustix::fs::futimens(self.sealed.backing(), &timestamps(&change));
             return self.preserving_ctime(&mut self.times.lock(), set);
         }
-        // The next write-back makes it due again.
-        self.times.has_write_back.store(false, Ordering::SeqCst);
         self.atime_is_due.store(false, Ordering::SeqCst);
+        // The next write-back makes it due again. In this order: one that ends meanwhile is not lost.
+        self.times.has_write_back.store(false, Ordering::SeqCst);
         self.let_reads_move_atime(true)
     }
 
