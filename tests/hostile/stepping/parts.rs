@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::mount::{MountFlags, MountPropagationFlags};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::common::{Vault, run};
 
@@ -31,6 +31,12 @@ impl Parts {
         assert_eq!(unshared, 0, "unshare: {}", std::io::Error::last_os_error());
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
         rustix::mount::mount_change("/", private).unwrap();
+        // The mounts of other tests would go on here.
+        let table = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        for line in table.lines().filter(|line| line.contains(" - fuse")) {
+            let at = line.split(' ').nth(4).unwrap();
+            let _ = rustix::mount::unmount(at, UnmountFlags::DETACH);
+        }
         rustix::mount::mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), None).unwrap();
         fs::write(APART, "").unwrap();
         Parts { scratch: vault.scratch().path().to_owned() }

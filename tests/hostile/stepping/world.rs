@@ -405,10 +405,22 @@ impl World {
         self.attacker.user().run(|| run_within(LIMIT, &mut command))
     }
 
+    /// The vault keeps that this machine, if it has an id, has a record of it. In this mount namespace
+    /// it has another id from here on.
+    fn be_another_machine(&self) {
+        const ID: &str = "/etc/machine-id";
+        let other = self.vault.scratch().join("machine-id");
+        if Path::new(ID).exists() && !other.exists() {
+            fs::write(&other, "00000000000000000000000000000001\n").unwrap();
+            rustix::mount::mount_bind(&other, ID).unwrap();
+        }
+    }
+
     fn prepare_unmounted(&mut self, before: &Before) {
         match before {
             Before::FirstSeen => {
                 fs::remove_dir_all(self.vault.scratch().join("home/state")).unwrap();
+                self.be_another_machine();
             }
             Before::Crash => {
                 self.mount(&[]).ok();
