@@ -153,12 +153,9 @@ impl Wrapped {
         name: &str,
         progress: ProgressSink<'_>,
     ) -> Result<Self, Failure> {
-        let mut ring = keys.read()?.ring;
+        let ring = keys.read()?.ring;
         let id = ring.key(name)?.id();
-        // To look alone: the vault's own key may be under it. What it was is of no account here.
-        let _ = ring.cancel_deletion(name);
-        let _ = ring.enable(name);
-        let opened = Vault::open(vault, ring, Access::ReadOnly);
+        let opened = Vault::open(vault, ring.ignoring_states(), Access::ReadOnly);
         let fs = Fs::new(opened.map_err(|error| vault_failure(vault, error))?)
             .context(Exit::Failed, || vault.shown().to_string())?;
         Self::count(vault, &fs, &id, progress)

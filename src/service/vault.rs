@@ -77,7 +77,7 @@ pub fn adopt(fs: &Fs, file: OpenKeyFile) {
 pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
     let file = keys.read()?;
     let evidence = Evidence::new(file.mark().clone());
-    match Vault::open_fresh(vault, file.ring, Access::ReadOnly, &evidence) {
+    match Vault::open_fresh(vault, file.ring.ignoring_states(), Access::ReadOnly, &evidence) {
         Err(
             error @ (VaultError::SetBack(_) | VaultError::Unproven(_) | VaultError::KeysApart(_)),
         ) => Err(vault_failure(vault, error)),
@@ -91,7 +91,7 @@ pub fn require_newest(vault: &Path, keys: &Keys) -> Result<(), Failure> {
 /// state of its key file.
 pub fn note_change(vault: &Path, ring: &KeyRing, mark: &KeyFileMark) {
     let evidence = Evidence { is_change: true, ..Evidence::new(mark.clone()) };
-    let noted = Vault::open_fresh(vault, ring.clone(), Access::ReadOnly, &evidence)
+    let noted = Vault::open_fresh(vault, ring.ignoring_states(), Access::ReadOnly, &evidence)
         .and_then(|vault| vault.keep_key_file_mark());
     // The next mount reports it.
     if let Err(error) = noted {

@@ -175,6 +175,11 @@ impl Checkpoint {
         store.write(&self.to_bytes(keys)?, durability)
     }
 
+    /// Whether it knows of lines in this directory.
+    pub(super) fn is_of(&self, directory: &Path) -> bool {
+        self.head.sequence > 0 && self.directory == directory
+    }
+
     /// A message where the vault knows of mounts up to `newest` that the checkpoint does not, other
     /// than those `without_line`: the trail was rolled back, or could not be kept.
     pub fn rollback_message(&self, newest: Epoch, without_line: &EpochSet) -> Option<String> {

@@ -27,8 +27,14 @@ pub fn verify(
     let before = Checkpoint::read(checkpoints, keys);
     let saved = before.as_ref().ok().and_then(Option::as_ref);
     let mut verifier = loop {
-        let directory = Directory::find(directory)?;
         let mut verifier = Verifier::new(keys, saved, known);
+        let directory = match Directory::find(directory) {
+            // Then all lines that the checkpoint knows of are missing.
+            Err(TrailError::Missing(_)) if saved.is_some_and(|saved| saved.is_of(directory)) => {
+                break verifier;
+            }
+            found => found?,
+        };
         let mut files = directory.files()?.into_iter();
         match files.try_for_each(|first| verifier.read_file(&directory, first)) {
             // The mount removed its oldest file meanwhile.

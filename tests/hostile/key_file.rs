@@ -285,3 +285,41 @@ fn no_command_makes_a_key_file_that_was_put_back_the_newest() {
     }
     assert!(vault.try_mount(&[]).is_err(), "it is the newest by now");
 }
+
+/// Also where its master key is out of use, so that the vault itself can't be opened.
+#[test]
+fn a_key_file_that_was_put_back_with_a_disabled_key_is_not_the_newest() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    vault.run(&["key", "disable"]).ok();
+    let disabled = fs::read(vault.key_file()).unwrap();
+    vault.run(&["key", "enable"]).ok();
+    let mut deny = vault.command(&["key", "grant"]);
+    run(deny.arg(vault.path()).args(["--user", "nobody", "--deny", "decrypt"])).ok();
+    vault.mount(&[]).unmount();
+    fs::write(vault.key_file(), &disabled).unwrap();
+    let refusal = vault.run(&["key", "enable"]);
+    assert_eq!(refusal.code(), 11, "{refusal}");
+    assert_eq!(fs::read(vault.key_file()).unwrap(), disabled, "it was written");
+    let shown = vault.run(&["key", "list"]).ok();
+    assert!(shown.stderr.contains("may not be what is in force"), "{shown}");
+}
+
+/// That a key was disabled while nobody had the vault open is known from then on.
+#[test]
+fn a_disabled_key_is_not_enabled_by_an_older_key_file() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    for change in [["key", "disable"], ["key", "schedule-deletion"]] {
+        let older = fs::read(vault.key_file()).unwrap();
+        vault.run(&change).ok();
+        let newer = fs::read(vault.key_file()).unwrap();
+        fs::write(vault.key_file(), older).unwrap();
+        let refusal = vault.try_mount(&[]).err().expect("an older key file");
+        assert_eq!(refusal.code(), 11, "{change:?}: {refusal}");
+        fs::write(vault.key_file(), newer).unwrap();
+        vault
+            .run(&[change[0], if change[1] == "disable" { "enable" } else { "cancel-deletion" }])
+            .ok();
+    }
+}

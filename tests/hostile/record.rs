@@ -108,3 +108,16 @@ fn a_record_that_can_not_be_kept_is_told_with_its_reason() {
     assert!(mount.status_json()["freshness"]["failing"].is_null());
     mount.unmount();
 }
+
+/// A trail whose directory is gone is not one that nobody has kept.
+#[test]
+fn a_trail_that_was_moved_away_is_missing_as_a_whole() {
+    let vault = Vault::init();
+    vault.mount(&[]).unmount();
+    let kept = vault.scratch().join("home/state/atrest");
+    let is_trail = |path: &std::path::PathBuf| path.is_dir();
+    let trail = fs::read_dir(&kept).unwrap().map(|entry| entry.unwrap().path()).find(is_trail);
+    fs::rename(trail.unwrap(), vault.scratch().join("elsewhere")).unwrap();
+    let found = vault.run(&["trail", "verify"]);
+    assert_eq!(found.code(), 3, "{found}");
+}

@@ -83,6 +83,19 @@ impl KeyRing {
         self.switch(name, KeyState::Enabled)
     }
 
+    /// The same keys, enabled as far as their material is there: to authenticate what a vault keeps of
+    /// its age while its master key is disabled or pending deletion. Not for content.
+    #[must_use]
+    pub fn ignoring_states(&self) -> Self {
+        let mut ring = self.clone();
+        for key in &mut ring.keys {
+            if key.state != KeyState::Destroyed {
+                key.state = KeyState::Enabled;
+            }
+        }
+        ring
+    }
+
     /// Refuses all use of the named key until it is enabled. Disabling a disabled key changes
     /// nothing.
     ///
