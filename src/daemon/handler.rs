@@ -72,12 +72,14 @@ impl DaemonService {
     fn status(&self) -> Status {
         let description = self.fs.vault().description();
         let context = self.fs.vault().context();
-        let ring = context.ring();
+        // Before the ring: a change of the keys holds what is known of the vault's age while it waits for
+        // the ring.
         let freshness = FreshnessStatus {
             found: self.fs.vault().freshness().map(|found| found.word().to_owned()),
             record: self.fs.vault().record_path().map(|path| path.to_string_lossy().into_owned()),
             failing: self.fs.vault().record_failing(),
         };
+        let ring = context.ring();
         Status {
             mounted: true,
             freshness,

@@ -45,6 +45,7 @@ pub struct Vault {
     vault_key: Secret,
     pub(super) context: Arc<Context>,
     pub(super) root_attrs: Mutex<RootAttrs>,
+    /// Before the key ring and `root_attrs`: none of the two is held while it is taken.
     pub(super) watched: Mutex<Watched>,
     pub(super) freshness: Option<Freshness>,
     /// See [`Vault::sync`].

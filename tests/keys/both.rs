@@ -1,10 +1,12 @@
 //! What a command does and prints is the same whether a daemon has the vault or nobody.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::Vault;
+use crate::common::{Vault, run_within};
 use crate::{key, key_json, version_of};
 
 /// What is of this moment and this vault alone.
@@ -115,4 +117,23 @@ fn a_rotation_holds_at_once_for_what_is_made_afterwards() {
     fs::write(mount.join("after"), b"x").unwrap();
     assert_eq!(version_of(&vault.path().join("before")), 1);
     assert_eq!(version_of(&vault.path().join("after")), 2);
+}
+
+/// Neither waits for what the other has.
+#[test]
+fn a_status_and_a_change_of_a_key_end_beside_each_other() {
+    let vault = Vault::init();
+    let mount = vault.mount(&[]);
+    let repeat = |words: &[&str]| {
+        for _ in 0..30 {
+            let mut command = vault.command(words);
+            run_within(Duration::from_secs(20), command.arg(vault.path())).ok();
+        }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| repeat(&["status"]));
+        scope.spawn(|| repeat(&["key", "rotate"]));
+        scope.spawn(|| repeat(&["status", "--json"]));
+    });
+    mount.unmount();
 }
