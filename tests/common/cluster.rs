@@ -166,7 +166,14 @@ impl Cluster {
 
     /// Kills all processes at once.
     pub fn kill9_all(&mut self) {
-        self.processes().into_iter().for_each(kill_and_wait);
+        // A server that begins anew after a crash starts others until it is dead itself.
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                break;
+            }
+            left.into_iter().for_each(kill_and_wait);
+        }
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
             let _ = server.wait();
