@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::cli::mount;
-use crate::cli::mount_switches::Switches;
 use crate::service::failure::{Exit, Failure};
 use crate::sys::mount_command_options;
 
@@ -83,9 +82,10 @@ fn parse_arguments(arguments: &[OsString], as_helper: bool) -> Result<Helper, Fa
     if let Some(told) = mount_command_options(&vault, &mountpoint) {
         options.extend(asked(&options, &told));
     }
+    // Last, so that it wins over `rw`, as a switch does.
+    options.extend(read_only.then(|| "ro".to_owned()));
     Ok(Helper::Mount(Box::new(mount::Args {
         foreground,
-        switches: Switches::read_only(read_only),
         options,
         ..mount::Args::of(vault, mountpoint)
     })))

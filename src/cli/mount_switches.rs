@@ -13,11 +13,6 @@ use crate::service::failure::Failure;
 pub struct Switches(Vec<(&'static str, OsString)>);
 
 impl Switches {
-    /// The switch `--read-only`, or none.
-    pub fn read_only(is_given: bool) -> Self {
-        Self(is_given.then(|| ("read-only", OsString::new())).into_iter().collect())
-    }
-
     /// Applies them in the order of the table.
     ///
     /// # Errors

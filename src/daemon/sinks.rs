@@ -105,9 +105,9 @@ impl Sink for Journal {
 }
 
 /// Logs once that a destination gets no lines: the trail itself is whole.
-fn note(told: &mut bool, sent: bool, whom: &str) {
+fn note(told: &mut bool, sent: bool, destination: &str) {
     if !sent && !*told {
-        log::warn!("{whom} does not take the trail's lines; the trail itself is kept");
+        log::warn!("{destination} does not take the trail's lines; the trail itself is kept");
     }
     *told = !sent;
 }

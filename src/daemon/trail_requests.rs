@@ -29,12 +29,14 @@ pub fn answer_about_trail(
     vault: &Path,
     fs: &Fs,
 ) -> Result<Response, Failure> {
+    // A copy: a change of the keys would wait, and all others behind it, while the disk is at work.
+    let ring = || fs.vault().context().ring().clone();
     let directory = match fs.trail() {
         Some(kept) => {
             kept.flush();
             PathBuf::from(kept.status().directory)
         }
-        None => directory(vault, None, || trail_keys(&fs.vault().context().ring()))?,
+        None => directory(vault, None, || trail_keys(&ring()))?,
     };
     match request {
         TrailRequest::Flush => Ok(directory.into()),
@@ -55,18 +57,19 @@ pub fn answer_about_trail(
             Ok(trail::who_read(&directory, &path.to_string_lossy(), now)?.into())
         }
         TrailRequest::Acknowledge(reason) => {
-            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
+            let ring = ring();
+            let keys = trail_keys(&ring)?;
             let kept = fs.trail().ok_or_else(|| TrailError::Missing(directory.clone()))?;
-            let beside = Beside::of_open(vault, fs.vault());
+            let beside = Beside::of_open(vault, fs.vault(), &ring);
             let report = verified_with(vault, (&directory, beside), &keys, None)?;
-            let ring = fs.vault().context().ring();
             acknowledge_in(kept, (&report, reason), &keys, (&ring, subject))?;
             Ok(report.into())
         }
         TrailRequest::Verify(head) => {
             let head = parse_head(head.as_deref())?;
-            let keys = fs.vault().context().ring().trail_keys().ok_or(TrailError::NoKey)?;
-            let beside = Beside::of_open(vault, fs.vault());
+            let ring = ring();
+            let keys = trail_keys(&ring)?;
+            let beside = Beside::of_open(vault, fs.vault(), &ring);
             Ok(verified_with(vault, (&directory, beside), &keys, head)?.into())
         }
     }

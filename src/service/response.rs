@@ -55,14 +55,14 @@ pub struct Wrapped {
     pub wraps_vault_key: bool,
 }
 
-/// What came of it.
+/// A changed policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyChanged {
     /// The key's name.
     pub key: String,
     /// Its grants.
     pub grants: Vec<Grant>,
-    /// What nobody may do any more whom the policy speaks of, and somebody could before.
+    /// The use that the change takes from the last user that the policy names.
     pub locks_out: Option<Action>,
 }
 
@@ -80,7 +80,7 @@ pub struct KeyPolicy {
 /// What `show --json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policies {
-    /// The user of the vault's directory, to whom with root the default lets everything.
+    /// The owner of the vault's directory: the default allows this user and root everything.
     pub owner: u32,
     /// The keys.
     pub keys: Vec<KeyPolicy>,

@@ -111,9 +111,9 @@ impl Beside {
 
     /// Of that of an open one. Its daemon writes this machine's record anew when it ends, also where that
     /// is missing.
-    pub fn of_open(vault: &Path, open: &Vault) -> Self {
+    pub fn of_open(vault: &Path, open: &Vault, ring: &KeyRing) -> Self {
         let mounts = open.own_mounts().ok();
-        Self { mounts, doubts: Vault::trail_doubts(vault, &open.context().ring(), None) }
+        Self { mounts, doubts: Vault::trail_doubts(vault, ring, None) }
     }
 }
 

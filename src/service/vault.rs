@@ -126,7 +126,7 @@ pub fn update<T>(
     Ok(done)
 }
 
-/// The user whom the default policy of a vault allows everything; the vault is not open.
+/// The user that the default policy of a vault allows everything; the vault is not open.
 ///
 /// # Errors
 /// [`Exit::Busy`], [`Exit::KeyFile`]; [`Exit::Vault`] for a vault that is damaged.

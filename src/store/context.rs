@@ -144,7 +144,7 @@ impl Context {
         actions.bits() & !self.policies.everybody.load(Ordering::Acquire) == 0
     }
 
-    /// Whether every key lets the vault's owner, for whom the default policy is, do all of `actions`.
+    /// Whether the policy of every key lets the vault's owner do all of `actions`.
     pub fn lets_owner(&self, actions: ActionSet) -> bool {
         actions.bits() & !self.policies.owner.load(Ordering::Acquire) == 0
     }

@@ -45,12 +45,12 @@
 //! | on_request: no thread reads the device, and this is no run, or more requests wait than one thread should answer | the watchdog by `watchdog_wake`; without one the thread that was parked last, by its `worker_wake`. It works |
 //! | on_request: no thread reads the device, and none is woken to | the thread that was parked last. It becomes the watchdog |
 //! | on_request: the caller and the thread that answers are a pair | the watchdog, or else the thread that was parked last. It occupies the other CPU |
-//! | on_reply: this thread stands by, and no thread reads the device | none. This thread becomes the watchdog |
+//! | on_reply: this thread is on standby, and no thread reads the device | none. This thread becomes the watchdog |
 //! | The watchdog's interval ends without a request | none. With two readers the watchdog parks, with fewer it works; with none it also notes a stall |
 //! | A thread of the session ends | all |
 //!
 //! No wake-up gets lost: `pending_wakes` and the watchdog's state change under the lock under which a
-//! thread decides to wait, and a thread that stands by waits only while `pending_wakes` is 0.
+//! thread decides to wait, and a standby thread waits only while `pending_wakes` is 0.
 
 pub(super) mod blocking_pool;
 pub(super) mod busy_poll;

@@ -365,7 +365,7 @@ mod tests {
         }
     }
 
-    /// Ends all: whichever stands by goes when another one does.
+    /// Ends all: a waiting thread goes when another one does.
     fn end(workers: Vec<TestWorker>) {
         let split = |worker: TestWorker| (worker.steps, (worker.ready, worker.thread));
         let (steps, rest): (Vec<_>, Vec<_>) = workers.into_iter().map(split).unzip();
@@ -428,13 +428,7 @@ mod tests {
     fn in_a_run_one_reads_and_another_steps_in_when_it_is_held_up() {
         let (pool, _device) = new_pool(2, WATCHDOG_INTERVAL * 40);
         begin_run(&pool);
-        let workers: Vec<_> = (0..2).map(|_| TestWorker::of(&pool)).collect();
-        workers[0].take();
-        workers[0].answer();
-        assert!(workers[0].is_ready_within(LONG));
-        workers[1].take();
-        workers[1].answer();
-        assert!(!workers[1].is_ready_within(A_WHILE));
+        let workers = workers(&pool, 1, 2);
         workers[0].take();
         assert!(workers[1].is_ready_within(LONG));
         assert_eq!(pool.state.lock().stalled, STALL_REQUESTS);
@@ -446,13 +440,7 @@ mod tests {
     fn after_a_run_two_read_the_device_again() {
         let (pool, _device) = new_pool(2, WATCHDOG_INTERVAL);
         begin_run(&pool);
-        let workers: Vec<_> = (0..2).map(|_| TestWorker::of(&pool)).collect();
-        workers[0].take();
-        workers[0].answer();
-        assert!(workers[0].is_ready_within(LONG));
-        workers[1].take();
-        workers[1].answer();
-        assert!(!workers[1].is_ready_within(A_WHILE));
+        let workers = workers(&pool, 1, 2);
         workers[0].take();
         workers[0].answer();
         assert!(workers[0].is_ready_within(LONG));
@@ -496,13 +484,7 @@ mod tests {
     fn a_thread_that_stands_by_is_woken_when_requests_wait() {
         let (pool, device) = new_pool(2, LONG);
         begin_run(&pool);
-        let workers: Vec<_> = (0..2).map(|_| TestWorker::of(&pool)).collect();
-        workers[0].take();
-        workers[0].answer();
-        assert!(workers[0].is_ready_within(LONG));
-        workers[1].take();
-        workers[1].answer();
-        assert!(!workers[1].is_ready_within(A_WHILE));
+        let workers = workers(&pool, 1, 2);
         rustix::io::write(&device, &1_u64.to_ne_bytes()).unwrap();
         // Sooner where this test is slow, as an answer then is: the first may be the one that stands by.
         let is_woken = (0..u64::from(BACKLOG_THRESHOLD) + QUEUE_CHECK_PERIOD).any(|_| {

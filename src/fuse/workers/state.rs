@@ -24,7 +24,7 @@ pub enum Watchdog {
     /// None does: no request is under way, or two threads read the device.
     #[default]
     Off,
-    /// The next thread that stands by, or is woken there, is to.
+    /// The next thread that goes on standby, or is woken there, is to.
     Wanted,
     /// One does.
     Running,

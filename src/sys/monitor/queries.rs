@@ -17,7 +17,7 @@ use crate::sys::proc::process::{open_program, read_program, waits_in_truncating_
 /// How long an answer is waited for. One takes 20 us where a processor is free.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What is asked.
+/// A query of the daemon.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 pub enum Query {
